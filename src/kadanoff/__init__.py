@@ -1,0 +1,55 @@
+"""Kadanoff: the effective theory of deep networks as a working tool.
+
+The public names below are imported when first used, so that ``import kadanoff`` is instant.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# public name -> module that defines it
+_HOME = {
+    "Activation": "kadanoff.activations",
+    "activation": "kadanoff.activations",
+    "MLP": "kadanoff.architecture",
+    "Residual": "kadanoff.architecture",
+    "describe": "kadanoff.architecture",
+    "criticality": "kadanoff.critical",
+    "phase_diagram": "kadanoff.critical",
+    "flow": "kadanoff.rgflow",
+    "aspect": "kadanoff.rgflow",
+    "ensemble": "kadanoff.ensembles",
+    "compare": "kadanoff.ensembles",
+    "kernel": "kadanoff.kernels",
+    "empirical_ntk": "kadanoff.kernels",
+    "predict": "kadanoff.learning",
+    "diagnose": "kadanoff.diagnosis",
+    "tune": "kadanoff.tuning",
+}
+_MODULES = ("data", "diagrams", "errors", "priors", "sparsity", "studies")
+
+__all__ = ["__version__", *_HOME, *_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
+
+if TYPE_CHECKING:
+    from kadanoff.activations import Activation as Activation
+    from kadanoff.activations import activation as activation
+    from kadanoff.architecture import MLP as MLP
+    from kadanoff.architecture import Residual as Residual
+    from kadanoff.architecture import describe as describe
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(importlib.import_module(_HOME[name]), name)
+        globals()[name] = value
+        return value
+    if name in _MODULES:
+        return importlib.import_module(f"kadanoff.{name}")
+    raise AttributeError(f"module 'kadanoff' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

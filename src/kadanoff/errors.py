@@ -1,0 +1,112 @@
+"""Every exception Kadanoff raises on purpose, each with its remedy.
+
+A message says what was wrong, with the value that was wrong, and what to do about it. The
+command line turns :class:`UsageError` into exit code 2 and :class:`AnalysisError` into exit
+code 3; anything else that escapes is a defect of ours.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AnalysisError",
+    "ConvergenceError",
+    "DataError",
+    "DescribeError",
+    "DomainError",
+    "KadanoffError",
+    "MissingExtraError",
+    "NotCriticalError",
+    "StorageError",
+    "UsageError",
+    "ValidityWarning",
+    "require_extra",
+]
+
+
+class KadanoffError(Exception):
+    """Base of all deliberate errors.
+
+    Parameters
+    ----------
+    message : str
+        What was wrong, with the offending value.
+    remedy : str, optional
+        What to do. Shown after the message.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        self.message = message
+        self.remedy = remedy
+        super().__init__(f"{message} {remedy}".strip())
+
+
+class UsageError(KadanoffError, ValueError):
+    """The call is wrong: a bad argument, file, target or shape (exit code 2)."""
+
+    exit_code = 2
+
+
+class DataError(UsageError):
+    """The data cannot be used: missing, empty, non-finite, or of the wrong shape or dtype."""
+
+
+class DomainError(UsageError):
+    """A number lies outside the domain of a formula (a negative variance, say)."""
+
+
+class DescribeError(UsageError):
+    """A module is outside what the theory can describe; names each offending module."""
+
+
+class AnalysisError(KadanoffError):
+    """The call was right, yet the analysis could not be carried out (exit code 3)."""
+
+
+class ConvergenceError(AnalysisError, ArithmeticError):
+    """A quadrature, root search or iterative solve did not reach its stated accuracy."""
+
+
+class NotCriticalError(AnalysisError):
+    """The activation has no critical point with C_b >= 0."""
+
+
+class StorageError(AnalysisError, OSError):
+    """Writing or reading a result failed (disk full, read-only, corrupt); nothing is lost."""
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.remedy}".strip()
+
+
+class MissingExtraError(UsageError, ImportError):
+    """An optional dependency is absent; the message names the extra that installs it."""
+
+
+class ValidityWarning(UserWarning):
+    """A number was computed outside the regime where its theory is controlled (L/n not small)."""
+
+
+def require_extra(module: str, extra: str):
+    """Import ``module`` or raise an error that names the extra to install.
+
+    Parameters
+    ----------
+    module : str
+        Importable name, e.g. ``"pennylane"``.
+    extra : str
+        The extra of this project that provides it, e.g. ``"quantum"``.
+
+    Raises
+    ------
+    MissingExtraError
+    """
+    import importlib
+
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"This needs the package {module.split('.')[0]!r}, which is not installed ({error}).",
+            f"Install it with: pip install 'kadanoff[{extra}]'.",
+        ) from None
