@@ -1,0 +1,313 @@
+"""The frozen result of a diagnosis; renderers in :mod:`kadanoff.report` read nothing else."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kadanoff.files import jsonable, write_json
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Diagnosis",
+    "Estimate",
+    "Finding",
+    "LayerReport",
+    "ParameterReport",
+]
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One measured number beside what the theory expects.
+
+    Attributes
+    ----------
+    value : float
+        The measurement on this network and this batch.
+    stderr : float
+        Its standard error from the finite batch (and the finite number of random probes);
+        NaN if one sample gives no error.
+    predicted : float or None
+        The theory's mean over networks; None if the theory does not describe the model.
+    spread : float or None
+        The theory's standard deviation from one drawn network to the next at these widths.
+    z : float or None
+        ``(value - predicted) / sqrt(stderr² + spread²)``; None without prediction.
+    """
+
+    value: float
+    stderr: float = math.nan
+    predicted: float | None = None
+    spread: float | None = None
+    z: float | None = None
+
+    def against(self, predicted: float, spread: float) -> Estimate:
+        """The same measurement with a prediction, its network-to-network spread, and z."""
+        stderr = self.stderr if math.isfinite(self.stderr) else 0.0
+        scale = math.hypot(stderr, spread)
+        # a deterministic quantity (first layer, fixed data) still carries rounding noise
+        scale = max(scale, 1e-6 * max(abs(predicted), abs(self.value), 1e-300))
+        z = (self.value - predicted) / scale
+        return Estimate(self.value, self.stderr, predicted, spread, z)
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """What was measured at one call of a linear-like layer, in the order of the forward pass.
+
+    Every quantity is an :class:`Estimate`, or None where it has no meaning for this layer.
+
+    Attributes
+    ----------
+    index : int
+        1, 2, ...: place among the recorded linear calls (the book's ℓ for a plain MLP).
+    path : str
+        Qualified name of the module that made the call (``""`` is the model itself).
+    op : str
+        Operation: ``"linear"``, ``"addmm"``, ``"conv2d"``, ``"embedding"``, ...
+    call_index : int
+        0 for the first call of this weight, 1 for its first reuse, ...
+    role : str
+        ``"input"``, ``"hidden"``, ``"readout"``, ``"attention"``, ``"embedding"``, ``"gate"``,
+        ``"shortcut"``.
+    parameter : str or None
+        Name of the weight, None if the weight is no parameter of the model.
+    fan_in, fan_out : int
+        Inputs of one output neuron; number of output neurons (channels).
+    activation : str or None
+        Name of the activation applied to this output, None if there is none.
+    normalised : bool
+        Whether a normalisation layer stands between the previous linear layer and this one, or
+        directly after this one.
+    residual : bool
+        Whether the layer lies on a branch that is added to a skip connection.
+    mean : Estimate
+        Mean of the preactivations z over neurons and samples.
+    second_moment : Estimate
+        Mean of z² over neurons and samples: the kernel K on the diagonal.
+    correlation : Estimate or None
+        Mean over pairs of samples of z_a·z_b / |z_a||z_b| (1: the inputs have collapsed).
+    kurtosis : Estimate or None
+        Excess kurtosis of z across neurons, averaged over samples; theory at order 1/n:
+        3 V / (n K²) on average over networks.
+    jacobian : Estimate or None
+        Squared partial-Jacobian norm (1/n) |∂z^(ℓ+1)/∂z^(ℓ)|² from this layer to the next
+        in the chain of hidden layers; the measured χ⊥.
+    jacobian_to_output : Estimate or None
+        (1/n_out) |∂output/∂z^(ℓ)|², from this layer to the model's output.
+    gradient : Estimate or None
+        Norm of the gradient of the loss with respect to this layer's weight, over the square root
+        of its number of entries (root-mean-square per entry).
+    weight_gain : Estimate or None
+        fan_in · mean(W²): the measured C_W.
+    critical_gain : float or None
+        The C_W at which this layer would be critical, None if there is none for its activation.
+    dead : Estimate or None
+        Fraction of the activation's units that give 0 for every sample of the batch (0 output for
+        every input seen; for smooth activations: derivative below 1e-3 and output below 1e-3).
+    saturated : Estimate or None
+        Fraction of activation values with |σ'| < 0.05 at a bounded activation's plateau.
+    zeros : Estimate or None
+        Fraction of activation values that are exactly zero.
+    near_zeros : Estimate or None
+        Fraction of activation values with |a| < 0.01 · root mean square of the layer.
+    """
+
+    index: int
+    path: str
+    op: str
+    call_index: int
+    role: str
+    parameter: str | None
+    fan_in: int
+    fan_out: int
+    activation: str | None
+    normalised: bool
+    residual: bool
+    mean: Estimate
+    second_moment: Estimate
+    correlation: Estimate | None = None
+    kurtosis: Estimate | None = None
+    jacobian: Estimate | None = None
+    jacobian_to_output: Estimate | None = None
+    gradient: Estimate | None = None
+    weight_gain: Estimate | None = None
+    critical_gain: float | None = None
+    dead: Estimate | None = None
+    saturated: Estimate | None = None
+    zeros: Estimate | None = None
+    near_zeros: Estimate | None = None
+
+
+@dataclass(frozen=True)
+class ParameterReport:
+    """One parameter: name, shape, root-mean-square value, gradient norm and its rms per entry.
+
+    Attributes
+    ----------
+    name : str
+        Qualified name; ``aliases`` are further names of the same (tied) tensor.
+    shape : tuple of int
+    rms : float
+        Root mean square of the entries.
+    gradient_norm : float or None
+        Euclidean norm of the gradient of the loss; None if the parameter got no gradient.
+    gradient_rms : float or None
+        ``gradient_norm / sqrt(number of entries)``.
+    aliases : tuple of str
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    rms: float
+    gradient_norm: float | None
+    gradient_rms: float | None
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something is wrong, in plain words.
+
+    Attributes
+    ----------
+    code : str
+        Stable name of the rule, e.g. ``"ordered"``; see :mod:`kadanoff.diagnosis.findings`.
+    severity : str
+        ``"critical"`` (will not train), ``"warning"`` (trains worse than it could).
+    cost : float
+        How much is lost, as a natural logarithm of signal or gradient lost (or blown up) over
+        the net, comparable between rules; findings are ranked by it, the worst first.
+    sentence : str
+        One sentence with the number, its uncertainty and the threshold.
+    remedy : str
+        What to do, as concrete as possible (numbers, code).
+    layers : tuple of int
+        ``index`` of the layers concerned (empty: the whole net).
+    value, stderr, threshold : float
+        The number the sentence speaks of, its uncertainty, and the limit it broke.
+    """
+
+    code: str
+    severity: str
+    cost: float
+    sentence: str
+    remedy: str
+    layers: tuple[int, ...] = ()
+    value: float = math.nan
+    stderr: float = math.nan
+    threshold: float = math.nan
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What :func:`kadanoff.diagnose` found out about a model on a batch.
+
+    Attributes
+    ----------
+    model : str
+        Class name of the model.
+    layers : tuple of LayerReport
+        In the order of the forward pass.
+    parameters : tuple of ParameterReport
+    findings : tuple of Finding
+        The costliest first; empty for a healthy net.
+    verdict : str
+        One sentence with a number, its uncertainty and a threshold.
+    describable : bool
+        Whether the theory describes the model, so that predictions stand beside measurements.
+    description : str
+        The description in words, or why there is none.
+    n_parameters, n_samples : int
+    depth : int
+        Linear layers on the main chain.
+    aspect : float or None
+        Effective depth-to-width ratio Σ 1/n_ℓ over hidden layers (L/n at equal widths), the
+        parameter that controls finite-width effects.
+    input_second_moment : Estimate or None
+        Mean of x² over the batch (None for integer inputs).
+    input_correlation : Estimate or None
+        Mean cosine between pairs of inputs.
+    loss : float or None
+        Value of the loss whose gradients are reported; ``loss_name`` says which.
+    loss_name : str
+    notes : tuple of str
+        What the reader should know: unwrapped compilation, failed parts, modes of the model.
+    meta : mapping
+        ``kadanoff``, ``torch``, ``python``, ``dtype``, ``device``, ``seed``, ``seconds``,
+        ``probes``.
+    schema_version : int
+    """
+
+    model: str
+    layers: tuple[LayerReport, ...]
+    parameters: tuple[ParameterReport, ...]
+    findings: tuple[Finding, ...]
+    verdict: str
+    describable: bool
+    description: str
+    n_parameters: int
+    n_samples: int
+    depth: int
+    aspect: float | None = None
+    input_second_moment: Estimate | None = None
+    input_correlation: Estimate | None = None
+    loss: float | None = None
+    loss_name: str = ""
+    notes: tuple[str, ...] = ()
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def healthy(self) -> bool:
+        """True if there is no finding."""
+        return not self.findings
+
+    @property
+    def exit_code(self) -> int:
+        """0 healthy, 1 there is a finding: the exit code of ``kadanoff diagnose``."""
+        return 1 if self.findings else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values of the whole tree."""
+        tree = jsonable(self)
+        tree["healthy"], tree["exit_code"] = self.healthy, self.exit_code
+        return tree
+
+    def to_json(self, path: str | os.PathLike[str]) -> None:
+        """Write the whole tree as JSON, atomically.
+
+        Raises
+        ------
+        StorageError
+            The file cannot be written.
+        """
+        write_json(path, self.to_dict())
+
+    def to_html(self, path: str | os.PathLike[str]) -> None:
+        """Write one HTML file that opens offline (plots, table, findings), atomically.
+
+        Raises
+        ------
+        StorageError
+            The file cannot be written.
+        """
+        from kadanoff.files import atomic_write
+
+        atomic_write(path, _renderer("html").diagnosis_html(self))
+
+    def __rich__(self) -> Any:
+        return _renderer("terminal").diagnosis_terminal(self)
+
+
+def _renderer(name: str) -> Any:
+    # report stands above diagnosis in the import order, so it is found by name when asked for
+    import importlib
+
+    return importlib.import_module(f"kadanoff.report.{name}")
