@@ -90,11 +90,11 @@ def forward_ntk(
     Roberts, Yaida, Hanin, The Principles of Deep Learning Theory, chapters 8, 11 and infinity.
     Held against ``torch.func`` to 1e-12 in ``tests/rgflow/test_forward.py``.
     """
-    last = None
-    for last in forward_layers(weights, X, arch, order):
-        pass
-    assert last is not None
-    return last
+    _check(weights, X, arch, order)
+    state = _first_layer(weights[0], X, arch, order)
+    for l in range(1, len(weights)):
+        state = _next_layer(state, weights[l], arch, l, order)
+    return state
 
 
 def forward_layers(

@@ -1,0 +1,182 @@
+"""``flow``: run the recursions of an architecture over a set of inputs; the result type."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kadanoff.errors import UsageError
+from kadanoff.rgflow.kernel import kernels
+
+__all__ = ["RANK", "Flow", "flow"]
+
+# index slots of every observable beyond the layer, for those who expand or print them
+RANK = {
+    "K": 2, "Theta": 2, "G1": 2, "H1": 2, "U6": 0,
+    "V": 4, "D": 4, "A": 4, "B": 4, "F": 4,
+    "P": 4, "Q": 4, "R": 4, "S": 4, "T": 4, "U": 4,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Statistics of a random network at every layer.
+
+    The first axis is the layer (``K[0]`` is layer 1), the others are inputs, N of them. What the
+    book writes with a power of 1/n in front is stored without it; the width that divides is
+    ``arch.n[l-1]`` at layer l. None marks an observable of an order that was not asked for;
+    ``undefined`` says why an observable that was asked for does not exist.
+
+    Attributes
+    ----------
+    arch : MLP or Residual
+    X : Tensor, shape (N, n_0)
+    K, Theta : Tensor, shape (L, N, N)
+        Infinite-width kernel and frozen NTK.
+    G1, H1 : Tensor, shape (L, N, N)
+        1/n corrections of the mean metric and of the mean NTK.
+    V, A : Tensor, shape (L, N, N, N, N)
+        Four-point vertex and NTK variance, slots [a, b, c, d] = (ab)(cd).
+    D : Tensor
+        NTK-metric covariance, slots [z, z, H, H].
+    B, F : Tensor
+        Slots [1, 3, 2, 4] (the pair of NTK indices split) and [z1, H3, z2, H4].
+    P, Q, R : Tensor
+        dNTK and first ddNTK, slots [0, 1, 2, 3].
+    S, T, U : Tensor
+        Second ddNTK, slots [1, 2, 3, 4], [1, 3, 4, 2], [1, 4, 2, 3].
+    U6 : Tensor, shape (L,)
+        Six-point vertex, for one input; None for several.
+    error : dict of str to Tensor
+        Absolute error of the Gaussian averages, carried through the layers, for every name.
+    strategy : str
+        How the four-sample averages were taken.
+    undefined : dict of str to str
+        Observables that do not exist or are not derived for this architecture, and why.
+    """
+
+    arch: Any
+    X: Tensor
+    K: Tensor
+    Theta: Tensor
+    G1: Tensor | None = None
+    V: Tensor | None = None
+    U6: Tensor | None = None
+    H1: Tensor | None = None
+    A: Tensor | None = None
+    B: Tensor | None = None
+    D: Tensor | None = None
+    F: Tensor | None = None
+    P: Tensor | None = None
+    Q: Tensor | None = None
+    R: Tensor | None = None
+    S: Tensor | None = None
+    T: Tensor | None = None
+    U: Tensor | None = None
+    error: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    strategy: str = ""
+    undefined: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def order(self) -> int:
+        """0 if only K and Theta were computed, 1 with the 1/n statistics."""
+        return 0 if self.V is None else 1
+
+    def names(self) -> list[str]:
+        """Observables present, in a fixed order."""
+        return [name for name in RANK if getattr(self, name) is not None]
+
+    def require(self, name: str) -> Tensor:
+        """The observable ``name``.
+
+        Raises
+        ------
+        UsageError
+            It is unknown, was not asked for, or does not exist for this architecture.
+        """
+        if name not in RANK:
+            raise UsageError(f"No observable is called {name!r}.", f"There are {', '.join(RANK)}.")
+        value = getattr(self, name)
+        if value is not None:
+            return value
+        if name in self.undefined:
+            raise UsageError(f"{name} is not available here: {self.undefined[name]}")
+        raise UsageError(f"{name} was not computed.", "Call flow(arch, X, order=1).")
+
+
+def flow(arch: Any, X: Any, order: int = 0, *, tolerance: float = 1e-10) -> Flow:
+    """Statistics of the ensemble of random networks ``arch`` on the inputs ``X``, layer by layer.
+
+    Parameters
+    ----------
+    arch : MLP or Residual
+        Widths, activation, initialisation and learning-rate tensors.
+    X : array, shape (N, n_0)
+        Inputs; they enter only through X Xᵀ / n_0. Repeated rows cost nothing.
+    order : {0, 1}
+        0: infinite width, K and Theta. 1: adds the whole order 1/n.
+    tolerance : float
+        Aim of the relative error of the Gaussian averages at order 1; ``error`` states what was
+        reached.
+
+    Returns
+    -------
+    Flow
+
+    Raises
+    ------
+    DataError
+        X is empty, not finite or of the wrong width.
+    UsageError
+        ``order`` is neither 0 nor 1.
+    DomainError
+        The kernel overflows.
+
+    Notes
+    -----
+    Roberts, Yaida, Hanin, The Principles of Deep Learning Theory (2022), chapters 4, 8, 11 and
+    infinity; conventions in the design notes of the documentation.
+
+    Examples
+    --------
+    >>> import torch, kadanoff as kd
+    >>> arch = kd.MLP(n_in=2, widths=[64, 64], n_out=1, activation="relu", C_W=2.0)
+    >>> [round(float(k), 6) for k in kd.flow(arch, torch.ones(1, 2)).K[:, 0, 0]]
+    [2.0, 2.0, 2.0]
+    """
+    if order not in (0, 1):
+        raise UsageError(
+            f"order must be 0 (infinite width) or 1 (adds 1/n), got {order!r}.",
+            "Beyond order 1 at one input, use kadanoff.rgflow.single.",
+        )
+    X = arch.inputs(X)
+    unique, where = torch.unique(X, dim=0, return_inverse=True)
+    if len(unique) == len(X):
+        unique, where = X, torch.arange(len(X))
+    metric = unique @ unique.T / X.shape[1]
+    K, Theta = kernels(arch, metric)
+    found: dict[str, Tensor] = {"K": torch.stack(K), "Theta": torch.stack(Theta)}
+    extra: dict[str, Any] = {}
+    if order == 1:
+        from kadanoff.rgflow.order_one import order_one
+
+        tensors, extra = order_one(arch, K, Theta, tolerance)
+        found |= tensors
+        extra["error"] = {
+            name: _expand(value, where, RANK[name]) for name, value in extra["error"].items()
+        }
+    expanded = {name: _expand(value, where, RANK[name]) for name, value in found.items()}
+    if len(X) > 1:
+        # a single number that belongs to one input; repeated rows are still several inputs
+        expanded.pop("U6", None)
+    return Flow(arch, X, **expanded, **extra)
+
+
+def _expand(value: Tensor, where: Tensor, rank: int) -> Tensor:
+    """Copy from the distinct inputs to all of them, along the last ``rank`` axes."""
+    for axis in range(1, rank + 1):
+        value = value.index_select(value.ndim - axis, where)
+    return value
