@@ -1,0 +1,10 @@
+"""Datasets by name, file or callable: one loader for every command."""
+
+from __future__ import annotations
+
+from kadanoff.data.adapt import adapt as adapt
+from kadanoff.data.batch import Batch as Batch
+from kadanoff.data.load import NAMES as NAMES
+from kadanoff.data.load import load as load
+
+__all__ = ["NAMES", "Batch", "adapt", "load"]
