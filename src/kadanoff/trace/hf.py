@@ -1,0 +1,58 @@
+"""Batches and outputs as users have them: tensors, tuples, dicts, Hugging Face objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["main_output", "map_tensors", "own_loss", "tensors_in"]
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """All tensors in nested tuples, lists, mappings and model outputs, in order."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from tensors_in(item)
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from tensors_in(item)
+
+
+def map_tensors(function: Any, value: Any) -> Any:
+    """The same structure with ``function`` applied to each tensor."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, Mapping):
+        return {key: map_tensors(function, item) for key, item in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(map_tensors(function, item) for item in value))
+    if isinstance(value, (tuple, list)):
+        return type(value)(map_tensors(function, item) for item in value)
+    return value
+
+
+def main_output(output: Any) -> Tensor | None:
+    """The tensor a model is asked for: logits, else the last hidden state, else the first one.
+
+    A scalar loss that a Hugging Face model puts first is passed over.
+    """
+    if isinstance(output, Mapping):
+        for name in ("logits", "last_hidden_state", "prediction_logits", "output"):
+            if isinstance(output.get(name), Tensor):
+                return output[name]
+    floating = [t for t in tensors_in(output) if t.is_floating_point()]
+    with_axes = [t for t in floating if t.ndim > 0]
+    return (with_axes or floating or [None])[0]
+
+
+def own_loss(output: Any) -> Tensor | None:
+    """The loss a Hugging Face model returns when the batch holds labels."""
+    loss = output.get("loss") if isinstance(output, Mapping) else None
+    if isinstance(loss, Tensor) and loss.numel() == 1 and torch.is_floating_point(loss):
+        return loss.reshape(())
+    return None
