@@ -1,0 +1,135 @@
+"""Runs the order-1/n recursions over the layers, once for each replica of the quadrature."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kadanoff.errors import UsageError
+from kadanoff.gaussian.many import Replicas
+from kadanoff.rgflow import tables as tb
+from kadanoff.rgflow.differential import Differential, differential_step
+from kadanoff.rgflow.kernel import Step, steps
+from kadanoff.rgflow.tangent import Tangent, tangent_step
+from kadanoff.rgflow.vertex import first_vertex, six_point, vertex_step
+
+__all__ = ["order_one"]
+
+_TANGENT = ("H1", "D", "A", "B", "F")
+_DIFFERENTIAL = ("P", "Q", "R", "S", "T", "U")
+_STRATEGY = {
+    "lattice": "trapezoidal rule on whitened coordinates; error: half the difference of two "
+    "lattices shifted by half a step",
+    "panels": "Gauss-Legendre panels cut at the kinks; error: difference of two orders",
+    "sobol": "eight scrambled Sobol sequences of 65536 points (panels where at most three inputs "
+    "differ); error: standard error of their mean",
+}
+
+
+def order_one(
+    arch: Any, K: list[Tensor], Theta: list[Tensor], tolerance: float
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Every 1/n observable at every layer.
+
+    Parameters
+    ----------
+    arch : MLP or Residual
+    K, Theta : list of Tensor, each (N, N)
+        Infinite-width kernel and NTK at layers 1 ... L.
+    tolerance : float
+
+    Returns
+    -------
+    tensors : dict of name to Tensor (L, ...)
+    extra : dict
+        ``error``, ``strategy`` and ``undefined`` of :class:`kadanoff.rgflow.run.Flow`.
+    """
+    if arch.init == "uniform":
+        raise UsageError(
+            "The 1/n corrections are derived for Gaussian and orthogonal weights, got "
+            "init='uniform' (its fourth cumulant adds terms of the same order).",
+            "Use order=0, or ensemble(..., method='weights').",
+        )
+    if arch.residual or arch.block == "two_layer":
+        from kadanoff.rgflow.residual import residual_flow
+
+        return residual_flow(arch, K, tolerance, _STRATEGY)
+    plan = steps(arch)
+    smooth = all(step.activation.smooth for step in plan)
+    vertex_only = arch.init == "orthogonal"
+    patterns = tb.VERTEX if vertex_only else (tb.SMOOTH if smooth else tb.DIFFERENTIAL)
+
+    rule = Replicas("lattice", 2)
+    layers = []  # per step: tables for each replica
+    for step in plan:
+        found, averages = tb.tables(step.activation, K[step.layer - 1], patterns, tolerance)
+        layers.append(averages)
+        # the least accurate kind of rule speaks for the whole run
+        if ("lattice", "panels", "sobol").index(found.kind) >= (
+            "lattice", "panels", "sobol"
+        ).index(rule.kind):  # fmt: skip
+            rule = found
+    run = _run_vertex if vertex_only else _run_tangent
+    replicas = [
+        run(arch, plan, K, Theta, [a[r % len(a)] for a in layers]) for r in range(rule.count)
+    ]
+    names = list(replicas[0])
+    tensors = {name: rule.value([f[name] for f in replicas]) for name in names}
+    errors = {name: rule.error([f[name] for f in replicas]) for name in names}
+    undefined = {}
+    if K[0].shape[0] == 1 and not vertex_only:
+        tensors["U6"] = _six_points(plan, K, tensors["V"])
+        errors["U6"] = 1e-12 * tensors["U6"].abs()
+    else:
+        undefined["U6"] = "the six-point vertex is given at one input of a plain Gaussian network."
+    if vertex_only:
+        reason = (
+            "fluctuations of the NTK are derived for Gaussian weights, not for orthogonal ones."
+        )
+        undefined |= dict.fromkeys((*_TANGENT, *_DIFFERENTIAL), reason)
+    elif not smooth:
+        reason = (
+            "the activation has kinks: σ'' holds a delta function, whose square at coincident "
+            "inputs does not exist. Smooth the activation (GELU for ReLU, say)."
+        )
+        undefined |= dict.fromkeys(("R", "S", "T", "U"), reason)
+    return tensors, {"error": errors, "strategy": _STRATEGY[rule.kind], "undefined": undefined}
+
+
+def _run_tangent(arch, plan: list[Step], K, Theta, layers) -> dict[str, Tensor]:
+    smooth = all(step.activation.smooth for step in plan)
+    tangent = [Tangent.first_layer(K[0])]
+    differential = [Differential.first_layer(K[0], smooth)]
+    for step, t in zip(plan, layers, strict=True):
+        theta, old = Theta[step.layer - 1], tangent[-1]
+        new = tangent_step(step, t, theta, old)
+        differential.append(
+            differential_step(step, t, theta, old.B, old.F, new.F, differential[-1])
+        )
+        tangent.append(new)
+    names = ("G1", "V", *_TANGENT)
+    out = {name: torch.stack([getattr(layer, name) for layer in tangent]) for name in names}
+    for name in _DIFFERENTIAL:
+        values = [getattr(layer, name) for layer in differential]
+        if values[0] is not None:
+            out[name] = torch.stack(values)
+    return out
+
+
+def _run_vertex(arch, plan: list[Step], K, Theta, layers) -> dict[str, Tensor]:
+    G1, V = [torch.zeros_like(K[0])], [first_vertex(arch, K[0])]
+    for step, t in zip(plan, layers, strict=True):
+        shift, vertex = vertex_step(step, t, G1[-1], V[-1])
+        G1.append(shift)
+        V.append(vertex)
+    return {"G1": torch.stack(G1), "V": torch.stack(V)}
+
+
+def _six_points(plan: list[Step], K: list[Tensor], V: Tensor) -> Tensor:
+    U6 = [K[0].new_zeros(())]
+    for step in plan:
+        l = step.layer - 1
+        U6.append(six_point(step, K[l], V[l], U6[-1]))
+    return torch.stack(U6)

@@ -1,0 +1,81 @@
+r"""Order 1/n of the metric: the mean shift G1, the four-point vertex V, the six-point vertex U6.
+
+.. math::
+   V'_{(12)(34)} &= C_W^2\left[\langle\sigma_1\sigma_2\sigma_3\sigma_4\rangle
+       - \langle\sigma_1\sigma_2\rangle\langle\sigma_3\sigma_4\rangle\right]
+       + \rho\, C_W^2\, J(1,2)\otimes J(3,4)[V] \\
+   G^{\{1\}\prime}_{12} &= \rho\, C_W\left\{J(1,2)[G^{\{1\}}]
+       + \tfrac18\textstyle\sum\langle\partial^4_{abcd}(\sigma_1\sigma_2)\rangle V_{(ab)(cd)}\right\}
+
+Haar-distributed weights preserve the overlaps of the vectors sigma exactly, which takes
+:math:`q_{13}q_{24} + q_{14}q_{23}` out of V', with :math:`q = K' - C_b`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kadanoff.gaussian import one
+from kadanoff.rgflow.collective import MeanMap, matrix, propagate, propagate_mean
+from kadanoff.rgflow.kernel import Step
+from kadanoff.rgflow.tables import Tables
+
+__all__ = ["first_vertex", "haar", "six_point", "vertex_step"]
+
+
+def vertex_step(step: Step, t: Tables, G1: Tensor, V: Tensor) -> tuple[Tensor, Tensor]:
+    """(G1, V) of layer l+1 from those of layer l, for a plain layer."""
+    N = G1.shape[0]
+    c = step.C_W
+    noise = c * c * (t.four[0, 0, 0, 0] - t.ss[:, :, None, None] * t.ss)
+    q = c * t.ss
+    mean_map = MeanMap(c * matrix(t.J(0)), matrix(noise - step.orthogonal * haar(q)))
+    V_next = propagate(mean_map, matrix(V), step.rho).reshape(N, N, N, N)
+    curvature = c * t.hessian(0, V)
+    G1_next = propagate_mean(mean_map, G1.flatten(), curvature.flatten(), step.rho)
+    return G1_next.reshape(N, N), V_next
+
+
+def haar(q: Tensor) -> Tensor:
+    """q_13 q_24 + q_14 q_23, [1, 2, 3, 4]: what a rotation of fixed overlaps q does not fluctuate."""
+    return torch.einsum("ac,bd->abcd", q, q) + torch.einsum("ad,bc->abcd", q, q)
+
+
+def first_vertex(arch: Any, K: Tensor) -> Tensor:
+    """V at layer 1: zero for independent weights, the Haar term of the first map otherwise."""
+    if arch.init != "orthogonal":
+        return K.new_zeros((K.shape[0],) * 4)
+    share = arch.n[0] / max(arch.n[0], arch.n[1])
+    return -share * haar(K - arch.C_b[0])
+
+
+def six_point(step: Step, K: Tensor, V: Tensor, U6: Tensor) -> Tensor:
+    r"""The third cumulant of the metric at one input, E[Ĝ³]_c = U6 / n².
+
+    .. math:: U_6' = t + 3\rho\, s'\chi V + \rho^2(\chi^3 U_6 + 3\chi^2\chi' V^2)
+
+    with s and t the second and third cumulants of C_W σ² over N(0, K) and χ the derivative of its
+    mean; primes on s, χ are derivatives with respect to K.
+    """
+    act, variance, c = step.activation, float(K.reshape(())), step.C_W
+
+    def moment(power: int, hermite: int) -> Tensor:
+        def f(z: Tensor) -> Tensor:
+            weight = torch.ones_like(z)
+            if hermite == 2:
+                weight = (z * z - variance) / (2 * variance**2)
+            if hermite == 4:
+                weight = (z**4 - 6 * variance * z * z + 3 * variance**2) / (4 * variance**4)
+            return weight * (c * act(z) ** 2) ** power
+
+        return one(f, variance, act.kinks).value
+
+    m1, m2, m3 = (moment(p, 0) for p in (1, 2, 3))
+    chi, slope_chi = moment(1, 2), moment(1, 4)
+    t = m3 - 3 * m2 * m1 + 2 * m1**3
+    slope_s = moment(2, 2) - 2 * m1 * chi
+    v, rho = V.reshape(()), step.rho
+    return t + 3 * rho * slope_s * chi * v + rho**2 * (chi**3 * U6 + 3 * chi**2 * slope_chi * v**2)
