@@ -77,7 +77,6 @@ def _settings() -> dict[str, Any]:
         "savefig.facecolor": colour("surface"),
         "axes.facecolor": "none",
         "font.family": "sans-serif",
-        "font.sans-serif": FONTS,
         "font.size": 10,
         "mathtext.fontset": "dejavusans",
         "text.color": ink,
@@ -116,7 +115,8 @@ def _without_missing_fonts(settings: dict[str, Any]) -> dict[str, Any]:
     from matplotlib import font_manager
 
     present = {font.name for font in font_manager.fontManager.ttflist}
-    return settings | {"font.sans-serif": [f for f in FONTS if f in present] or ["DejaVu Sans"]}
+    # a list of families (not the alias sans-serif) lets ⊥ fall back to a font that has it
+    return settings | {"font.family": [f for f in FONTS if f in present] or ["DejaVu Sans"]}
 
 
 @contextmanager

@@ -1,0 +1,168 @@
+"""A diagnosis as one HTML file that opens offline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from kadanoff.report.numbers import percent, short, uncertain
+from kadanoff.report.page import Raw, Section, callout, cards, grid, page, table
+from kadanoff.report.plots import diagnosis_plots
+from kadanoff.report.terminal import span
+
+if TYPE_CHECKING:
+    from kadanoff.diagnosis.result import Diagnosis, Estimate, LayerReport
+
+__all__ = ["diagnosis_html", "diagnosis_sections"]
+
+
+def diagnosis_html(diagnosis: Diagnosis, *, title: str = "") -> str:
+    """Return the whole page; see :func:`kadanoff.report.page.page` for its shell."""
+    d = diagnosis
+    verdict = callout(
+        "good" if d.healthy else "bad",
+        d.verdict,
+        label="Healthy" if d.healthy else "Not healthy",
+    )
+    return page(
+        title or f"Diagnosis of {d.model}",
+        list(diagnosis_sections(d)),
+        subtitle=d.description,
+        verdict=verdict,
+        footer=_footer(d),
+    )
+
+
+def diagnosis_sections(d: Diagnosis) -> Iterator[Section]:
+    """The parts of the page, for reports that hold more than one diagnosis."""
+    yield Section("At a glance", cards(_cards(d)))
+    if d.findings:
+        boxes = [
+            callout(
+                "bad" if f.severity == "critical" else "warn",
+                f.sentence,
+                span(f.layers).capitalize() if f.layers else "",
+                f.remedy,
+                label=f"{i}. {f.severity}",
+            )
+            for i, f in enumerate(d.findings, start=1)
+        ]
+        yield Section("Findings, the costliest first", Raw("".join(boxes)))
+    blocks = diagnosis_plots(d)
+    if blocks:
+        yield Section("Layer by layer", grid(blocks))
+    yield Section("All layers", _layer_table(d))
+    if d.parameters:
+        yield Section("All parameters", _parameter_table(d))
+    if d.notes:
+        notes = [callout("info", "", note, label="Note") for note in d.notes]
+        yield Section("Notes", Raw("".join(notes)))
+
+
+def _cards(d: Diagnosis) -> list[tuple[str, object, str]]:
+    items: list[tuple[str, object, str]] = [
+        ("Parameters", f"{d.n_parameters:,}", d.model),
+        ("Depth", d.depth, "linear layers on the main chain"),
+        ("Samples", d.n_samples, "in the batch"),
+    ]
+    if d.aspect is not None:
+        note = "finite-width effects are of this size"
+        items.append(("Depth over width", short(d.aspect, 2), note))
+    if d.input_second_moment is not None:
+        e = d.input_second_moment
+        items.append(("Input x²", uncertain(e.value, e.stderr), "mean square of the features"))
+    if d.input_correlation is not None:
+        e = d.input_correlation
+        items.append(("Input correlation", uncertain(e.value, e.stderr), "cosine of two inputs"))
+    if d.loss is not None:
+        items.append(("Loss", short(d.loss), d.loss_name))
+    return items
+
+
+def _number(estimate: Estimate | None) -> str:
+    return "" if estimate is None else uncertain(estimate.value, estimate.stderr)
+
+
+def _share(estimate: Estimate | None) -> str:
+    return "" if estimate is None else percent(estimate.value)
+
+
+def _predicted(estimate: Estimate | None) -> str:
+    if estimate is None or estimate.predicted is None:
+        return ""
+    return uncertain(estimate.predicted, estimate.spread)
+
+
+def _pull(estimate: Estimate | None) -> str:
+    return "" if estimate is None or estimate.z is None else f"{estimate.z:+.1f}"
+
+
+_COLUMNS: tuple[tuple[str, str, Callable[[LayerReport], object]], ...] = (
+    ("operation", "kind of linear map", lambda r: r.op),
+    ("role", "place in the net", lambda r: r.role + (" (residual)" if r.residual else "")),
+    ("in × out", "fan-in and fan-out", lambda r: f"{r.fan_in} × {r.fan_out}"),
+    ("activation", "applied to this layer's output", lambda r: r.activation or ""),
+    ("z²", "mean square of the preactivations", lambda r: _number(r.second_moment)),
+    ("theory", "predicted z² and its spread between nets", lambda r: _predicted(r.second_moment)),
+    ("z-score", "distance in standard deviations", lambda r: _pull(r.second_moment)),
+    ("mean", "mean of the preactivations", lambda r: _number(r.mean)),
+    ("correlation", "mean cosine of two inputs", lambda r: _number(r.correlation)),
+    ("theory", "predicted correlation", lambda r: _predicted(r.correlation)),
+    ("kurtosis", "excess kurtosis across neurons", lambda r: _number(r.kurtosis)),
+    ("theory", "predicted kurtosis", lambda r: _predicted(r.kurtosis)),
+    ("χ⊥", "squared Jacobian norm to the next layer", lambda r: _number(r.jacobian)),
+    ("theory", "predicted squared Jacobian norm", lambda r: _predicted(r.jacobian)),
+    ("to output", "squared Jacobian norm to output", lambda r: _number(r.jacobian_to_output)),
+    ("gradient", "of the loss, rms per weight", lambda r: _number(r.gradient)),
+    ("gain", "n · Var(W)", lambda r: _number(r.weight_gain)),
+    (
+        "critical",
+        "gain at criticality",
+        lambda r: short(r.critical_gain) if r.critical_gain else "",
+    ),
+    ("dead", "units silent on the whole batch", lambda r: _share(r.dead)),
+    ("saturated", "activations on a plateau", lambda r: _share(r.saturated)),
+    ("zeros", "activations exactly zero", lambda r: _share(r.zeros)),
+    ("near zeros", "below 1% of the layer's rms", lambda r: _share(r.near_zeros)),
+)
+
+
+def _layer_table(d: Diagnosis) -> Raw:
+    used = [c for c in _COLUMNS if any(str(c[2](layer)) for layer in d.layers)]
+    rows = [
+        [f"{r.index}. {r.path or '(model)'}" + (f" (call {r.call_index + 1})" * bool(r.call_index))]
+        + [str(cell(r)) for _, _, cell in used]
+        for r in d.layers
+    ]
+    return table(
+        ["layer", *(name for name, _, _ in used)],
+        rows,
+        "Every recorded linear map in the order of the forward pass. 1.02(3) means 1.02 ± 0.03.",
+        explain=["name in the model", *(hint for _, hint, _ in used)],
+    )
+
+
+def _parameter_table(d: Diagnosis) -> Raw:
+    rows = [
+        [
+            p.name + (f" (= {', '.join(p.aliases)})" if p.aliases else ""),
+            " × ".join(str(n) for n in p.shape) or "scalar",
+            short(p.rms),
+            short(p.gradient_norm),
+            short(p.gradient_rms),
+        ]
+        for p in d.parameters
+    ]
+    return table(
+        ["parameter", "shape", "rms value", "gradient norm", "gradient rms"],
+        rows,
+        "Every parameter, with the gradient of the loss on this batch.",
+    )
+
+
+def _footer(d: Diagnosis) -> str:
+    known = [
+        f"{key} {short(value) if isinstance(value, float) else value}"
+        for key, value in d.meta.items()
+    ]
+    return "Made by kadanoff. " + ", ".join(known)
