@@ -1,0 +1,222 @@
+"""Ensembles of real networks, trained in a batch, to hold predictions against.
+
+All networks of an ensemble take their steps together (one batched matrix product a layer). Pairs
+that differ in the sign of the readout have opposite outputs at the start and the same NTK, so that
+the average over a pair has no noise from the initial outputs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kadanoff.errors import AnalysisError, UsageError
+
+__all__ = ["Ensemble", "draw_batch", "outputs", "train_ensemble", "train_weights"]
+
+Weights = list[tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Outputs of trained networks.
+
+    Attributes
+    ----------
+    start, end : Tensor, shape (S, M, n_L)
+        At initialisation and after training, at the test points.
+    antithetic : bool
+        Whether networks s and s + S/2 are a pair with opposite readouts.
+    residual : float
+        Largest |z - y| left at a training point.
+    """
+
+    start: Tensor
+    end: Tensor
+    antithetic: bool
+    residual: float
+
+    def _means(self) -> Tensor:
+        if not self.antithetic:
+            return self.end
+        half = self.end.shape[0] // 2
+        return 0.5 * (self.end[:half] + self.end[half:])
+
+    @property
+    def mean(self) -> Tensor:
+        return self._means().mean(0)
+
+    @property
+    def stderr(self) -> Tensor:
+        """Standard error of the mean, pairs counted once."""
+        means = self._means()
+        return means.std(0) / math.sqrt(means.shape[0])
+
+
+def draw_batch(
+    arch: Any,
+    n_networks: int,
+    generator: torch.Generator,
+    *,
+    antithetic: bool = False,
+    dtype: torch.dtype = torch.float64,
+) -> Weights:
+    """Gaussian weights of ``n_networks`` networks: W (S, n_l, n_{l-1}) and b (S, n_l) a layer."""
+    if arch.block != "single" or arch.init != "gaussian":
+        raise UsageError(
+            f"Ensembles are trained for Gaussian single-map blocks, not {arch!r}.",
+            "Use init='gaussian' and block='single'.",
+        )
+    if antithetic and n_networks % 2:
+        raise UsageError(f"{n_networks} networks do not make pairs.", "Pass an even number.")
+    drawn = n_networks // 2 if antithetic else n_networks
+    weights: Weights = []
+    for l in range(arch.L):
+        shape = (drawn, arch.n[l + 1], arch.n[l])
+        scale = math.sqrt(arch.C_W[l] / arch.n[l])
+        W = scale * torch.randn(shape, generator=generator, dtype=dtype)
+        b = math.sqrt(arch.C_b[l]) * torch.randn(shape[:2], generator=generator, dtype=dtype)
+        if antithetic:
+            sign = -1.0 if l == arch.L - 1 else 1.0
+            W, b = torch.cat([W, sign * W]), torch.cat([b, sign * b])
+        weights.append((W, b))
+    return weights
+
+
+def outputs(arch: Any, weights: Weights, X: Tensor) -> list[Tensor]:
+    """Preactivations of every layer, each of shape (S, N, n_l)."""
+    W, b = weights[0]
+    z = [torch.matmul(X.to(W.dtype), W.mT) + b[:, None]]
+    for l in range(1, arch.L):
+        W, b = weights[l]
+        new = torch.baddbmm(b[:, None], arch.activations[l - 1](z[-1]), W.mT)
+        if arch.gamma[l]:
+            new = new + arch.gamma[l] * z[-1]
+        z.append(new)
+    return z
+
+
+def train_weights(
+    arch: Any,
+    weights: Weights,
+    X: Tensor,
+    y: Tensor,
+    eta: float,
+    steps: int,
+    *,
+    tolerance: float = 0.0,
+    batch: Callable[[int], Tensor] | None = None,
+) -> float:
+    """Descend in place on ``sum (z - y)^2 / 2``; returns the largest |z - y| left.
+
+    Parameters
+    ----------
+    steps : int
+        Stops earlier once every network fits to ``tolerance``.
+    batch : callable, optional
+        Step -> indices of the training points used in it; None uses all.
+
+    Raises
+    ------
+    AnalysisError
+        A network diverged.
+    """
+    derivative = [a.derivative(1) for a in arch.activations]
+    X, y = X.to(weights[0][0].dtype), y.to(weights[0][0].dtype)
+    worst = math.inf
+    for step in range(steps):
+        x, target = X, y
+        if batch is not None:
+            rows = batch(step)
+            x, target = X[rows], y[rows]
+        z = outputs(arch, weights, x)
+        delta = z[-1] - target
+        if step % 10 == 0:
+            worst = float(delta.abs().max())
+            if not math.isfinite(worst):
+                raise AnalysisError(
+                    f"A network diverged within {step} steps of size {eta:g}.",
+                    "Take a smaller step: the NTK of finite networks is sharper than its mean.",
+                )
+            if worst < tolerance:
+                return worst
+        for l in range(arch.L - 1, -1, -1):
+            W, b = weights[l]
+            source = arch.activations[l - 1](z[l - 1]) if l else x.expand(W.shape[0], *x.shape)
+            back = None
+            if l:
+                back = derivative[l - 1](z[l - 1]) * torch.bmm(delta, W)
+                if arch.gamma[l]:
+                    back = back + arch.gamma[l] * delta
+            W.baddbmm_(delta.mT, source, alpha=-eta * arch.lambda_W[l] / arch.n[l])
+            b.sub_(delta.sum(1), alpha=eta * arch.lambda_b[l])
+            if back is not None:
+                delta = back
+    return float((outputs(arch, weights, X)[-1] - y).abs().max()) if batch is None else worst
+
+
+def _blocks(total: int, size: int) -> Iterator[int]:
+    while total > 0:
+        yield min(size, total)
+        total -= size
+
+
+def train_ensemble(
+    arch: Any,
+    X_train: Tensor,
+    y: Tensor,
+    X_test: Tensor,
+    *,
+    eta: float,
+    steps: int,
+    n_networks: int,
+    seed: int = 0,
+    antithetic: bool = True,
+    tolerance: float = 0.0,
+    dtype: torch.dtype = torch.float64,
+    block: int = 1024,
+    progress: Callable[..., None] | None = None,
+) -> Ensemble:
+    """Draw networks, train each by full-batch descent, and read them at the test points.
+
+    Parameters
+    ----------
+    y : Tensor, shape (N, n_L)
+    eta, steps, tolerance : see :func:`train_weights`
+    block : int
+        Networks trained together; each block has its own seed, so that the result does not
+        depend on how many there are in flight.
+    progress : callable, optional
+        ``progress(done, total)``.
+
+    Returns
+    -------
+    Ensemble
+    """
+    starts, ends, residual, done = [], [], 0.0, 0
+    block += block % 2
+    for index, size in enumerate(_blocks(n_networks, block)):
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + index)
+        weights = draw_batch(arch, size, generator, antithetic=antithetic, dtype=dtype)
+        starts.append(outputs(arch, weights, X_test)[-1].double())
+        left = train_weights(arch, weights, X_train, y, eta, steps, tolerance=tolerance)
+        residual = max(residual, left)
+        ends.append(outputs(arch, weights, X_test)[-1].double())
+        done += size
+        if progress is not None:
+            progress(done, n_networks)
+    start, end = _pairs_first(starts, antithetic), _pairs_first(ends, antithetic)
+    return Ensemble(start, end, antithetic, residual)
+
+
+def _pairs_first(blocks: list[Tensor], antithetic: bool) -> Tensor:
+    """Concatenate blocks so that pair partners sit half the ensemble apart."""
+    if not antithetic:
+        return torch.cat(blocks)
+    halves = [b.chunk(2) for b in blocks]
+    return torch.cat([h[0] for h in halves] + [h[1] for h in halves])

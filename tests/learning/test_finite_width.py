@@ -1,0 +1,171 @@
+"""Order 1/n at the end of training: converged values, limits, and networks trained for real."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from kadanoff.architecture import MLP
+from kadanoff.errors import DataError, UsageError
+from kadanoff.learning.correction import extrapolate, measure_correction, network_ntk
+from kadanoff.learning.finite_width import end_of_training
+from kadanoff.learning.trained import draw_batch, outputs
+from tests.known import assert_consistent
+from tests.learning.brute import two_layer_tanh
+
+X = torch.tensor([[1.2, 0.3], [-0.5, 1.1], [0.6, 1.0]], dtype=torch.float64)
+Y = 2 * torch.tensor([[1.0, -0.7], [0.4, 0.8]], dtype=torch.float64).mT
+SETUP = {"C_b": 0.3, "C_W": 1.5, "lambda_b": 0.3, "lambda_W": 0.9}
+# theory folder, section 2.14: each term at the test point, two outputs, L = 2
+GOLDEN = {
+    0.29305709: {
+        "kernel": (0.52490925, 1.28073869),
+        "Delta_H": (0.05797, 0.22270),
+        "dH": (-0.22129, -0.22172),
+        "ddI": (1.16552, 1.74784),
+        "ddII": (-0.43867, -0.85965),
+        "H1": (0.0, 0.0),
+        "total": (0.563527, 0.889159),
+    },
+    0.70333701: {
+        "dH": (-0.23468, -0.26062),
+        "ddI": (1.08591, 1.50904),
+        "ddII": (-0.09165, -0.08288),
+        "total": (0.817549, 1.388229),
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def tensors():
+    return two_layer_tanh(X, **SETUP)
+
+
+@pytest.mark.parametrize("eta", sorted(GOLDEN))
+def test_converged_values(tensors, eta):
+    found = end_of_training(tensors, Y, eta=eta)
+    have = {"kernel": found.kernel, "total": found.coefficient, **found.terms}
+    for name, want in GOLDEN[eta].items():
+        digits = 5e-9 if name == "kernel" else 6e-7 if name == "total" else 6e-6
+        error = (have[name][0] - torch.tensor(want, dtype=torch.float64)).abs().max()
+        assert error < digits, name
+
+
+def test_blocks_give_the_same(tensors):
+    whole = end_of_training(tensors, Y, eta=0.3)
+    parts = end_of_training(tensors, Y, eta=0.3, block=1)
+    torch.testing.assert_close(whole.coefficient, parts.coefficient)
+
+
+def test_small_step_is_gradient_flow(tensors):
+    flow = end_of_training(tensors, Y).coefficient
+    gaps = [
+        (end_of_training(tensors, Y, eta=e).coefficient - flow).abs().max() for e in (1e-3, 5e-4)
+    ]
+    assert gaps[0] < 2e-3
+    assert abs(float(gaps[0] / gaps[1]) - 2) < 0.05  # first order in the step
+
+
+def test_training_points_get_no_correction(tensors):
+    for algorithm in ("gradient", "giant_leap"):
+        test_is_train = _reindexed(tensors, [0, 1, 0])
+        found = end_of_training(test_is_train, Y, eta=0.4, algorithm=algorithm)
+        assert found.coefficient.abs().max() < 1e-11
+        torch.testing.assert_close(found.kernel[0], Y[0])
+
+
+def test_giant_leap_drops_the_algorithm_terms(tensors):
+    leap = end_of_training(tensors, Y, algorithm="giant_leap")
+    flow = end_of_training(tensors, Y)
+    assert leap.terms["ddII"].abs().max() < 1e-12
+    torch.testing.assert_close(leap.terms["Delta_H"], flow.terms["Delta_H"])
+    assert (leap.coefficient - flow.coefficient).abs().min() > 0.05  # algorithms do differ
+
+
+def test_order_of_training_points_does_not_matter(tensors):
+    swapped = end_of_training(_reindexed(tensors, [1, 0, 2]), Y.flip(0), eta=0.5)
+    torch.testing.assert_close(
+        swapped.coefficient, end_of_training(tensors, Y, eta=0.5).coefficient
+    )
+
+
+@pytest.mark.slow
+def test_sixty_four_points_fit_in_time_and_memory():
+    # scale only: random tensors, 64 training points and two test points
+    g = torch.Generator().manual_seed(0)
+    N = 66
+    base = torch.randn(N, 80, generator=g, dtype=torch.float64)
+
+    class Big:
+        K = Theta = base @ base.mT / 80 + torch.eye(N, dtype=torch.float64)
+        H1 = Theta
+        A = B = P = Q = R = S = T = U = torch.randn((N,) * 4, generator=g, dtype=torch.float64)
+
+    y = torch.randn(64, 1, generator=g, dtype=torch.float64)
+    found = end_of_training(Big(), y, eta=0.05)
+    assert bool(torch.isfinite(found.coefficient).all())
+
+
+def test_bad_calls(tensors):
+    with pytest.raises(UsageError, match="diverges"):
+        end_of_training(tensors, Y, eta=1.3)
+    with pytest.raises(UsageError, match="algorithm"):
+        end_of_training(tensors, Y, algorithm="adam")
+    with pytest.raises(DataError, match="singular"):
+        end_of_training(_reindexed(tensors, [0, 0, 2]), Y)
+
+
+def test_network_ntk_is_that_of_autograd():
+    arch = MLP(3, [5, 4], 2, "tanh", **SETUP)
+    weights = draw_batch(arch, 1, torch.Generator().manual_seed(0))
+    x = torch.randn(3, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    leaves = [p.requires_grad_() for pair in weights for p in pair]
+    z = outputs(arch, [(leaves[2 * l], leaves[2 * l + 1]) for l in range(3)], x)[-1].flatten()
+    rates = [r for l in range(3) for r in (arch.lambda_W[l] / arch.n[l], arch.lambda_b[l])]
+    rows = [torch.autograd.grad(out, leaves, retain_graph=True) for out in z]
+    jac = torch.stack(
+        [torch.cat([(g * r**0.5).flatten() for g, r in zip(row, rates)]) for row in rows]
+    )
+    detached = [(W.detach(), b.detach()) for W, b in weights]
+    torch.testing.assert_close(network_ntk(arch, detached, x)[0], jac @ jac.mT)
+
+
+@pytest.mark.slow
+def test_trained_networks_agree(tensors):
+    """Three widths, extrapolated: sign and size (benchmarks/finite_width.py has the full runs)."""
+    eta = 0.29305709
+    measured = [
+        measure_correction(
+            MLP(2, [n], 2, "tanh", **SETUP),
+            tensors.Theta,
+            X[:2],
+            Y,
+            X[2:],
+            eta=eta,
+            pairs=7000,
+            seed=n,
+            dtype=torch.float32,
+            tolerance=5e-6,
+        )
+        for n in (48, 96, 192)
+    ]
+    value, stderr, _ = extrapolate(
+        [m.n for m in measured],
+        torch.stack([m.value for m in measured]),
+        torch.stack([m.stderr for m in measured]),
+    )
+    assert_consistent(
+        end_of_training(tensors, Y, eta=eta).coefficient, value, stderr, relative_error=0.05
+    )
+
+
+def _reindexed(tensors, order):
+    class View:
+        pass
+
+    view = View()
+    for name, value in vars(tensors).items():
+        for axis in range(value.ndim):
+            value = value.index_select(axis, torch.tensor(order))
+        setattr(view, name, value)
+    return view
