@@ -69,7 +69,7 @@ _PLOTS = (
     _Plot(
         "Weight gain",
         (("weight_gain", "measured"),),
-        "C_W = n · Var(W)",
+        "$C_W$ = n · Var(W)",
         "The strength of each layer's random weights, made independent of its width. Where theory "
         "knows the value at which a signal neither dies nor explodes, it is drawn as a line.",
     ),

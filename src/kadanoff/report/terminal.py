@@ -167,14 +167,14 @@ def _layer_table(d: Diagnosis, write: Callable[[str], str], plain: bool, width: 
     ]
     # too narrow: drop the least telling columns first
     for name in ("satur.", "crit.", "z", "zero", "dead", "theory", "gain", "grad", "corr"):
-        if _width(shown, filled) + 16 <= width:
+        if _width(shown, filled) + 12 <= width:
             break
         filled = [column for column in filled if column[0] != name]
-    room = max(12, min(32, width - _width(shown, filled) - 1))
-    table.add_column("#", justify="right", no_wrap=True)
-    table.add_column("layer", no_wrap=True, max_width=room, overflow="ellipsis")
+    room = max(10, min(32, width - _width(shown, filled)))
+    table.add_column("#", justify="right", no_wrap=True, overflow="crop", min_width=2)
+    table.add_column("layer", no_wrap=True, max_width=room, overflow="crop")
     for name, _ in filled:
-        table.add_column(write(name), justify="right", no_wrap=True)
+        table.add_column(write(name), justify="right", no_wrap=True, overflow="crop")
     accused = {index for finding in d.findings for index in finding.layers}
     previous = 0
     for layer in shown:
@@ -190,9 +190,9 @@ def _layer_table(d: Diagnosis, write: Callable[[str], str], plain: bool, width: 
 
 def _width(layers: list[LayerReport], columns: list[Any]) -> int:
     """Characters that the row number and these columns take."""
-    numbers = 1 + max((len(str(layer.index)) for layer in layers), default=1)
+    numbers = 2 + max((len(str(layer.index)) for layer in layers), default=1)
     return numbers + sum(
-        1 + max(len(name), *(len(cell(layer)) for layer in layers)) for name, cell in columns
+        2 + max(len(name), *(len(cell(layer)) for layer in layers)) for name, cell in columns
     )
 
 
