@@ -1,0 +1,400 @@
+"""Learning rates a parameter, by the equivalence principle.
+
+Every parameter tensor is to move the output by the same amount a step, and all of them together by
+``base``. How much a tensor moves the output is measured at the start, on the user's model: the
+square of its gradient for SGD (its share of the NTK), the sum of absolute values for Adam-like
+steps, the nuclear norm for Muon. At a critical initialisation this one rule gives the known
+scalings without being told them: with the readout's standard deviation times n^(-s/2), SGD steps
+go as n^(s-1) for hidden weights, n^s for what reads the input, 1/n for the readout; Adam steps at
+s = 1 as 1/n, 1, 1/n (maximal update); with L layers SGD steps as 1/L, and with residual branches
+times L^(-1/2) Adam steps as L^(-1/2), SGD steps as a constant.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kadanoff.errors import AnalysisError, UsageError
+
+__all__ = [
+    "BASE",
+    "OPTIMIZERS",
+    "Role",
+    "measure_response",
+    "parameter_groups",
+    "roles",
+    "scale_readout_",
+    "split_muon",
+]
+
+OPTIMIZERS = ("sgd", "adam", "adamw", "muon")
+# output change a step, in units of the output, that trains fast and stably: benchmarks/
+BASE = {"sgd": 0.5, "adam": 0.2, "adamw": 0.2, "muon": 0.2}
+_NORMS = ("norm", "batchnorm", "layernorm", "rmsnorm", "groupnorm")
+_ATTENTION = ("attention", "attn")
+_MLP = ("mlp", "feedforward", "feed_forward", "ffn", "linear1", "linear2", "fc1", "fc2", "interm")
+
+
+@dataclass(frozen=True)
+class Role:
+    """Where a parameter sits.
+
+    Attributes
+    ----------
+    name : str
+        Its name in the model (the first one, if it is tied).
+    role : {"embedding", "input", "attention", "mlp", "hidden", "norm", "readout"}
+    kind : {"weight", "bias"}
+        Gains of norms are weights.
+    fan_in : int
+        Inputs summed over by a unit; 1 for vectors and embeddings.
+    tied : bool
+        Used in more than one place.
+    """
+
+    name: str
+    role: str
+    kind: str
+    fan_in: int
+    tied: bool = False
+
+
+def roles(model: nn.Module, sample: Any) -> dict[str, Role]:
+    """Role of every trainable parameter, read off one forward pass.
+
+    The input layer is the first matrix used (if no embedding comes before it) and the readout the
+    last one used. Attention and MLP are told by the names and classes of the modules around them.
+    """
+    order: list[nn.Module] = []
+    handles = []
+    for module in model.modules():
+        if any(True for _ in module.parameters(recurse=False)):
+            handles.append(module.register_forward_pre_hook(lambda m, _: order.append(m)))
+    training = model.training
+    model.eval()  # batch norms must not count this pass
+    try:
+        with torch.no_grad():
+            _forward(model, sample)
+    finally:
+        model.train(training)
+        for handle in handles:
+            handle.remove()
+    matrices = [m for m in order if _is_matrix(m)]
+    readout = matrices[-1] if matrices else None
+    embeds = any(isinstance(m, nn.Embedding | nn.EmbeddingBag) for m in order)
+    first = matrices[0] if matrices and not embeds and len(matrices) > 1 else None
+    shared: dict[int, int] = {}
+    for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            shared[id(parameter)] = shared.get(id(parameter), 0) + 1
+    out: dict[str, Role] = {}
+    names = {id(p): name for name, p in model.named_parameters()}
+    for path, module in model.named_modules():
+        for local, parameter in module.named_parameters(recurse=False):
+            name = names.get(id(parameter))
+            if name is None or name in out or not parameter.requires_grad:
+                continue
+            role = _role(path, module, module is readout, module is first, model)
+            matrix = parameter.ndim >= 2
+            kind = "bias" if "bias" in local or (not matrix and role != "norm") else "weight"
+            fan_in = _fan_in(module, parameter) if matrix and role != "embedding" else 1
+            out[name] = Role(name, role, kind, fan_in, shared[id(parameter)] > 1)
+    return out
+
+
+def _is_matrix(module: nn.Module) -> bool:
+    weight = getattr(module, "weight", None)
+    if isinstance(module, nn.MultiheadAttention):
+        return True
+    return (
+        isinstance(weight, Tensor)
+        and weight.ndim >= 2
+        and not isinstance(module, nn.Embedding | nn.EmbeddingBag)
+    )
+
+
+def _fan_in(module: nn.Module, weight: Tensor) -> int:
+    # Hugging Face's Conv1D stores (in, out); torch's transposed convolutions (in, out, ...)
+    if type(module).__name__ == "Conv1D" or isinstance(module, nn.modules.conv._ConvTransposeNd):
+        return weight.shape[0] * math.prod(weight.shape[2:])
+    return math.prod(weight.shape[1:])
+
+
+def _role(path: str, module: nn.Module, last: bool, first: bool, model: nn.Module) -> str:
+    if last:
+        return "readout"
+    name = type(module).__name__.lower()
+    if any(word in name for word in _NORMS):
+        return "norm"
+    if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+        return "embedding"
+    if first:
+        return "input"
+    around = [name]
+    owner = model
+    for part in path.split("."):
+        owner = getattr(owner, part, owner) if part else owner
+        around += [type(owner).__name__.lower(), part.lower()]
+    if any(word in text for text in around for word in _ATTENTION):
+        return "attention"
+    if not _is_matrix(module):
+        # a bare parameter of a container: positional or class embeddings, mostly
+        return "embedding"
+    return "mlp" if any(word in text for text in around for word in _MLP) else "hidden"
+
+
+def scale_readout_(model: nn.Module, sample: Any, s: float = 1.0, base_width: int = 64) -> float:
+    """Multiply the readout's weights in place by (base_width / fan_in)^(s/2).
+
+    Returns the factor. 1 and no change if ``s`` is 0 or the readout is tied to an embedding.
+    """
+    _check_s(s)
+    found = [r for r in roles(model, sample).values() if r.role == "readout" and r.fan_in > 1]
+    if not found or found[0].tied or s == 0:
+        return 1.0
+    factor = (base_width / found[0].fan_in) ** (s / 2)
+    with torch.no_grad():
+        dict(model.named_parameters())[found[0].name].mul_(factor)
+    return factor
+
+
+def _check_s(s: float) -> None:
+    if not 0 <= s <= 1:
+        raise UsageError(
+            f"s = {s} is outside the family.", "Pass 0 (NTK scaling) to 1 (maximal update)."
+        )
+
+
+def _forward(model: nn.Module, sample: Any) -> Tensor:
+    if isinstance(sample, Mapping):
+        out = model(**sample)
+    elif isinstance(sample, Sequence) and not isinstance(sample, str):
+        out = model(*sample)
+    else:
+        out = model(sample)
+    if isinstance(out, Tensor):
+        return out
+    for key in ("logits", "last_hidden_state"):
+        found = out.get(key) if isinstance(out, Mapping) else getattr(out, key, None)
+        if isinstance(found, Tensor):
+            return found
+    items = out.values() if isinstance(out, Mapping) else out
+    for item in items:
+        if isinstance(item, Tensor) and item.is_floating_point():
+            return item
+    raise UsageError(
+        f"The model returned {type(out).__name__}, in which no output tensor was found.",
+        "Wrap the model so that it returns one tensor.",
+    )
+
+
+def measure_response(
+    model: nn.Module, sample: Any, *, probes: int = 16, seed: int = 0, nuclear: bool = False
+) -> dict[str, tuple[float, float, float]]:
+    """How much a step on each parameter can move one output.
+
+    For random outputs f of random samples (unit root mean square over outputs): the mean of
+    |df/dp|^2, of sum |df/dp|, and, if ``nuclear``, of the nuclear norm of df/dp (else 0).
+
+    The model is put in eval mode meanwhile (dropout would only add noise) unless it has batch
+    norms, whose eval mode at the start is not what training sees.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    training = model.training
+    names = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    buffers = {n: b.clone() for n, b in model.named_buffers()}
+    batch_norm = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
+    model.train(batch_norm)
+    total = {n: [0.0, 0.0, 0.0] for n, _ in names}
+    try:
+        with torch.enable_grad():
+            out = _forward(model, sample)
+            out = out.reshape(-1, out.shape[-1]) if out.ndim > 1 else out.reshape(-1, 1)
+            for k in range(probes):
+                row = int(torch.randint(out.shape[0], (), generator=generator))
+                v = torch.randn(out.shape[1], generator=generator).to(out)
+                f = (out[row] * v).sum() / math.sqrt(out.shape[1])
+                grads = torch.autograd.grad(
+                    f, [p for _, p in names], retain_graph=k < probes - 1, allow_unused=True
+                )
+                for (name, _), g in zip(names, grads):
+                    if g is not None:
+                        _accumulate(total[name], g.detach().double(), probes, nuclear)
+    finally:
+        model.train(training)
+        with torch.no_grad():
+            for n, b in model.named_buffers():
+                b.copy_(buffers[n])
+    if not all(math.isfinite(v) for t in total.values() for v in t[:2]):
+        raise AnalysisError(
+            "A gradient at the start is not finite.",
+            "Initialise the model critically first (kadanoff.tune does), or rescale the input.",
+        )
+    return {n: (t[0], t[1], t[2]) for n, t in total.items()}
+
+
+def _accumulate(total: list[float], g: Tensor, probes: int, nuclear: bool) -> None:
+    total[0] += float(g.pow(2).sum()) / probes
+    total[1] += float(g.abs().sum()) / probes
+    if nuclear and g.ndim == 2 and bool(torch.isfinite(g).all()):
+        # |g|_* without a decomposition of the big side: through the smaller Gram matrix
+        gram = g @ g.mT if g.shape[0] <= g.shape[1] else g.mT @ g
+        total[2] += float(torch.linalg.eigvalsh(gram).clamp_min(0).sqrt().sum()) / probes
+
+
+def parameter_groups(
+    model: nn.Module,
+    sample: Any,
+    optimizer: str = "adamw",
+    *,
+    s: float = 1.0,
+    base: float | None = None,
+    base_width: int = 64,
+    weight_decay: float = 0.0,
+    in_place: bool = True,
+    probes: int = 16,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Parameter groups with a learning rate each, as any ``torch.optim`` class takes them.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        At its (critical) initialisation.
+    sample : Tensor, tuple or dict
+        One batch of inputs as the model takes it.
+    optimizer : {"sgd", "adam", "adamw", "muon"}
+    s : float
+        0: NTK scaling, 1: maximal-update scaling. With n the readout's fan-in, the relative motion
+        of the NTK during training goes as depth / n^(1-s).
+    base : float, optional
+        Motion of the output a step, all parameters together: the one number to tune, at any size.
+    base_width : int
+        Width at which all values of ``s`` agree.
+    weight_decay : float
+        Fraction by which matrices shrink a step; each group's entry makes it so at its own rate.
+    in_place : bool
+        Whether to scale the readout by (base_width / n)^(s/2) here; False if it has been done.
+    probes : int
+        Random outputs that the response is averaged over.
+
+    Returns
+    -------
+    list of dict
+        ``params``, ``lr``, ``weight_decay``, ``name``, ``role``, ``share`` (its part of the motion
+        of the output) and ``algorithm`` ("muon" or "adamw" for ``optimizer="muon"``, where only
+        hidden matrices take the former: see :func:`split_muon`).
+
+    Raises
+    ------
+    UsageError
+        Unknown optimizer, ``s`` outside [0, 1], a base that is not positive, no parameters.
+    AnalysisError
+        Gradients at the start vanish or are not finite.
+
+    Notes
+    -----
+    A tensor whose gradient at the start is zero (a key bias, a branch that starts at zero) has no
+    response to measure: it takes the median rate of its kind.
+    """
+    if optimizer not in OPTIMIZERS:
+        raise UsageError(f"Unknown optimizer {optimizer!r}.", f"Choose from {OPTIMIZERS}.")
+    _check_s(s)
+    base = BASE[optimizer] if base is None else base
+    if not (base > 0 and math.isfinite(base)):
+        raise UsageError(f"base = {base} is not a learning rate.", "Pass a number > 0.")
+    where = roles(model, sample)
+    if not where:
+        raise UsageError("The model has no trainable parameters.", "Nothing is there to tune.")
+    if in_place:
+        scale_readout_(model, sample, s, base_width)
+    muon = optimizer == "muon"
+    response = measure_response(model, sample, probes=probes, seed=seed, nuclear=muon)
+    parameters = dict(model.named_parameters())
+    algorithm = {n: _algorithm(optimizer, where[n], parameters[n]) for n in where}
+    strength = {n: response[n][_COLUMN[algorithm[n]]] for n in where}
+    live = _live(strength, algorithm)
+    if not live:
+        raise AnalysisError(
+            "No parameter moves the output at the start: all gradients vanish.",
+            "Initialise the readout with non-zero weights first.",
+        )
+    share = 1 / len(live)
+    rate = {n: base * share / strength[n] for n in live}
+    groups = []
+    for n, role in where.items():
+        lr = rate[n] if n in rate else _borrowed(n, where, algorithm, rate)
+        if algorithm[n] == "muon":
+            # torch.optim.Muon multiplies by this itself; the response is to a unit spectral norm
+            rows, columns = parameters[n].shape
+            lr /= math.sqrt(max(1.0, rows / columns))
+        decay = weight_decay / lr if role.fan_in > 1 and role.kind == "weight" else 0.0
+        groups.append(
+            {
+                "params": [parameters[n]],
+                "lr": lr,
+                "weight_decay": decay,
+                "name": n,
+                "role": role.role,
+                "share": share if n in rate else 0.0,
+                "algorithm": algorithm[n],
+            }
+        )
+    return groups
+
+
+_COLUMN = {"sgd": 0, "adam": 1, "adamw": 1, "muon": 2}
+
+
+def _algorithm(optimizer: str, role: Role, parameter: Tensor) -> str:
+    if optimizer != "muon":
+        return optimizer
+    hidden = parameter.ndim == 2 and role.role in ("attention", "mlp", "hidden")
+    return "muon" if hidden else "adamw"
+
+
+def _live(strength: dict[str, float], algorithm: dict[str, str]) -> list[str]:
+    """Parameters whose response is not zero up to rounding, per kind of step."""
+    out = []
+    for name in set(algorithm.values()):
+        mine = {n: v for n, v in strength.items() if algorithm[n] == name and v > 0}
+        if mine:
+            middle = sorted(mine.values())[len(mine) // 2]
+            floor = 1e-5 * middle if name != "sgd" else 1e-10 * middle
+            out += [n for n, v in mine.items() if v > floor]
+    return out
+
+
+def _borrowed(
+    name: str, where: dict[str, Role], algorithm: dict[str, str], rate: dict[str, float]
+) -> float:
+    me = where[name]
+    tests = (
+        lambda r: r.role == me.role and r.kind == me.kind,
+        lambda r: r.kind == me.kind,
+        lambda r: True,
+    )
+    for test in tests:
+        peers = sorted(
+            lr for n, lr in rate.items() if algorithm[n] == algorithm[name] and test(where[n])
+        )
+        if peers:
+            return peers[len(peers) // 2]
+    return min(rate.values())
+
+
+def split_muon(
+    groups: Sequence[dict[str, Any]],
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """(groups for ``torch.optim.Muon``, groups for ``torch.optim.AdamW``).
+
+    Leave ``adjust_lr_fn`` of ``torch.optim.Muon`` at its default.
+    """
+    muon = [g for g in groups if g["algorithm"] == "muon"]
+    return muon, [g for g in groups if g["algorithm"] != "muon"]
