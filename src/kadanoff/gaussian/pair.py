@@ -24,7 +24,8 @@ __all__ = ["pair", "shifted"]
 
 
 class _Activation(Protocol):
-    kinks: tuple[float, ...]
+    @property
+    def kinks(self) -> tuple[float, ...]: ...
 
     def derivative(self, k: int) -> Function: ...
     def jump(self, k: int, kink: float) -> float: ...
