@@ -206,7 +206,7 @@ def _half_stable(act: Activation) -> Criticality | None:
         # a change of sign within rounding is no root
         if max(abs(excess[i] / scale[i]), abs(excess[i + 1] / scale[i + 1])) < 1e-10:
             continue
-        root: Any = brentq(lambda x: _excess(act, x), grid[i], grid[i + 1], xtol=1e-14, rtol=1e-14)
+        root: Any = brentq(lambda x: _excess(act, x), grid[i], grid[i + 1], xtol=1e-14)
         K_star = math.exp(root)
         C_W = 1 / float(squared_slope(act, K_star))
         C_b = K_star - C_W * float(square_mean(act, K_star))
