@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kadanoff.diagnosis.measure import diagnose as diagnose
 from kadanoff.diagnosis.result import Diagnosis as Diagnosis
 from kadanoff.diagnosis.result import Estimate as Estimate
 from kadanoff.diagnosis.result import Finding as Finding

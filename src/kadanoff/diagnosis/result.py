@@ -38,7 +38,8 @@ class Estimate:
     spread : float or None
         The theory's standard deviation from one drawn network to the next at these widths.
     z : float or None
-        ``(value - predicted) / sqrt(stderr² + spread²)``; None without prediction.
+        ``(value - predicted) / spread``; None without prediction. The prediction is for the very
+        batch that was measured, so that the batch's own error does not enter.
     """
 
     value: float
@@ -49,10 +50,8 @@ class Estimate:
 
     def against(self, predicted: float, spread: float) -> Estimate:
         """The same measurement with a prediction, its network-to-network spread, and z."""
-        stderr = self.stderr if math.isfinite(self.stderr) else 0.0
-        scale = math.hypot(stderr, spread)
-        # a deterministic quantity (first layer, fixed data) still carries rounding noise
-        scale = max(scale, 1e-6 * max(abs(predicted), abs(self.value), 1e-300))
+        # a quantity without spread (zeros of tanh, say) still carries rounding noise
+        scale = max(spread, 1e-6 * max(abs(predicted), abs(self.value)), 1e-30)
         z = (self.value - predicted) / scale
         return Estimate(self.value, self.stderr, predicted, spread, z)
 
@@ -60,6 +59,8 @@ class Estimate:
 @dataclass(frozen=True)
 class LayerReport:
     """What was measured at one call of a linear-like layer, in the order of the forward pass.
+
+    Sums of the residual stream that carry the whole signal are listed too (role ``"stream"``).
 
     Every quantity is an :class:`Estimate`, or None where it has no meaning for this layer.
 
@@ -75,7 +76,7 @@ class LayerReport:
         0 for the first call of this weight, 1 for its first reuse, ...
     role : str
         ``"input"``, ``"hidden"``, ``"readout"``, ``"attention"``, ``"embedding"``, ``"gate"``,
-        ``"shortcut"``.
+        ``"shortcut"``, ``"stream"``.
     parameter : str or None
         Name of the weight, None if the weight is no parameter of the model.
     fan_in, fan_out : int
@@ -86,7 +87,8 @@ class LayerReport:
         Whether a normalisation layer stands between the previous linear layer and this one, or
         directly after this one.
     residual : bool
-        Whether the layer lies on a branch that is added to a skip connection.
+        Whether the layer lies on a branch beside the main signal path (a residual block's
+        inside, a shortcut, an attention head), so that it does not carry all of the signal.
     mean : Estimate
         Mean of the preactivations z over neurons and samples.
     second_moment : Estimate
@@ -94,11 +96,12 @@ class LayerReport:
     correlation : Estimate or None
         Mean over pairs of samples of z_a·z_b / |z_a||z_b| (1: the inputs have collapsed).
     kurtosis : Estimate or None
-        Excess kurtosis of z across neurons, averaged over samples; theory at order 1/n:
-        3 V / (n K²) on average over networks.
+        Excess kurtosis of z across neurons, averaged over samples. At Gaussian initialisation
+        the neurons of one network are independent Gaussians and it is 0; the four-point vertex
+        V/n is how much ``second_moment`` varies from network to network (its ``spread``).
     jacobian : Estimate or None
         Squared partial-Jacobian norm (1/n) |∂z^(ℓ+1)/∂z^(ℓ)|² from this layer to the next
-        in the chain of hidden layers; the measured χ⊥.
+        on the main signal path; the measured χ⊥. None for layers on branches.
     jacobian_to_output : Estimate or None
         (1/n_out) |∂output/∂z^(ℓ)|², from this layer to the model's output.
     gradient : Estimate or None

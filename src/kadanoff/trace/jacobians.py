@@ -9,6 +9,7 @@ The full Jacobian is never built. Partial Jacobians as a meter of criticality: D
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -73,7 +74,7 @@ def jacobians_along(
         One less than ``edges``; entry i belongs to the step from i to i+1.
     """
     values: list[Tensor | None] = [None] * max(len(edges) - 1, 0)
-    for index, (start, end) in enumerate(zip(edges, edges[1:])):
+    for index, (start, end) in enumerate(pairwise(edges)):
         size = torch.Size(shapes[index + 1]).numel() / samples * probes
         for _ in range(probes):
             probe = _normal(shapes[index + 1], dtypes[index + 1], device, generator)

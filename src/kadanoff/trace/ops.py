@@ -50,7 +50,7 @@ NORM_MODULE = re.compile(r"norm", re.I)
 
 
 def canonical(func: Any) -> str:
-    """Plain name of a torch function: ``relu_``, ``Tensor.relu`` and ``aten.relu.default`` agree."""
+    """Plain name of a function: ``relu_``, ``Tensor.relu`` and ``aten.relu.default`` agree."""
     name = getattr(func, "__name__", "") or ""
     overload = getattr(func, "overloadpacket", None)
     if overload is not None:

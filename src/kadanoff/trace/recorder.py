@@ -62,6 +62,10 @@ class Call:
     input_shape : tuple of int or None
     edge : object or None
         Gradient edge of the output, if the recorder was asked to keep the graph.
+    dtype : torch.dtype or None
+        Of the output.
+    input, output : Tensor or None
+        Detached copies, if the recorder was asked to keep them.
     """
 
     order: int
@@ -79,12 +83,13 @@ class Call:
     units: Units | None = None
     input_shape: tuple[int, ...] | None = None
     edge: Any = None
+    dtype: torch.dtype | None = None
     input: Tensor | None = None
     output: Tensor | None = None
 
 
 def unwrap(model: nn.Module) -> tuple[nn.Module, str]:
-    """The module inside ``torch.compile``, data-parallel wrappers, and a note on what was peeled."""
+    """The module inside ``torch.compile`` or data-parallel wrappers, and what was peeled off."""
     notes = []
     while True:
         inner = getattr(model, "_orig_mod", None)
@@ -287,7 +292,7 @@ class Recorder(TorchFunctionMode):
         output: Any = None,
         before: Tensor | None = None,
     ) -> None:
-        call.order = len(self.calls)
+        call.order, call.dtype = len(self.calls), result.dtype
         key = (call.path, call.kind)
         call.call_index = self._seen[key]
         self._seen[key] += 1

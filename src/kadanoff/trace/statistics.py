@@ -8,10 +8,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Statistics", "Units", "mean_and_error", "pair_correlation", "reduce", "rows_of"]
+__all__ = [
+    "Statistics",
+    "Units",
+    "mean_and_error",
+    "pair_correlation",
+    "picks",
+    "reduce",
+    "rows_of",
+    "thin",
+]
 
-SAMPLES = 64  # samples that enter a statistic; more would cost without sharpening the answer
-PAIRED = 32  # rows between which correlations are taken
+SAMPLES = 32  # samples (rows, for correlations) that enter a statistic
 ELEMENTS = 1 << 18  # elements a reduction looks at: below 1 % error on any second moment
 
 
@@ -72,19 +80,22 @@ def rows_of(z: Tensor, channel: int = -1) -> Tensor:
     return z.reshape(-1, z.shape[-1])
 
 
-def _thin(z: Tensor, channel: int) -> Tensor:
+def picks(count: int, device: torch.device | str = "cpu") -> Tensor:
+    """Evenly spaced positions among ``count`` samples: those that enter a statistic."""
+    return torch.linspace(0, count - 1, min(count, SAMPLES), device=device).round().long()
+
+
+def thin(z: Tensor, channel: int) -> Tensor:
     """Evenly spaced samples (and positions) of a large tensor, so that reductions stay cheap."""
     if z.ndim < 2:
         return z.reshape(1, -1)
     if z.shape[0] > SAMPLES:
-        z = z[:: math.ceil(z.shape[0] / SAMPLES)]
+        z = z[picks(z.shape[0], z.device)]
     excess = z.numel() / ELEMENTS
     if excess > 1 and z.ndim > 2:
         # an odd stride meets even and odd positions alike
         stride = int(excess) | 1
         z = z.flatten(2)[:, :, ::stride] if channel == 1 else z.flatten(1, -2)[:, ::stride]
-    elif excess > 1:
-        z = z[:: max(1, min(int(excess), z.shape[0] // 16))]
     return z
 
 
@@ -101,7 +112,7 @@ def reduce(z: Tensor, channel: int = -1) -> Statistics:
     with torch.no_grad():
         shape = tuple(z.shape)
         z = z.detach()
-        z = _thin(z, channel)
+        z = thin(z, channel)
         z = z.to(torch.promote_types(z.dtype, torch.float32))
         rows = rows_of(z, channel)
         square = rows * rows
@@ -133,10 +144,9 @@ def pair_correlation(rows: Tensor) -> Tensor:
     count = rows.shape[0]
     if count < 2:
         return rows.new_zeros(0)
-    if count > PAIRED:
-        pick = torch.linspace(0, count - 1, PAIRED, device=rows.device).round().long()
-        rows = rows[pick]
-        count = PAIRED
+    if count > SAMPLES:
+        rows = rows[picks(count, rows.device)]
+        count = SAMPLES
     # squares of very large or small entries would leave the range of float32
     peak = rows.abs().amax(-1, keepdim=True)
     unit = torch.nn.functional.normalize(rows / peak.clamp_min(torch.finfo(rows.dtype).tiny))

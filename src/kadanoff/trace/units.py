@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kadanoff.trace.statistics import Units, _thin
+from kadanoff.trace.statistics import Units, thin
 
 __all__ = ["BOUNDED", "SILENT", "count_units"]
 
@@ -37,7 +37,7 @@ def count_units(op: str, a: Tensor, z: Tensor | None = None, channel: int = -1) 
         1: units are channels, dead if silent at every position of every sample.
     """
     with torch.no_grad():
-        a = _thin(a.detach(), channel)
+        a = thin(a.detach(), channel)
         size = a.abs()
         rms = a.float().pow(2).mean().sqrt().to(a.dtype)
         samples = a.shape[0]
@@ -50,7 +50,7 @@ def count_units(op: str, a: Tensor, z: Tensor | None = None, channel: int = -1) 
         if op in BOUNDED:
             plateau = fraction(BOUNDED[op](a))
         elif op == "erf" and z is not None:
-            z = _thin(z, channel)
+            z = thin(z, channel)
             plateau = fraction(torch.exp(-z * z) < 0.05)
         else:
             plateau = torch.zeros_like(zeros)

@@ -1,0 +1,86 @@
+"""How a quantity changes from layer to layer along the main signal path."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kadanoff.diagnosis.result import LayerReport
+
+__all__ = ["Trend", "gradient_trend", "hidden_chain", "signal_trend"]
+
+
+@dataclass(frozen=True)
+class Trend:
+    """Mean logarithmic rate per layer over the deeper half of the chain.
+
+    Power laws in depth, which healthy nets show too, change by a fixed factor over that half; an
+    exponential keeps changing. ``rate`` is the mean of the logarithm per layer, ``error`` its
+    standard error from the scatter between layers and from the measurement, ``depth`` the number
+    of layers of the chain, ``factor`` and ``factor_error`` the change per layer itself.
+    """
+
+    rate: float
+    error: float
+    depth: int
+
+    @property
+    def factor(self) -> float:
+        return math.exp(min(self.rate, 700.0))
+
+    @property
+    def factor_error(self) -> float:
+        return self.factor * self.error
+
+    @property
+    def scale(self) -> float:
+        """Depth scale ξ = 1/|rate| in layers."""
+        return 1 / abs(self.rate) if self.rate else math.inf
+
+    def exceeds(self, lengths: float, z: float = 3.0) -> bool:
+        """Whether the net is deeper than ``lengths`` depth scales, by ``z`` standard errors."""
+        return abs(self.rate) - z * self.error > lengths / self.depth
+
+
+def hidden_chain(layers: Sequence[LayerReport]) -> list[LayerReport]:
+    """Layers and residual sums that carry the whole signal, without embedding and readout."""
+    return [
+        layer
+        for layer in layers
+        if not layer.residual and layer.role in ("input", "hidden", "stream")
+    ]
+
+
+def gradient_trend(chain: Sequence[LayerReport]) -> Trend | None:
+    """Trend of the squared partial Jacobians between successive layers (the measured χ⊥)."""
+    logs, noise = [], []
+    for layer in chain[:-1]:
+        chi = layer.jacobian
+        if chi is None or not chi.value > 0 or not math.isfinite(chi.value):
+            return None
+        logs.append(math.log(chi.value))
+        noise.append(chi.stderr / chi.value if math.isfinite(chi.stderr) else 0.0)
+    return _trend(logs, noise, len(chain))
+
+
+def signal_trend(chain: Sequence[LayerReport]) -> Trend | None:
+    """Trend of the second moment of the preactivations."""
+    values = [layer.second_moment.value for layer in chain]
+    if not all(v > 0 and math.isfinite(v) for v in values):
+        return None
+    logs = [math.log(b / a) for a, b in zip(values, values[1:], strict=False)]
+    return _trend(logs, [0.0] * len(logs), len(chain))
+
+
+def _trend(logs: list[float], noise: list[float], depth: int) -> Trend | None:
+    if len(logs) < 2:
+        return None
+    half, noise = logs[len(logs) // 2 :], noise[len(logs) // 2 :]
+    count = len(half)
+    rate = sum(half) / count
+    measured = math.sqrt(sum(e * e for e in noise)) / count
+    scatter = 0.0
+    if count > 2:
+        scatter = math.sqrt(sum((x - rate) ** 2 for x in half) / (count - 1) / count)
+    return Trend(rate, max(measured, scatter), depth)

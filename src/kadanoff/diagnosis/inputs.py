@@ -1,0 +1,230 @@
+"""What the user hands over, checked before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kadanoff.errors import DataError, UsageError
+from kadanoff.trace.hf import map_tensors, tensors_in
+
+__all__ = ["Inputs", "check_model", "prepare"]
+
+
+@dataclass
+class Inputs:
+    """Arguments of the model's call, targets, and the number of samples."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    targets: Any = None
+    samples: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def first(self) -> Tensor:
+        """The first input tensor."""
+        return next(tensors_in((self.args, self.kwargs)))
+
+
+def check_model(model: Any, device: Any) -> torch.device:
+    """The device to run on.
+
+    Raises
+    ------
+    UsageError
+        Not a module, no parameters, no data in them, or a CUDA device that is absent.
+    DataError
+        NaN or infinite weights (all offenders are named).
+    """
+    if not isinstance(model, nn.Module):
+        raise UsageError(
+            f"The model is a {type(model).__name__}, not a torch.nn.Module.",
+            "Pass the module itself, or a factory that returns it.",
+        )
+    parameters = dict(model.named_parameters())
+    if not parameters:
+        raise UsageError(
+            f"The model {type(model).__name__} has no parameters, so there is nothing to diagnose.",
+            "Register its weights as nn.Parameter or nn.Module attributes.",
+        )
+    if any(p.device.type == "meta" for p in parameters.values()):
+        raise UsageError(
+            "The model's parameters are on the meta device and hold no numbers.",
+            "Materialise them with model.to_empty(device='cpu') and initialise them.",
+        )
+    weird = [name for name, p in parameters.items() if p.is_complex()]
+    if weird:
+        raise UsageError(
+            f"The parameter {weird[0]} is complex ({parameters[weird[0]].dtype}).",
+            "Kadanoff treats real networks: split it into real and imaginary parts.",
+        )
+    bad = []
+    for name, parameter in parameters.items():
+        if parameter.is_floating_point() and parameter.numel():
+            with torch.no_grad():
+                if not torch.isfinite(parameter.sum()) and not torch.isfinite(parameter).all():
+                    bad.append(name)
+    if bad:
+        names = ", ".join(bad[:5]) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
+        raise DataError(
+            f"NaN or infinite weights in {names}.",
+            "Initialise them again or load a sound checkpoint.",
+        )
+    own = next(iter(parameters.values())).device
+    if device is None:
+        return own
+    try:
+        wanted = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise UsageError(f"No such device: {device!r}.", "Use 'cpu' or 'cuda'.") from None
+    if wanted.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError(
+            f"The device {str(device)!r} was asked for, but PyTorch sees no CUDA device.",
+            "Use device='cpu', or install a CUDA build of PyTorch and its driver.",
+        )
+    return wanted
+
+
+def prepare(
+    model: nn.Module, data: Any, targets: Any, batch: int | None, device: torch.device
+) -> Inputs:
+    """Sort a batch into call arguments and targets; cast, move and check it.
+
+    ``data`` may be a tensor or array, a tuple ``(inputs, targets)``, a mapping of keyword
+    arguments, an object with ``inputs`` and ``targets``, or an iterable of batches (the first one
+    is taken).
+
+    Raises
+    ------
+    DataError
+        Empty, NaN, infinite or complex data; integers where the model wants real numbers.
+    """
+    inputs = _sort(data, targets)
+    tensors = list(tensors_in((inputs.args, inputs.kwargs)))
+    if not tensors:
+        raise DataError(
+            f"The data ({type(data).__name__}) holds no tensor.",
+            "Pass a tensor, (inputs, targets), a dict of tensors, or an array.",
+        )
+    first = tensors[0]
+    if first.ndim == 0:
+        raise DataError("The input is a single number.", "Pass a batch: shape (samples, ...).")
+    size = first.shape[0]
+    if any(t.numel() == 0 for t in tensors):
+        raise DataError(
+            f"The batch is empty: input of shape {tuple(first.shape)}.", "Pass at least one sample."
+        )
+    if batch is not None:
+        if batch < 1:
+            raise UsageError(f"batch must be at least 1, got {batch}.")
+        if batch < size:
+
+            def cut(t: Tensor) -> Tensor:
+                return t[:batch] if t.ndim and t.shape[0] == size else t
+
+            inputs.args, inputs.kwargs = map_tensors(cut, inputs.args), map_tensors(
+                cut, inputs.kwargs
+            )  # fmt: skip
+            inputs.targets = map_tensors(cut, inputs.targets)
+            size = batch
+    for tensor in tensors:
+        _check_tensor(tensor)
+    weights = [p for p in model.parameters() if p.is_floating_point()]
+    dtype = weights[0].dtype if weights else torch.get_default_dtype()
+    takes_integers = any(isinstance(m, (nn.Embedding, nn.EmbeddingBag)) for m in model.modules())
+    if not first.is_floating_point() and not takes_integers and _is_float_model(model):
+        raise DataError(
+            f"The inputs are integers ({str(first.dtype)[6:]}), but the model computes with "
+            f"{str(dtype)[6:]} and has no embedding that would take them.",
+            f"Pass real numbers, e.g. inputs.to(torch.{str(dtype)[6:]}).",
+        )
+    if first.is_floating_point() and first.dtype != dtype and not torch.is_autocast_enabled():
+        inputs.notes.append(
+            f"inputs cast from {str(first.dtype)[6:]} to the model's {str(dtype)[6:]}"
+        )
+
+    def place(t: Tensor) -> Tensor:
+        t = t.detach()
+        return t.to(device, dtype) if t.is_floating_point() else t.to(device)
+
+    inputs.args = map_tensors(place, inputs.args)
+    inputs.kwargs = map_tensors(place, inputs.kwargs)
+    inputs.targets = map_tensors(lambda t: t.to(device), inputs.targets)
+    inputs.samples = size
+    return inputs
+
+
+def _sort(data: Any, targets: Any) -> Inputs:
+    if isinstance(data, Tensor):
+        return Inputs((data,), {}, _tensor(targets))
+    if hasattr(data, "inputs") and hasattr(data, "targets"):
+        targets = data.targets if targets is None else targets
+        if isinstance(data.inputs, tuple):
+            return Inputs(tuple(_tensor(x) for x in data.inputs), {}, _tensor(targets))
+        return _sort(data.inputs, targets)
+    if hasattr(data, "__array__"):
+        return Inputs((_tensor(data),), {}, _tensor(targets))
+    if isinstance(data, Mapping):
+        names = {str(key): value for key, value in data.items()}
+        return Inputs((), {k: _tensor(v) for k, v in names.items()}, _tensor(targets))
+    if isinstance(data, (tuple, list)) and len(data) and targets is None and len(data) == 2:
+        inner = _sort(data[0], data[1])
+        return inner
+    if isinstance(data, (tuple, list)) and data and all(_tensorlike(x) for x in data):
+        return Inputs(tuple(_tensor(x) for x in data), {}, _tensor(targets))
+    if isinstance(data, (tuple, list)):
+        try:
+            return Inputs((torch.as_tensor(data),), {}, _tensor(targets))
+        except (ValueError, TypeError, RuntimeError):
+            pass
+    if hasattr(data, "__iter__") and not isinstance(data, (str, bytes)):
+        first = next(iter(data), None)
+        if first is None:
+            raise DataError("The data yields no batch.", "Pass at least one batch.")
+        if not isinstance(first, (str, bytes)):
+            return _sort(first, targets)
+    raise DataError(
+        f"The data is a {type(data).__name__}, which holds no tensor.",
+        "Pass a tensor, (inputs, targets), a dict of tensors, or an array.",
+    )
+
+
+def _tensorlike(value: Any) -> bool:
+    return isinstance(value, Tensor) or hasattr(value, "__array__")
+
+
+def _tensor(value: Any) -> Any:
+    if isinstance(value, Tensor) or value is None or isinstance(value, (Mapping, str, bool, int)):
+        return value
+    if hasattr(value, "__array__") or isinstance(value, (list, tuple)):
+        try:
+            return torch.as_tensor(value)
+        except (ValueError, TypeError, RuntimeError):
+            return value
+    return value
+
+
+def _check_tensor(tensor: Tensor) -> None:
+    if tensor.is_complex():
+        raise DataError(
+            f"The inputs are complex ({str(tensor.dtype)[6:]}).",
+            "Pass real numbers, e.g. torch.view_as_real(inputs).flatten(-2).",
+        )
+    if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        count = int((~torch.isfinite(tensor)).sum())
+        raise DataError(
+            f"The inputs hold {count} NaN or infinite value{'s' if count > 1 else ''} among "
+            f"{tensor.numel()}.",
+            "Remove or impute them first.",
+        )
+
+
+def _is_float_model(model: nn.Module) -> bool:
+    return any(
+        isinstance(m, (nn.Linear, nn.modules.conv._ConvNd, nn.Bilinear)) for m in model.modules()
+    )

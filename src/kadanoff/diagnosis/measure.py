@@ -1,0 +1,361 @@
+"""From a model and a batch to a diagnosis."""
+
+from __future__ import annotations
+
+import copy
+import math
+import platform
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kadanoff.activations import Activation, activation
+from kadanoff.diagnosis.findings import examine
+from kadanoff.diagnosis.inputs import check_model, prepare
+from kadanoff.diagnosis.result import Diagnosis, Estimate, LayerReport, ParameterReport
+from kadanoff.diagnosis.survey import Survey, survey
+from kadanoff.diagnosis.theory import Expectation, expect
+from kadanoff.errors import KadanoffError, UsageError
+from kadanoff.trace.recorder import Call, unwrap
+from kadanoff.trace.roles import activation_after, normalised, roles
+from kadanoff.trace.sandbox import untouched
+from kadanoff.trace.statistics import (
+    Statistics,
+    Units,
+    mean_and_error,
+    pair_correlation,
+    picks,
+    reduce,
+)
+
+__all__ = ["diagnose"]
+
+PROBES = 2
+
+
+def diagnose(
+    model: nn.Module,
+    data: Any,
+    *,
+    loss: Callable[..., Tensor] | None = None,
+    targets: Any = None,
+    seed: int = 0,
+    device: Any = None,
+    batch: int | None = None,
+    probes: int = PROBES,
+) -> Diagnosis:
+    """Measure how signals and gradients travel through a model, and say what is wrong.
+
+    The model is run as its user runs it, with dropout off and batch normalisation in the mode it
+    is in; nothing on it is changed. For a fully connected model the theory's prediction, with the
+    spread from one drawn network to the next, stands beside each measurement.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any module, also compiled or from Hugging Face.
+    data : tensor, array, (inputs, targets), dict, or iterable of batches
+        A dict is passed as keyword arguments. Of an iterable the first batch is taken.
+    loss : callable, optional
+        ``loss(output, targets)``, for the gradients reported. Default: the model's own loss, cross
+        entropy or mean square according to the targets, else a random projection of the output.
+    targets : optional
+        Targets, if not in ``data``.
+    seed : int
+        Of the random probes and of what is random in the model.
+    device : optional
+        Where to run; the model is copied if it is elsewhere. Default: where it is.
+    batch : int, optional
+        Use at most this many samples.
+    probes : int
+        Random vectors for each Jacobian norm.
+
+    Returns
+    -------
+    Diagnosis
+
+    Raises
+    ------
+    UsageError, DataError
+        The model or the batch cannot be used; the message says why and what to do.
+
+    Examples
+    --------
+    >>> net = torch.nn.Sequential(torch.nn.Linear(8, 32), torch.nn.Tanh(), torch.nn.Linear(32, 2))
+    >>> diagnose(net, torch.randn(16, 8)).exit_code
+    0
+    """
+    start = time.perf_counter()
+    if probes < 1:
+        raise UsageError(f"probes must be at least 1, got {probes}.")
+    model, note = unwrap(model) if isinstance(model, nn.Module) else (model, "")
+    where = check_model(model, device)
+    if where != next(model.parameters()).device and device is not None:
+        model = copy.deepcopy(model).to(where)
+    inputs = prepare(model, data, targets, batch, where)
+    found = survey(model, inputs, loss, seed, probes)
+    notes = [note] if note else []
+    arch, description = _describe(model, found.calls)
+    _check_widths(found)
+    expectation = None
+    if arch is not None:
+        try:
+            X = inputs.first.detach().flatten(1)
+            X = X[picks(len(X), X.device)]
+            generator = torch.Generator().manual_seed(seed + 1)
+            expectation = expect(arch, X, generator, probes)
+            description += f"; prediction: {expectation.source}"
+        except (KadanoffError, ArithmeticError, RuntimeError) as error:
+            notes.append(f"no prediction: {error}")
+    layers = _layers(model, found, expectation, arch, inputs.samples)
+    findings, verdict = examine(layers, arch)
+    x = inputs.first
+    statistics = reduce(x) if x.is_floating_point() and x.ndim > 1 else None
+    chain = [layer for layer in layers if not layer.residual]
+    return Diagnosis(
+        model=type(model).__name__,
+        layers=layers,
+        parameters=_parameters(model, found),
+        findings=findings,
+        verdict=verdict,
+        describable=expectation is not None,
+        description=description,
+        n_parameters=sum(p.numel() for p in model.parameters()),
+        n_samples=inputs.samples,
+        depth=len(chain),
+        aspect=_aspect(chain),
+        input_second_moment=_estimate(statistics.second_moment) if statistics else None,
+        input_correlation=_input_correlation(x),
+        loss=found.loss,
+        loss_name=found.loss_name,
+        notes=tuple(dict.fromkeys((*notes, *inputs.notes, *found.notes))),
+        meta=_meta(model, where, seed, probes, time.perf_counter() - start),
+    )
+
+
+def _describe(model: nn.Module, calls: list[Call]) -> tuple[Any, str]:
+    """The theory's description and a sentence; None and the reason if there is none."""
+    from kadanoff.architecture import describe
+
+    try:
+        with untouched(model, quiet=True):
+            arch = describe(model, from_weights=True)
+    except KadanoffError as error:
+        return None, error.message
+    linear = [call for call in calls if call.kind == "linear"]
+    if len(linear) != arch.L or any(
+        call.statistics is not None and len(call.statistics.shape) != 2 for call in linear
+    ):
+        return None, "The model is run on sequences or images, layer by layer: only measured."
+    names = sorted({act.name for act in arch.activations})
+    widths = "-".join(str(n) for n in arch.n) if arch.L <= 6 else (
+        f"{arch.n[0]}-{arch.n[1]}-...-{arch.n[-1]}"
+    )  # fmt: skip
+    return arch, f"MLP {widths}, {arch.L} layers, {', '.join(names) or 'linear'}"
+
+
+def _check_widths(found: Survey) -> None:
+    for position in found.chain[:-1]:
+        call = found.calls[position]
+        if call.kind == "linear" and call.fan_out == 1 and not call.op.startswith("conv"):
+            raise UsageError(
+                f"Layer {call.path!r} has width 1: no statistics over its neurons exist, and "
+                "finite-width theory diverges.",
+                "Make hidden layers at least 2 wide (the theory wants widths well above the depth)",
+            )
+
+
+def _layers(
+    model: nn.Module, found: Survey, theory: Expectation | None, arch: Any, samples: int
+) -> tuple[LayerReport, ...]:
+    named = roles(found.calls, found.chain)
+    gains = _gains(model)
+    critical: dict[str, float | None] = {}
+    on_chain, reports, reused = set(found.chain), [], {}
+    for position, call in enumerate(found.calls):
+        if call.kind not in ("linear", "recurrent", "add") or call.statistics is None:
+            continue
+        if call.kind == "add" and position not in on_chain:
+            continue
+        after = activation_after(found.calls, position)
+        name = after.op if after is not None else None
+        norm = normalised(found.calls, position)
+        index = len(reports) + 1
+        count = reused[call.parameter or call.path] = (
+            reused.get(call.parameter or call.path, -1) + 1
+        )
+        critical_gain = None  # fixed by the activation *before* the layer
+        values = _statistics(call.statistics)
+        values |= _units(after.units if after is not None else None)
+        along, back = found.along.get(position), found.to_output.get(position)
+        values["jacobian"] = _estimate(along) if along is not None else None
+        values["jacobian_to_output"] = _estimate(back) if back is not None else None
+        values["weight_gain"] = gains.get(call.parameter or "")
+        gradient = found.gradients.get(call.parameter or "")
+        if gradient is not None and call.parameter is not None:
+            size = dict(model.named_parameters())[call.parameter].numel()
+            values["gradient"] = Estimate(gradient / math.sqrt(size))
+        if theory is not None:
+            values = _compare(values, theory, index - 1, arch)
+        previous = _activation_before(found, position)
+        if previous is not None and call.kind == "linear" and not norm and position in on_chain:
+            if previous not in critical:
+                critical[previous] = _critical_gain(previous)
+            critical_gain = critical[previous]
+        reports.append(
+            LayerReport(
+                index=index,
+                path=call.path,
+                op=call.op,
+                call_index=count,
+                role=named[position] or "hidden",
+                parameter=call.parameter,
+                fan_in=call.fan_in,
+                fan_out=call.fan_out or call.statistics.shape[call.channel],
+                activation=name,
+                normalised=norm,
+                residual=position not in on_chain,
+                critical_gain=critical_gain,
+                **values,
+            )
+        )
+    return tuple(reports)
+
+
+def _activation_before(found: Survey, position: int) -> str | None:
+    for call in reversed(found.calls[:position]):
+        if call.kind == "activation":
+            return call.op
+        if call.kind in ("linear", "recurrent", "attention"):
+            return "linear" if call.kind == "linear" else None
+    return None
+
+
+def _critical_gain(name: str) -> float | None:
+    from kadanoff.critical import criticality
+
+    try:
+        found: Activation = activation(name)
+        return float(criticality(found).C_W)
+    except (KadanoffError, TypeError, ValueError):
+        return None
+
+
+def _statistics(statistics: Statistics) -> dict[str, Any]:
+    correlated = statistics.correlation.numel() > 1
+    return {
+        "mean": _estimate(statistics.mean),
+        "second_moment": _estimate(statistics.second_moment),
+        "kurtosis": _estimate(statistics.kurtosis),
+        "correlation": _estimate(statistics.correlation, pairs=True) if correlated else None,
+    }
+
+
+def _units(units: Units | None) -> dict[str, Any]:
+    if units is None:
+        return {}
+    dead = units.dead.item()
+    error = math.sqrt(max(dead * (1 - dead), 1 / units.n_units) / units.n_units)
+    return {
+        "zeros": _estimate(units.zeros),
+        "near_zeros": _estimate(units.near_zeros),
+        "saturated": _estimate(units.saturated),
+        "dead": None if math.isnan(dead) else Estimate(dead, error),
+    }
+
+
+def _compare(values: dict[str, Any], theory: Expectation, index: int, arch: Any) -> dict[str, Any]:
+    out = dict(values)
+    for name, (mean, spread) in theory.table.items():
+        estimate, predicted = values.get(name), mean[index].item()
+        if estimate is None or not math.isfinite(predicted):
+            continue
+        if name == "jacobian_to_output" and arch.head is not None:
+            continue
+        out[name] = estimate.against(predicted, spread[index].item())
+    return out
+
+
+def _estimate(values: Tensor, pairs: bool = False) -> Estimate:
+    return Estimate(*mean_and_error(values, pairs))
+
+
+def _input_correlation(x: Tensor) -> Estimate | None:
+    if not x.is_floating_point() or x.ndim < 2 or len(x) < 2:
+        return None
+    rows = x.detach().flatten(1)
+    return _estimate(pair_correlation(rows.to(torch.promote_types(x.dtype, torch.float32))), True)
+
+
+def _gains(model: nn.Module) -> dict[str, Estimate]:
+    """fan_in · mean(W²) by parameter, filled in with the fan-in of the layer type that owns it."""
+    out = {}
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if p.ndim < 2 or not p.is_floating_point():
+                continue
+            norm = torch.linalg.vector_norm(p.detach().float()).double().item()
+            fan = _fan_in(model, name, p)
+            value = fan * norm**2 / p.numel()
+            # relative error of a mean of squares of p.numel() Gaussian weights
+            out[name] = Estimate(value, value * math.sqrt(2 / p.numel()))
+    return out
+
+
+def _fan_in(model: nn.Module, name: str, p: Tensor) -> int:
+    owner = model.get_submodule(name.rpartition(".")[0])
+    if type(owner).__name__ == "Conv1D":  # Hugging Face's transposed linear map
+        return p.shape[0]
+    if getattr(owner, "transposed", False):
+        return p.shape[0] // owner.groups * p[0, 0].numel()  # pyright: ignore
+    if isinstance(owner, (nn.Embedding, nn.EmbeddingBag)):
+        return p.shape[1]
+    return p[0].numel()
+
+
+def _parameters(model: nn.Module, found: Survey) -> tuple[ParameterReport, ...]:
+    aliases: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        aliases.setdefault(id(parameter), []).append(name)
+    out = []
+    for name, p in model.named_parameters():
+        size = max(p.numel(), 1)
+        norm = torch.linalg.vector_norm(p.detach().float()).item() if p.numel() else 0.0
+        gradient = found.gradients.get(name)
+        out.append(
+            ParameterReport(
+                name=name,
+                shape=tuple(p.shape),
+                rms=norm / math.sqrt(size),
+                gradient_norm=gradient,
+                gradient_rms=None if gradient is None else gradient / math.sqrt(size),
+                aliases=tuple(aliases[id(p)][1:]),
+            )
+        )
+    return tuple(out)
+
+
+def _aspect(chain: list[LayerReport]) -> float | None:
+    widths = [layer.fan_out for layer in chain[:-1] if layer.role != "embedding"]
+    return sum(1 / n for n in widths if n) if widths else None
+
+
+def _meta(
+    model: nn.Module, device: torch.device, seed: int, probes: int, seconds: float
+) -> dict[str, Any]:
+    from kadanoff import __version__
+
+    first = next(p for p in model.parameters())
+    return {
+        "kadanoff": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "dtype": str(first.dtype).removeprefix("torch."),
+        "device": str(device),
+        "seed": seed,
+        "probes": probes,
+        "seconds": seconds,
+    }
