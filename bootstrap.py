@@ -81,7 +81,7 @@ def test(arguments: list[str]) -> int:
 
 
 def main() -> int:
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 (the one file an old Python may run)
         sys.exit(f"error: Python >= 3.11 is needed, this is {sys.version.split()[0]}.")
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
