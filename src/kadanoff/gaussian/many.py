@@ -66,7 +66,7 @@ class Replicas:
         return torch.stack(list(results)).mean(0)
 
     def error(self, results: Sequence[Tensor]) -> Tensor:
-        """Half the difference of two lattices, the difference of two orders, or a standard error."""
+        """Half the gap of two lattices, the gap of two orders, or a standard error."""
         stacked = torch.stack(list(results))
         if self.kind == "panels":
             error = (stacked[0] - stacked[1]).abs()
@@ -142,7 +142,7 @@ def _insert(found, blocks, subset: Sequence[int]) -> None:
 def _collect(functions, nodes: Nodes, patterns: Sequence[Pattern], N: int) -> dict:
     """Sum over nodes; a product of four is a matrix product of two tables of pairs."""
     total = _blank(patterns, N, 1)[0]
-    halves = {p[k : k + 2] for p in patterns if len(p) == 4 for k in (0, 2)}
+    halves = {(p[k], p[k + 1]) for p in patterns if len(p) == 4 for k in (0, 2)}
     needed = sorted({k for p in patterns for k in p})
     for z, w in nodes:
         f = {k: functions[k](z) for k in needed}
@@ -151,7 +151,7 @@ def _collect(functions, nodes: Nodes, patterns: Sequence[Pattern], N: int) -> di
             if len(p) == 2:
                 total[p] += (w[:, None] * f[p[0]]).T @ f[p[1]]
             else:
-                product = (w[:, None] * tables[p[:2]]).T @ tables[p[2:]]
+                product = (w[:, None] * tables[p[0], p[1]]).T @ tables[p[2], p[3]]
                 total[p] += product.reshape((N,) * 4)
     return total
 

@@ -1,8 +1,8 @@
 r"""⟨σ''_0 σ'_1 σ'_2 σ_3⟩ of a kinked activation: the part from the delta function in σ''.
 
 At a kink c the slope jumps. If other σ' sit at the same sample, the product is the derivative of
-a power, :math:`\sigma''\sigma'^{m} = d(\sigma'^{m+1})/(m+1)`, so the weight of the delta function is
-:math:`(\sigma'^{\,m+1}_+ - \sigma'^{\,m+1}_-)/(m+1)`; the rest is averaged given z_0 = c.
+a power, :math:`\sigma''\sigma'^{m} = d(\sigma'^{m+1})/(m+1)`, so the weight of the delta function
+is :math:`(\sigma'^{\,m+1}_+ - \sigma'^{\,m+1}_-)/(m+1)`; the rest is averaged given z_0 = c.
 """
 
 from __future__ import annotations

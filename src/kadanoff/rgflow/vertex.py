@@ -4,8 +4,8 @@ r"""Order 1/n of the metric: the mean shift G1, the four-point vertex V, the six
    V'_{(12)(34)} &= C_W^2\left[\langle\sigma_1\sigma_2\sigma_3\sigma_4\rangle
        - \langle\sigma_1\sigma_2\rangle\langle\sigma_3\sigma_4\rangle\right]
        + \rho\, C_W^2\, J(1,2)\otimes J(3,4)[V] \\
-   G^{\{1\}\prime}_{12} &= \rho\, C_W\left\{J(1,2)[G^{\{1\}}]
-       + \tfrac18\textstyle\sum\langle\partial^4_{abcd}(\sigma_1\sigma_2)\rangle V_{(ab)(cd)}\right\}
+   G^{\{1\}\prime}_{12} &= \rho\, C_W\left\{J(1,2)[G^{\{1\}}] + \tfrac18\textstyle\sum
+       \langle\partial^4_{abcd}(\sigma_1\sigma_2)\rangle V_{(ab)(cd)}\right\}
 
 Haar-distributed weights preserve the overlaps of the vectors sigma exactly, which takes
 :math:`q_{13}q_{24} + q_{14}q_{23}` out of V', with :math:`q = K' - C_b`.
@@ -40,7 +40,7 @@ def vertex_step(step: Step, t: Tables, G1: Tensor, V: Tensor) -> tuple[Tensor, T
 
 
 def haar(q: Tensor) -> Tensor:
-    """q_13 q_24 + q_14 q_23, [1, 2, 3, 4]: what a rotation of fixed overlaps q does not fluctuate."""
+    """q_13 q_24 + q_14 q_23 as [1, 2, 3, 4]: Cov(z_1z_2, z_3z_4) of a Gaussian with metric q."""
     return torch.einsum("ac,bd->abcd", q, q) + torch.einsum("ad,bc->abcd", q, q)
 
 
