@@ -1,0 +1,162 @@
+"""Statistics straight from preactivations and NTKs of whole layers, for any law of the weights.
+
+Nothing is averaged analytically: moments are taken over pairs of distinct neurons, so the rows of
+a matrix need be neither independent (orthogonal weights) nor of mean zero (skips).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kadanoff.ensembles.normals import Normals
+from kadanoff.ensembles.trunk import draw_matrix
+
+__all__ = ["direct_sums", "drawn_layers", "neuron_sums"]
+
+
+def _haar(arch: Any, shape: tuple[int, int], C_W: float, S: int, normals: Normals) -> Tensor:
+    rows, columns = shape
+    big, small = max(shape), min(shape)
+    Q, R = torch.linalg.qr(normals.normal(S, big, small))
+    # signs of R's diagonal taken out: Haar measure
+    Q = Q * R.diagonal(dim1=-2, dim2=-1).sign()[:, None]
+    Q = Q if rows >= columns else Q.mT
+    return (C_W * big / columns) ** 0.5 * Q
+
+
+def _maps(arch: Any, l: int, S: int, normals: Normals) -> list[tuple[Tensor, Tensor | None]]:
+    shapes = [(arch.n[l + 1], arch.n[l])]
+    if arch.block == "two_layer" and 0 < l < arch.L - 1:
+        inner = arch.hidden or arch.n[l + 1]
+        shapes = [(inner, arch.n[l]), (arch.n[l + 1], inner)]
+    elif arch.init != "orthogonal":
+        return [draw_matrix(arch, l, S, normals)]
+    out = []
+    for rows, columns in shapes:
+        if arch.init == "orthogonal":
+            W = _haar(arch, (rows, columns), arch.C_W[l], S, normals)
+        else:
+            draw = normals.uniform if arch.init == "uniform" else normals.normal
+            W = draw(S, rows, columns) * (arch.C_W[l] / columns) ** 0.5
+        b = normals.normal(S, rows) * arch.C_b[l] ** 0.5 if arch.C_b[l] else None
+        out.append((W, b))
+    return out
+
+
+def drawn_layers(
+    arch: Any, X: Tensor, S: int, normals: Normals, tangent: bool
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """(z, Ĥ) of every layer of S drawn networks: (S, N, n) and (S, N, N, n, n) or None.
+
+    By the exact forward equation: Jacobian of the layer on both sides, plus the layer's own part.
+    """
+
+    def own(x: Tensor, l: int) -> Tensor:  # λ_b + λ_W x·x / n
+        return arch.lambda_b[l] + arch.lambda_W[l] * (x @ x.mT) / x.shape[-1]
+
+    def affine(x: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
+        return x @ W.mT if b is None else x @ W.mT + b[:, None]
+
+    def with_diagonal(H: Tensor, value: Tensor) -> Tensor:
+        H.diagonal(dim1=-2, dim2=-1).add_(value[..., None])
+        return H
+
+    x = X.expand(S, *X.shape)
+    ((W, b),) = _maps(arch, 0, S, normals)
+    z = affine(x, W, b)
+    H = None
+    if tangent:
+        n, N = z.shape[-1], X.shape[0]
+        H = with_diagonal(z.new_zeros(S, N, N, n, n), own(x, 0))
+    yield z, H
+    for l in range(1, arch.L):
+        act, gamma = arch.activations[l - 1], arch.gamma[l]
+        maps = _maps(arch, l, S, normals)
+        inner, H_inner = z, H
+        first = None
+        if len(maps) == 2:
+            first = maps[0][0]
+            inner = affine(z, *maps[0])
+        s, d = act(inner), act.derivative(1)(inner)
+        W, b = maps[-1]
+        if H is not None:
+            J = W[:, None] * d[:, :, None]  # (S, N, n', n)
+            total = J
+            if first is not None:
+                total = J @ first[:, None]
+            if gamma:
+                total = total + gamma * torch.eye(z.shape[-1]).to(z)
+            H_inner = total[:, :, None] @ H @ total.mT[:, None]
+            if first is not None:
+                H_inner = H_inner + own(z, l)[..., None, None] * (J[:, :, None] @ J.mT[:, None])
+            H = with_diagonal(H_inner, own(s, l))
+        z = affine(s, W, b) + (gamma * z if gamma else 0.0)
+        yield z, H
+
+
+def neuron_sums(
+    z: Tensor, H: Tensor | None, K: Tensor, Theta: Tensor, need: set[str]
+) -> dict[str, Tensor]:
+    """Sums over networks of the channels of one layer, over pairs of distinct neurons.
+
+    NaN where the layer has too few neurons for pairs (triples for ``ggg``).
+    """
+    S, N, n = z.shape
+    pairs = n * (n - 1)
+    zt = z.mT
+    x = zt[..., :, None] * zt[..., None, :] - K  # (S, n, N, N)
+    sums = {"g": x.mean(1).sum(0)}
+    sums["r"] = sums["g"]
+
+    def distinct(a: Tensor, b: Tensor) -> Tensor:
+        fa, fb = a.reshape(S, n, N * N), b.reshape(S, n, N * N)
+        ta, tb = fa.sum(1), fb.sum(1)
+        same = fa.reshape(S * n, -1).T @ fb.reshape(S * n, -1)
+        found = ta.T @ tb - same
+        return (found / pairs if pairs else found * torch.nan).view(N, N, N, N)
+
+    if "gg" in need:
+        sums["gg"] = distinct(x, x)
+    if "ggg" in need:
+        v = x[:, :, 0, 0]
+        p1, p2, p3 = v.sum(1), (v**2).sum(1), (v**3).sum(1)
+        triples = n * (n - 1) * (n - 2)
+        found = (p1**3 - 3 * p1 * p2 + 2 * p3).sum()
+        sums["ggg"] = found / triples if triples else found * torch.nan
+    if H is None:
+        return sums
+    diagonal = H.diagonal(dim1=-2, dim2=-1).permute(0, 3, 1, 2) - Theta  # (S, n, N, N)
+    sums["h"] = diagonal.mean(1).sum(0)
+    sums["rh"] = sums["h"]
+    if "hh" in need:
+        sums["hh"] = distinct(diagonal, diagonal)
+        sums["res"] = torch.zeros_like(sums["hh"])
+    if "gh" in need:
+        sums["gh"] = distinct(x, diagonal)
+    if need & {"b", "f"}:
+        off = H - torch.diag_embed(H.diagonal(dim1=-2, dim2=-1))
+        scale = 1 / pairs if pairs else torch.nan
+        if "b" in need:
+            flat = off.transpose(0, 1).transpose(1, 2).reshape(N * N, -1)  # (12), networks and ik
+            sums["b"] = (flat @ flat.T * scale).view(N, N, N, N).permute(0, 2, 1, 3)
+        if "f" in need:
+            sums["f"] = torch.einsum("sxi,scdik,syk->xcyd", z, off, z) * scale
+    return sums
+
+
+def direct_sums(
+    arch: Any, X: Tensor, ref: Any, S: int, normals: Normals, need: set[str], layers: set[int]
+) -> dict[str, dict[int, Tensor]]:
+    """As :func:`kadanoff.ensembles.statistics.layer_sums`, for any drawn network."""
+    out: dict[str, dict[int, Tensor]] = {name: {} for name in need}
+    tangent = bool(need & {"h", "b", "f"})
+    for l, (z, H) in enumerate(drawn_layers(arch, X, S, normals, tangent)):
+        if l in layers:
+            found = neuron_sums(z, H, ref.K[l], ref.Theta[l], need)
+            for name in need:
+                out[name][l] = found[name]
+    return out

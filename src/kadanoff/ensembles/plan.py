@@ -1,0 +1,121 @@
+"""What one ensemble measures and how: everything a worker needs, and how much fits in a block."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kadanoff.ensembles.direct import direct_sums
+from kadanoff.ensembles.moments import Moments
+from kadanoff.ensembles.normals import Normals
+from kadanoff.ensembles.reference import Reference
+from kadanoff.ensembles.statistics import channels, layer_sums
+from kadanoff.ensembles.trunk import forward
+
+__all__ = ["PIECES", "Plan"]
+
+PIECES = 16  # a block is summed in this many pieces, each small enough for the cache
+_CACHE = 2**17  # numbers of float64 in 1 MiB
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The sampling of one architecture; sends itself to workers."""
+
+    arch: Any
+    X: Tensor
+    ref: Reference
+    names: frozenset[str]
+    layers: frozenset[int]  # layer indices 1 … L − 1
+    method: str  # exact | weights | direct
+    rows: int
+    seed: int
+    device: str = "cpu"
+
+    @property
+    def need(self) -> dict[str, int]:
+        return channels(set(self.names), len(self.X))
+
+    @property
+    def piece(self) -> int:
+        """Networks in a piece: as many as the cache holds."""
+        n, N = max(self.arch.n[1:]), len(self.X)
+        size = n * N * (self.rows if self.names & set("AB") else 1)
+        if self.names & set("PQRSTU"):
+            size *= 4 * N * N
+        if self.method != "exact":
+            maps = sum(a * b for a, b in zip(self.arch.n[1:], self.arch.n[:-1], strict=True))
+            size = max(size, maps // 16)
+        if self.method == "direct" and self.names & {"Theta", "H1", "A", "B", "D", "F"}:
+            size = max(size, n * n * N * N)
+        scale = 1 if self.device == "cpu" else 16
+        return max(2, min(256, 4 * _CACHE // size)) * scale
+
+    @property
+    def block(self) -> int:
+        """Networks in a block: the unit of seed, dispatch and checkpoint."""
+        return PIECES * self.piece
+
+    def run(self, block: int, size: int) -> list[tuple[int, dict[str, Tensor]]]:
+        """Sums over the networks of block number ``block``, piece by piece."""
+        normals = Normals(self.seed, block, self.device)
+        plan = self if self.device == "cpu" else self._on_device()
+        pieces = []
+        # a short block keeps its pieces, made smaller, so that there is an error bar
+        per = max(1, min(self.piece, -(-size // PIECES)))
+        for start in range(0, size, per):
+            count = min(per, size - start)
+            sums = plan._sums(count, normals)
+            pieces.append((count, {k: self._stack(k, v) for k, v in sums.items()}))
+        return pieces
+
+    def _sums(self, count: int, normals: Normals) -> dict[str, dict[int, Tensor]]:
+        need, layers = set(self.need), set(self.layers)
+        if self.method == "direct":
+            return direct_sums(self.arch, self.X, self.ref, count, normals, need, layers)
+        exact = self.method == "exact"
+        trunk = forward(self.arch, self.X, count, normals, exact, max(layers, default=0))
+        return layer_sums(trunk, self.ref, need, self.rows, exact, layers)
+
+    def _stack(self, name: str, found: dict[int, Tensor]) -> Tensor:
+        shape = [len(self.X)] * self.need[name]
+        out = torch.zeros(self.arch.L, *shape, dtype=torch.float64)
+        for l, value in found.items():
+            out[l] = value.to("cpu")
+        return out
+
+    def _on_device(self) -> Plan:
+        def move(x: Any) -> Any:
+            if isinstance(x, Tensor):
+                return x.to(self.device)
+            return [move(y) for y in x] if isinstance(x, list) else x
+
+        fields = {f.name: move(getattr(self.ref, f.name)) for f in dataclasses.fields(self.ref)}
+        return dataclasses.replace(self, X=self.X.to(self.device), ref=Reference(**fields))
+
+    def fingerprint(self) -> str:
+        """Changes with anything that changes the numbers."""
+        arch = self.arch
+        probe = torch.linspace(-3, 3, 61, dtype=torch.float64)
+        digest = hashlib.sha256()
+        for item in (
+            arch.n, arch.C_b, arch.C_W, arch.lambda_b, arch.lambda_W, arch.gamma, arch.init,
+            arch.block, arch.hidden, sorted(self.names), sorted(self.layers), self.method,
+            self.rows, self.seed, self.device.split(":")[0], self.block,
+        ):  # fmt: skip
+            digest.update(repr(item).encode())
+        for act in arch.activations:
+            digest.update(act(probe).numpy().tobytes())
+        digest.update(self.X.numpy().tobytes())
+        return digest.hexdigest()
+
+
+def collect(moments: Moments, pieces: list[tuple[int, dict[str, Tensor]]]) -> None:
+    """Add a block's pieces in order."""
+    for count, sums in pieces:
+        moments.add(count, sums)

@@ -1,0 +1,129 @@
+"""The statistics of a simulated ensemble, under the names and normalisation of the flow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kadanoff.ensembles.moments import Measured
+from kadanoff.ensembles.statistics import NAMES, RANKS
+from kadanoff.errors import UsageError
+
+__all__ = ["Ensemble"]
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Measured statistics of networks at every layer; each with ``.value`` and ``.stderr``.
+
+    ``K``, ``G1``, ``V``, ``U6``, ``Theta``, ``H1``, ``A``, ``B``, ``D``, ``F``, ``P`` … ``U`` are
+    attributes with the shapes, slots and normalisation of :class:`kadanoff.Flow` (first axis the
+    layer; powers of 1/n_{ℓ−1} taken out), at the finite width of ``arch``. ``K`` and ``Theta``
+    are means *at that width*: they estimate K + G1/n and Theta + H1/n.
+
+    Attributes
+    ----------
+    arch : Network or None
+        None for a user's module.
+    X : Tensor, shape (N, n_0)
+    n_networks : int
+        Networks used; fewer than asked for if ``rtol`` was reached.
+    method : {"exact", "weights", "module"}
+    seed : int
+    values : dict of str to Measured
+    undefined : dict of str to str
+        Observables that were not measured, and why.
+    seconds : float
+        Wall time of this call.
+    converged : bool or None
+        Whether ``rtol`` was reached; None if it was not asked for.
+    """
+
+    arch: Any
+    X: Tensor
+    n_networks: int
+    method: str
+    seed: int
+    values: dict[str, Measured]
+    undefined: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    converged: bool | None = None
+
+    def __getattr__(self, name: str) -> Measured:
+        if name == "G":
+            name = "K"
+        if name in RANKS:
+            return self.require(name)
+        raise AttributeError(name)
+
+    def names(self) -> list[str]:
+        """Observables present, in a fixed order."""
+        return [name for name in NAMES if name in self.values]
+
+    def require(self, name: str) -> Measured:
+        """The observable ``name``.
+
+        Raises
+        ------
+        UsageError
+            It is unknown or was not measured; the message says why.
+        """
+        if name in self.values:
+            return self.values[name]
+        if name not in RANKS:
+            raise UsageError(f"No observable is called {name!r}.", f"There are {', '.join(NAMES)}.")
+        why = self.undefined.get(name, "it was not asked for; name it in observables=")
+        raise UsageError(f"{name} was not measured: {why}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; :meth:`from_dict` reads them back."""
+        return {
+            "method": self.method,
+            "seed": self.seed,
+            "n_networks": self.n_networks,
+            "seconds": self.seconds,
+            "converged": self.converged,
+            "n": list(self.arch.n) if self.arch is not None else None,
+            "X": self.X.tolist(),
+            "undefined": self.undefined,
+            "observables": {
+                name: {"value": m.value.tolist(), "stderr": m.stderr.tolist()}
+                for name, m in self.values.items()
+            },
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], arch: Any = None) -> Ensemble:
+        """Read what :meth:`to_dict` wrote.
+
+        Raises
+        ------
+        UsageError
+            The file holds something else.
+        """
+        try:
+            values = {
+                name: Measured(_tensor(item["value"]), _tensor(item["stderr"]))
+                for name, item in data["observables"].items()
+            }
+            return cls(
+                arch, _tensor(data["X"]), data["n_networks"], data["method"], data["seed"],
+                values, data["undefined"], data["seconds"], data["converged"],
+            )  # fmt: skip
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise UsageError(
+                f"This is no ensemble result ({type(error).__name__}: {error}).",
+                "Write one with: kadanoff ensemble ... --json FILE.",
+            ) from None
+
+
+def _tensor(value: Any) -> Tensor:
+    def numbers(x: Any) -> Any:
+        if isinstance(x, list):
+            return [numbers(y) for y in x]
+        return torch.nan if x is None else float(x)
+
+    return torch.tensor(numbers(value), dtype=torch.float64)

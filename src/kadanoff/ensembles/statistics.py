@@ -1,0 +1,252 @@
+"""From a block of networks to sums over networks: what both samplers measure, layer by layer.
+
+A *channel* is a number (or tensor) per network whose mean enters an observable; ``observables``
+turns the means of all channels into the names and normalisation of :class:`kadanoff.Flow`.
+
+=========  ==========================================================================
+channel    meaning, per network (d = deviation from infinite width)
+=========  ==========================================================================
+g, gg, ggg d of the metric, its products over pairs of distinct neurons, its cube
+r, rh      d of metric and NTK, less noise of known mean zero (control variates)
+h, hh, gh  d of the mean diagonal NTK and its products with itself and the metric
+res        NTK variance that the forward pass does not fix
+b, f       products of off-diagonal NTK entries with themselves, with preactivations
+P … U      one estimate each of the dNTK and ddNTK tensors
+=========  ==========================================================================
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from kadanoff.ensembles.differential import differential
+from kadanoff.ensembles.reference import Reference
+from kadanoff.ensembles.tangent import Conditional, conditional, ntk, probe_rows, pull
+from kadanoff.ensembles.trunk import Trunk
+
+__all__ = ["NAMES", "RANKS", "channels", "layer_sums", "observables"]
+
+RANKS = {
+    "K": 2, "G1": 2, "V": 4, "U6": 0, "Theta": 2, "H1": 2, "A": 4, "B": 4, "D": 4, "F": 4,
+    "P": 4, "Q": 4, "R": 4, "S": 4, "T": 4, "U": 4,
+}  # fmt: skip
+NAMES = tuple(RANKS)
+_DIFFERENTIAL = set("PQRSTU")
+_TANGENT = {"Theta", "H1", "A", "B", "D", "F"}
+_CHANNEL_RANK = {"g": 2, "gg": 4, "ggg": 0, "r": 2, "rh": 2, "h": 2, "hh": 4, "gh": 4, "res": 4,
+                 "b": 4, "f": 4, **dict.fromkeys("PQRSTU", 4)}  # fmt: skip
+
+
+def channels(names: set[str], inputs: int) -> dict[str, int]:
+    """Channels that the observables ``names`` need, with their rank in inputs."""
+    need = {"g", "r"}
+    if names & {"V", "U6"}:
+        need.add("gg")
+    if "U6" in names and inputs == 1:
+        need.add("ggg")
+    if names & _TANGENT:
+        need |= {"h", "rh"}
+    if "A" in names:
+        need |= {"hh", "res"}
+    for name, channel in (("D", "gh"), ("B", "b"), ("F", "f")):
+        if name in names:
+            need.add(channel)
+    need |= names & _DIFFERENTIAL
+    return {name: rank for name, rank in _CHANNEL_RANK.items() if name in need}
+
+
+def outer(x: Tensor, y: Tensor) -> Tensor:
+    """Sum over networks of x y: (S, N, N), (S, N, N) -> (N, N, N, N)."""
+    N = x.shape[-1]
+    return (x.reshape(len(x), -1).T @ y.reshape(len(y), -1)).view(N, N, N, N)
+
+
+def layer_sums(
+    trunk: Trunk, ref: Reference, need: set[str], rows: int, exact: bool, layers: set[int]
+) -> dict[str, dict[int, Tensor]]:
+    """Sums of the channels ``need`` over the networks of ``trunk``, by layer index.
+
+    Only for independent rows without skips: layer index l + 1 is averaged over its own weights.
+    ``exact`` uses the NTK's mean given the forward pass; without it everything is probed.
+    """
+    out: dict[str, dict[int, Tensor]] = {name: {} for name in need}
+    S, N, _ = trunk.z[0].shape
+    # deviations of metric and NTK at the layer reached, and the same less their known noise
+    d_metric = d_ntk = clean_metric = clean_ntk = trunk.z[0].new_zeros(S, N * N)
+    tangent = bool(need & {"h", "b", "f", "res"})
+    state = Conditional(trunk.direct[0], None)
+    for l in range(max(layers, default=0)):
+        measured = l + 1 in layers
+        noise = (clean_metric - d_metric) if ref.slope_G is not None else None
+        mirror = _mirror(trunk, ref, l) if noise is not None else None
+        metric = trunk.metric[l + 1] - ref.K[l + 1]
+        d_metric = clean_metric = metric.reshape(S, -1)
+        if noise is not None and mirror is not None and ref.slope_G is not None:
+            clean_metric = (trunk.metric[l + 1] - mirror[0]).reshape(S, -1)
+            clean_metric = clean_metric + noise @ ref.slope_G[l].T
+        found: dict[str, Tensor] = {"g": metric.sum(0), "r": clean_metric.view(S, N, N).sum(0)}
+        if "gg" in need:
+            found["gg"] = outer(metric, metric)
+        if "ggg" in need:
+            found["ggg"] = (metric[:, 0, 0] ** 3).sum()
+        ntk_here = None
+        if tangent and exact:
+            if measured and need & {"b", "res"}:
+                found |= _probes(trunk, l, need, rows, state)
+            state, ntk_here, Y = conditional(trunk, l, state)
+            found["f"] = Y.sum(0).permute(2, 0, 3, 1)  # 3, 4, 1, 2 -> z1, H3, z2, H4
+        elif tangent and measured:
+            more, ntk_here = _all_probes(trunk, l, need, rows, ref)
+            found |= more
+        if ntk_here is not None:
+            deviation = ntk_here - ref.Theta[l + 1]
+            found["h"] = deviation.sum(0)
+            if "hh" in need and exact:
+                found["hh"] = outer(deviation, deviation)
+            if "gh" in need:
+                found["gh"] = outer(metric, deviation)
+            flat = clean = deviation.reshape(S, -1)
+            if noise is not None and mirror is not None and ref.slope_H and ref.slope_T:
+                clean = (ntk_here - mirror[1]).reshape(S, -1) + noise @ ref.slope_H[l].T
+                if exact:
+                    slope = ref.slope_T[l].reshape(-1)
+                    clean = clean + (clean_ntk - d_ntk) * slope
+            d_ntk, clean_ntk = flat, clean
+            found["rh"] = clean.view(S, N, N).sum(0)
+        if measured:
+            if need & _DIFFERENTIAL:
+                estimates = differential(trunk, l, need & _DIFFERENTIAL)
+                found |= {name: value.sum(0) for name, value in estimates.items()}
+            for name in need:
+                out[name][l + 1] = found[name]
+    return out
+
+
+def _mirror(trunk: Trunk, ref: Reference, l: int) -> tuple[Tensor, Tensor]:
+    """Next metric and NTK that the same normal numbers give at infinite width.
+
+    Their means are K and Θ of the next layer exactly: the preactivations are independent
+    normals times the root of the metric, whatever the metric is.
+    """
+    arch, root = trunk.arch, trunk.inverse[l]
+    white = root @ trunk.z[l]
+    absent = root.diagonal(dim1=-2, dim2=-1) == 0
+    if absent.any():
+        white = torch.where(absent[..., None], trunk.normals.normal(*white.shape), white)
+    z = ref.root[l] @ white
+    act, n = arch.activations[l], z.shape[-1]
+    s, d = act(z), act.derivative(1)(z)
+    ss = s @ s.mT / n
+    metric = arch.C_b[l + 1] + arch.C_W[l + 1] * ss
+    dd = d @ d.mT / n
+    tangent = arch.lambda_b[l + 1] + arch.lambda_W[l + 1] * ss
+    return metric, tangent + arch.C_W[l + 1] * ref.Theta[l] * dd
+
+
+def _split(T: Tensor, m: int, N: int) -> Tensor:
+    return T.view(len(T), m, N, m, N)
+
+
+def _distinct(x: Tensor) -> Tensor:
+    """Mean over ordered pairs of distinct rows of x_i x_k: (S, m, N, N) -> sum over networks."""
+    S, m, N, _ = x.shape
+    flat = x.reshape(S, m, N * N)
+    total = flat.sum(1)
+    every = flat.reshape(S * m, -1)
+    found = (total.T @ total - every.T @ every) / (m * (m - 1))
+    return found.view(N, N, N, N)
+
+
+def _off_diagonal(T: Tensor) -> Tensor:
+    """B's slots [1, 3, 2, 4] from Ĥ_ik;12 Ĥ_ik;34 over i ≠ k; T is (S, m, N, m, N)."""
+    S, m, N, _, _ = T.shape
+    i, k = torch.nonzero(~torch.eye(m, dtype=torch.bool)).unbind(1)
+    flat = T.permute(0, 1, 3, 2, 4)[:, i, k].reshape(-1, N * N)
+    found = (flat.T @ flat / (m * (m - 1))).view(N, N, N, N)
+    return found.permute(0, 2, 1, 3)
+
+
+def _diagonal(T: Tensor) -> Tensor:
+    return T.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)  # (S, m, N, N)
+
+
+def _probes(
+    trunk: Trunk, l: int, need: set[str], rows: int, state: Conditional
+) -> dict[str, Tensor]:
+    """Channels b and res from probing rows, beside the mean given the forward pass."""
+    S, N, n = trunk.z[l].shape
+    w = probe_rows(trunk, l, rows)
+    samples = [*range(N)] * rows
+    starts = w[:, :, None].expand(S, rows, N, n).reshape(S, rows * N, n)
+    T = _split(ntk(trunk, pull(trunk, l, starts, samples), samples), rows, N)
+    out = {"b": _off_diagonal(T)}
+    if "res" in need:
+        out["res"] = _distinct(_diagonal(T) - state.quadratic(w, trunk, l))
+    return out
+
+
+def _all_probes(
+    trunk: Trunk, l: int, need: set[str], rows: int, ref: Reference
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Everything about the NTK of the next layer from probes; also its mean over the rows."""
+    S, N, n = trunk.z[l].shape
+    w = probe_rows(trunk, l, rows)
+    samples = [*range(N)] * rows
+    starts = w[:, :, None].expand(S, rows, N, n).reshape(S, rows * N, n)
+    if "f" in need:
+        s = trunk.s[l] * (trunk.arch.C_W[l + 1] / n)
+        starts = torch.cat([starts, s.repeat_interleave(N, 1)], 1)  # z sample, then H sample
+        samples = samples + [*range(N)] * N
+    H = ntk(trunk, pull(trunk, l, starts, samples), samples)
+    m = rows * N
+    T = _split(H[:, :m, :m], rows, N)
+    out = {"b": _off_diagonal(T)}
+    diagonal = _diagonal(T) + trunk.direct[l + 1][:, None]
+    if "hh" in need:
+        out["hh"] = _distinct(diagonal - ref.Theta[l + 1])
+        out["res"] = torch.zeros_like(out["hh"])
+    if "f" in need:
+        out["f"] = H[:, m:, m:].sum(0).view(N, N, N, N)
+    return out, diagonal.mean(1)
+
+
+def observables(
+    means: dict[str, Tensor], K: Tensor, Theta: Tensor, widths: Tensor, names: set[str]
+) -> dict[str, Tensor]:
+    """Observables from mean channels; leading axes (before the layer) are carried along.
+
+    Parameters
+    ----------
+    means : dict of Tensor, shape (..., L, N, ...)
+    widths : Tensor, shape (L,)
+        n_{ℓ−1} at each layer ℓ.
+    """
+
+    def n(rank: int, power: int = 1) -> Tensor:
+        return (widths**power).view(-1, *[1] * rank)
+
+    def product(x: Tensor, y: Tensor) -> Tensor:
+        return x[..., :, :, None, None] * y[..., None, None, :, :]
+
+    out: dict[str, Tensor] = {}
+    g, r, h = means["g"], means["r"], means.get("h")
+    out["K"] = K + r
+    out["G1"] = n(2) * r
+    if "gg" in means:
+        out["V"] = n(4) * (means["gg"] - product(g, g))
+    if "ggg" in means:
+        gg, one = means["gg"][..., 0, 0, 0, 0], g[..., 0, 0]
+        out["U6"] = n(0, 2) * (means["ggg"] - 3 * gg * one + 2 * one**3)
+    if h is not None:
+        out["Theta"] = Theta + means["rh"]
+        out["H1"] = n(2) * means["rh"]
+        if "hh" in means:
+            out["A"] = n(4) * (means["hh"] + means["res"] - product(h, h))
+        if "gh" in means:
+            out["D"] = n(4) * (means["gh"] - product(g, h))
+    for name in ("B", "F"):
+        if name.lower() in means:
+            out[name] = n(4) * means[name.lower()]
+    out |= {name: means[name] for name in "PQRSTU" if name in means}
+    return {name: out[name] for name in NAMES if name in out and name in names}

@@ -1,0 +1,114 @@
+r"""NTK statistics of a block of networks: probes, and the mean given the forward pass.
+
+Given layers 1 … ℓ, a new row w of the next map probes the NTK of layer ℓ+1:
+:math:`\hat H_{ik;12} = \delta_{ik}(\lambda_b + \lambda_W\sigma_1\sigma_2/n)
++ w_i\sigma'_1 \hat H_{12}\sigma'_2 w_k`. Two or more rows a network give A, B, D and F.
+
+For Gaussian weights the mean of the NTK *given all preactivations* is known in closed form: W
+given Wσ = z has mean :math:`z^T\hat G^{-1}\sigma\,C_W/n` and covariance
+:math:`(C_W/n)(1 - (C_W/n)\sigma^T\hat G^{-1}\sigma)`, so that
+:math:`E[\hat H_{ij;12}\,|\,z] = \delta_{ij} h_{12} + \sum_{ab} z_{ia} z_{jb} c_{12;ab}`
+with h and c going layer by layer. That gives Θ, D and F with no backward pass at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kadanoff.ensembles.trunk import Trunk
+
+__all__ = ["Conditional", "conditional", "ntk", "probe_rows", "pull"]
+
+
+def probe_rows(trunk: Trunk, l: int, rows: int) -> Tensor:
+    """``rows`` fresh rows of the map that leaves layer index ``l``: (S, rows, n)."""
+    S, _, n = trunk.z[l].shape
+    normals = trunk.normals
+    draw = normals.uniform if trunk.arch.init == "uniform" else normals.normal
+    w = draw(S, rows, n)
+    w *= (trunk.arch.C_W[l + 1] / n) ** 0.5
+    return w
+
+
+def pull(trunk: Trunk, l: int, starts: Tensor, samples: list[int]) -> list[Tensor]:
+    """Gradients of linear functionals of σ(z) at layer index ``l``, pulled back to every layer.
+
+    Parameters
+    ----------
+    starts : Tensor, shape (S, k, n)
+        The functionals: vector k acts on σ(z) of input ``samples[k]``.
+
+    Returns
+    -------
+    list of Tensor, shape (S, k, n_j), layer index j = 0 … l
+        Derivative with respect to z of layer j, at input ``samples[k]``.
+    """
+    deltas = [trunk.d[l][:, samples] * starts]
+    for j in range(l, 0, -1):
+        back = trunk.op[j].transpose(deltas[0], keep=False)
+        deltas.insert(0, trunk.d[j - 1][:, samples] * back)
+    return deltas
+
+
+def ntk(trunk: Trunk, deltas: list[Tensor], samples: list[int]) -> Tensor:
+    """NTK between the pulled-back functionals, own layer's weights left out: (S, k, k)."""
+    total = None
+    for j, delta in enumerate(deltas):
+        direct = trunk.direct[j][:, samples][:, :, samples]
+        term = direct * (delta @ delta.mT)
+        total = term if total is None else total + term
+    assert total is not None
+    return total
+
+
+@dataclass
+class Conditional:
+    """E[Ĥ | preactivations] at one layer: δ_ij h_12 + Σ z_ia z_jb c_12ab (S networks)."""
+
+    h: Tensor  # (S, N, N)
+    c: Tensor | None  # (S, N, N, N, N), slots 1, 2, a, b; None for zero
+
+    def quadratic(self, w: Tensor, trunk: Trunk, l: int) -> Tensor:
+        """w σ'_1 E[Ĥ_12] σ'_2 w for rows w (S, m, n): (S, m, N, N)."""
+        wd = w[:, :, None] * trunk.d[l][:, None]  # (S, m, N, n)
+        found = self.h[:, None] * (wd @ wd.mT)
+        if self.c is not None:
+            v = wd @ trunk.z[l].mT[:, None]  # (S, m, N, N): slots 1, a
+            found = found + torch.einsum("sijab,smia,smjb->smij", self.c, v, v)
+        return found
+
+
+def conditional(trunk: Trunk, l: int, state: Conditional) -> tuple[Conditional, Tensor, Tensor]:
+    """From layer index ``l`` to ``l + 1``: the state there, E[Ω] and Y.
+
+    Returns
+    -------
+    Conditional
+        Of layer index l + 1.
+    omega : Tensor, shape (S, N, N)
+        Mean of Ĥ_ii;12 of the next layer given layers up to ``l``: λ_b + (1/n) Σ_j Ω_j.
+    Y : Tensor, shape (S, N, N, N, N)
+        (C_W/n)² σ_e σ'_1 E[Ĥ_12] σ'_2 σ_f, slots 1, 2, e, f.
+    """
+    z, s, d = trunk.z[l], trunk.s[l], trunk.d[l]
+    S, N, n = z.shape
+    kappa = trunk.arch.C_W[l + 1] / n
+    sd = (s[:, :, None] * d[:, None]).reshape(S, N * N, n)  # e, 1
+    quartic = (sd @ sd.mT).view(S, N, N, N, N)  # e, 1, f, 2
+    Y = state.h[..., None, None] * quartic.permute(0, 2, 4, 1, 3)
+    trace = state.h * (d @ d.mT)
+    if state.c is not None:
+        q = (sd @ z.mT).view(S, N, N, N)  # e, 1, a
+        Y = Y + torch.einsum("sijab,seia,sfjb->sijef", state.c, q, q)
+        dz = (d[:, :, None] * z[:, None]).reshape(S, N * N, n)
+        zz = (dz @ dz.mT).view(S, N, N, N, N)  # 1, a, 2, b
+        trace = trace + torch.einsum("sijab,siajb->sij", state.c, zz)
+    Y = Y * kappa**2
+    g = trunk.inverse[l + 1].mT @ trunk.inverse[l + 1]  # inverse of the metric
+    omega = trunk.direct[l + 1] + kappa * trace
+    c = torch.einsum("sijef,sea,sfb->sijab", Y, g, g)
+    h = omega - torch.einsum("sijef,sef->sij", Y, g)
+    return Conditional(h, c), omega, Y
