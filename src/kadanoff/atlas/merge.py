@@ -1,0 +1,101 @@
+"""Which records are one work, and making one paper of several."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+
+from kadanoff.atlas.identity import Identifier, Record, surname, title_key
+
+__all__ = ["absorb", "find", "find_all"]
+
+
+def find(db: sqlite3.Connection, identifier: Identifier) -> str | None:
+    """Return the id of the paper that bears ``identifier``."""
+    row = db.execute(
+        "SELECT paper FROM identifier WHERE scheme = ? AND value = ?",
+        (identifier.scheme, identifier.value),
+    ).fetchone()
+    return row[0] if row else None
+
+
+def find_all(db: sqlite3.Connection, record: Record) -> list[str]:
+    """Return the ids of all papers that are the work of ``record``, oldest first.
+
+    Identifiers decide. Without a common one, the same title counts if the years lie within two
+    (a preprint and its journal version) and, where both sides name authors, a family name is
+    shared. Short titles ("Introduction") prove nothing without an author in common.
+    """
+    found = {paper for item in record.identifiers if (paper := find(db, item))}
+    if record.key:
+        row = db.execute(
+            "SELECT id FROM paper WHERE id = :k UNION SELECT paper FROM alias WHERE id = :k",
+            {"k": record.key},
+        ).fetchone()
+        if row:
+            found.add(row[0])
+    for title in (record.title, *record.other_titles):
+        key = title_key(title)
+        if key:
+            rows = db.execute(
+                "SELECT id, year FROM paper WHERE id IN (SELECT id FROM paper WHERE title_key = :k"
+                " UNION SELECT paper FROM other_title WHERE title_key = :k)",
+                {"k": key},
+            )
+            found.update(r["id"] for r in rows.fetchall() if _same_work(db, r, record, len(key)))
+    order = "SELECT id FROM paper WHERE id = ?1 ORDER BY rowid"
+    known = [row for paper in found if (row := db.execute(order, (paper,)).fetchone())]
+    ids = [row[0] for row in known]
+    ranks = {p: db.execute("SELECT rowid FROM paper WHERE id = ?", (p,)).fetchone()[0] for p in ids}
+    return sorted(ids, key=ranks.__getitem__)
+
+
+def _same_work(db: sqlite3.Connection, row: sqlite3.Row, record: Record, length: int) -> bool:
+    if row["year"] and record.year and abs(row["year"] - record.year) > 2:
+        return False
+    theirs = db.execute("SELECT name FROM author WHERE paper = ?", (row["id"],)).fetchall()
+    if theirs and record.authors:
+        return bool({surname(r[0]) for r in theirs} & set(map(surname, record.authors)))
+    return length >= 20
+
+
+def absorb(db: sqlite3.Connection, keep: str, lose: Iterable[str]) -> None:
+    """Move all that hangs on ``lose`` to ``keep``: numbers, edges, comments, titles; then drop it.
+
+    The old ids go on working, as aliases.
+    """
+    for old in lose:
+        if old == keep:
+            continue
+        names = {"old": old, "keep": keep}
+        for statement in (
+            "UPDATE identifier SET paper = :keep WHERE paper = :old",
+            "UPDATE alias SET paper = :keep WHERE paper = :old",
+            "INSERT OR IGNORE INTO alias (id, paper) VALUES (:old, :keep)",
+            "UPDATE comment SET paper = :keep WHERE paper = :old",
+            "UPDATE OR IGNORE reading SET paper = :keep WHERE paper = :old",
+            "INSERT OR IGNORE INTO other_title (paper, title_key, title)"
+            " SELECT :keep, title_key, title FROM other_title WHERE paper = :old",
+            "INSERT OR IGNORE INTO other_title (paper, title_key, title)"
+            " SELECT :keep, title_key, title FROM paper WHERE id = :old",
+            "DELETE FROM other_title WHERE paper = :keep AND title_key ="
+            " (SELECT title_key FROM paper WHERE id = :keep)",
+            "INSERT INTO cites (src, dst, influential) SELECT :keep, dst, influential FROM cites"
+            " WHERE src = :old AND dst <> :keep ON CONFLICT DO UPDATE"
+            " SET influential = max(influential, excluded.influential)",
+            "INSERT INTO cites (src, dst, influential) SELECT src, :keep, influential FROM cites"
+            " WHERE dst = :old AND src <> :keep ON CONFLICT DO UPDATE"
+            " SET influential = max(influential, excluded.influential)",
+            "INSERT OR IGNORE INTO author (paper, position, name)"
+            " SELECT :keep, position, name FROM author WHERE paper = :old"
+            " AND NOT EXISTS (SELECT 1 FROM author WHERE paper = :keep)",
+            "UPDATE paper SET (year, venue, abstract, summary, url, citations) ="
+            " (SELECT coalesce(paper.year, o.year), coalesce(paper.venue, o.venue),"
+            "  coalesce(paper.abstract, o.abstract), coalesce(paper.summary, o.summary),"
+            "  coalesce(paper.url, o.url), nullif(max(coalesce(paper.citations, -1),"
+            "  coalesce(o.citations, -1)), -1) FROM paper AS o WHERE o.id = :old)"
+            " WHERE id = :keep",
+            "DELETE FROM paper_fts WHERE id = :old",
+            "DELETE FROM paper WHERE id = :old",
+        ):
+            db.execute(statement, names)

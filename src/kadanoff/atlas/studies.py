@@ -1,0 +1,145 @@
+"""What the atlas knows of the studies: which paper has one, how to run it, what it found."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+from kadanoff.atlas.identity import plain
+
+__all__ = ["Claim", "Figure", "Registry", "Result", "Source", "Study", "read_result"]
+
+VERDICTS = ("holds", "fails", "undecided")
+_PICTURES = {".svg": "image/svg+xml", ".png": "image/png"}
+_LARGEST = 20_000_000
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study's name, title, and the paper it belongs to (by any of the paper's names)."""
+
+    name: str
+    title: str
+    paper_id: str
+
+
+class Source(Protocol):
+    """Where studies come from; the registry in use, something small in tests."""
+
+    def all(self) -> list[Study]: ...
+
+    def command(self, name: str, out: Path) -> list[str]: ...
+
+
+class Registry:
+    """The studies of this installation; none if the package has none."""
+
+    def all(self) -> list[Study]:
+        """Return the registered studies."""
+        try:
+            if find_spec("kadanoff.studies.registry") is None:
+                return []
+        except ModuleNotFoundError:
+            return []
+        import importlib
+
+        registry: Any = importlib.import_module("kadanoff.studies.registry")
+        return [
+            Study(
+                name=str(info.name),
+                title=str(info.title),
+                paper_id=str(getattr(info, "paper_id", "") or ""),
+            )
+            for info in registry.all()
+        ]
+
+    def command(self, name: str, out: Path) -> list[str]:
+        """Return the command that runs study ``name`` quickly into ``out``."""
+        run = ["study", "run", name, "--quick", "--out", str(out), "--progress", "json"]
+        return [sys.executable, "-m", "kadanoff.cli.app", *run]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of a paper and what became of it."""
+
+    id: str
+    text: str
+    verdict: str
+    paper_value: str
+    our_value: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture in the study's folder."""
+
+    file: Path
+    caption: str
+    media: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a study's ``result.json`` says."""
+
+    title: str
+    claims: list[Claim] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
+
+
+def _number(value: Any, stderr: Any = None) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        text = json.dumps(value) if isinstance(value, (list, dict)) else str(value)
+        return plain(text, 200)
+    if not math.isfinite(value):
+        return str(value)
+    if isinstance(stderr, (int, float)) and math.isfinite(stderr) and stderr > 0:
+        digits = max(0, 1 - math.floor(math.log10(stderr)))
+        if digits <= 12:
+            return f"{value:.{digits}f} ± {stderr:.{digits}f}"
+    return f"{value:.6g}"
+
+
+def read_result(folder: Path) -> Result | None:
+    """Read ``result.json`` of a finished run, or None; figures outside the folder are dropped."""
+    try:
+        path = folder / "result.json"
+        if path.stat().st_size > _LARGEST:
+            return None
+        document = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(document, dict):
+        return None
+    claims = [
+        Claim(
+            id=plain(str(c.get("id", "")), 80),
+            text=plain(str(c.get("text", "")), 2000),
+            verdict=c["verdict"] if c.get("verdict") in VERDICTS else "undecided",
+            paper_value=_number(c.get("paper_value")),
+            our_value=_number(c.get("our_value"), c.get("stderr")),
+            note=plain(str(c.get("note") or ""), 2000),
+        )
+        for c in document.get("claims") or []
+        if isinstance(c, dict)
+    ]
+    root = folder.resolve()
+    figures: list[Figure] = []
+    for item in document.get("figures") or []:
+        name = item.get("file") if isinstance(item, dict) else None
+        if not isinstance(name, str) or "\x00" in name:
+            continue
+        file = (root / name).resolve()
+        media = _PICTURES.get(file.suffix.lower())
+        if media and file.is_relative_to(root) and file.is_file():
+            figures.append(Figure(file, plain(str(item.get("caption") or ""), 1000), media))
+    return Result(plain(str(document.get("title", "")), 500), claims, figures)

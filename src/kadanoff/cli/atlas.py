@@ -1,0 +1,221 @@
+"""``kadanoff atlas``: the map of papers, on a local page."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kadanoff.errors import DataError, UsageError, require_extra
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode="markdown",
+    invoke_without_command=True,
+    help="Serve the map of papers on a local page, or grow, export and import it.",
+    epilog="Example: `kadanoff atlas` opens the page; `kadanoff atlas add arXiv:2104.00008`",
+)
+
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", help="Folder of the atlas (its database and runs).")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _store(folder: Path | None) -> Any:
+    for module in ("fastapi", "uvicorn", "jinja2", "nh3", "httpx", "markdown_it", "latex2mathml"):
+        require_extra(module, "atlas")
+    from kadanoff.atlas.store import Store
+
+    return Store(folder)
+
+
+@app.callback()
+def serve(
+    ctx: typer.Context,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; beyond loopback a token is required.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8421,
+    browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
+    token: Annotated[
+        str | None,
+        typer.Option(envvar="KADANOFF_ATLAS_TOKEN", help="Secret of visitors; made up if absent."),
+    ] = None,
+    name: Annotated[
+        list[str] | None, typer.Option("--name", help="Host name under which others reach it.")
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Serve the map of papers on a local page, or grow, export and import it."""
+    if ctx.invoked_subcommand:
+        return
+    store = _store(data_dir)
+    from kadanoff.atlas.security import is_loopback
+    from kadanoff.atlas.server import create_app, listen
+    from kadanoff.atlas.server import serve as run
+
+    if not is_loopback(host):
+        import secrets
+
+        token = token or secrets.token_urlsafe(24)
+        if len(token) < 16:
+            raise UsageError(
+                f"The token has {len(token)} characters; at least 16 keep guessers out.",
+                "Leave --token away to have one made.",
+            )
+    sock = listen(host, port)
+    shown = f"[{host}]" if ":" in host else host
+    address = f"http://{shown}:{sock.getsockname()[1]}/"
+    entry = f"{address}?token={token}" if token else address
+    if as_json:
+        typer.echo(json.dumps({"url": entry, "data_dir": str(store.folder), "pid": os.getpid()}))
+    else:
+        typer.echo(f"The atlas is at {entry}  (Ctrl+C ends it; kept in {store.folder})")
+    sys.stdout.flush()
+    if browser:
+        import threading
+        import webbrowser
+
+        # the socket listens already: the browser may come before the server answers
+        threading.Thread(target=webbrowser.open, args=(entry,), daemon=True).start()
+    try:
+        run(create_app(store, token=token, hosts=tuple(name or ())), sock)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        store.close()
+
+
+@app.command(epilog="Example: `kadanoff atlas add arXiv:2104.00008` or `kadanoff atlas add my.bib`")
+def add(
+    what: Annotated[
+        str, typer.Argument(help="arXiv id, DOI, Semantic Scholar or OpenAlex id, or a file.")
+    ],
+    data_dir: DataDir = None,
+    limit: Annotated[
+        int, typer.Option(min=0, help="At most so many citations and references each.")
+    ] = 1000,
+    refresh: Annotated[bool, typer.Option(help="Fetch anew what is in the cache.")] = False,
+    progress: Annotated[str, typer.Option(help="`auto`, `none` or `json` (on stderr).")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Add a paper with its citations and references, or the papers of a BibTeX/RIS/CSL file."""
+    if progress not in ("auto", "none", "json"):
+        raise UsageError(f"--progress {progress!r} is unknown.", "Use auto, none or json.")
+    store = _store(data_dir)
+    from kadanoff.atlas.importers import add_file, add_paper, is_file
+
+    try:
+        if is_file(what):
+            outcome = add_file(store, Path(what))
+        else:
+            with _progress(progress) as report:
+                outcome = add_paper(store, what, limit=limit, refresh=refresh, progress=report)
+    finally:
+        store.close()
+    if as_json:
+        typer.echo(json.dumps(outcome.json()))
+    else:
+        typer.echo(outcome.text())
+    if not outcome.complete:
+        raise typer.Exit(3)
+
+
+def _progress(kind: str) -> Any:
+    from contextlib import contextmanager, nullcontext
+
+    if kind == "none" or (kind == "auto" and not sys.stderr.isatty()):
+        return nullcontext(None)
+    if kind == "json":
+
+        def report(done: float, total: float, **info: Any) -> None:
+            line = json.dumps({"done": done, "total": total, **info})
+            print(line, file=sys.stderr, flush=True)
+
+        return nullcontext(report)
+
+    @contextmanager
+    def bar() -> Any:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        with Progress(console=Console(stderr=True), transient=True) as shown:
+            task = shown.add_task("Importing")
+
+            def report(done: float, total: float, **info: Any) -> None:
+                text = str(info.get("message", "Importing"))
+                shown.update(task, completed=done, total=total or None, description=text)
+
+            yield report
+
+    return bar()
+
+
+@app.command("export", epilog="Example: `kadanoff atlas export atlas.json`")
+def export_(
+    file: Annotated[
+        Path | None, typer.Argument(help="Where to; the ending decides: .json, .bib, .csv.")
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Write papers, citations, comments and reading list as JSON; or papers as .bib or .csv."""
+    from kadanoff.atlas import exports, papers
+    from kadanoff.files import atomic_write
+
+    ending = file.suffix.lower() if file else ".json"
+    if ending not in (".json", ".bib", ".csv"):
+        raise UsageError(f"I do not write {ending!r} files.", "Use .json, .bib or .csv.")
+    store = _store(data_dir)
+    try:
+        with store.read() as db:
+            if ending == ".json":
+                text = json.dumps(exports.dump(db), indent=1, ensure_ascii=False) + "\n"
+            else:
+                ids = [row[0] for row in db.execute("SELECT id FROM paper ORDER BY added_at, id")]
+                known = papers.many(db, ids)
+                listed = [known[n] for n in ids]
+                rows = ((p, "") for p in listed)
+                text = exports.bibtex(listed) if ending == ".bib" else exports.csv_text(rows)
+            count = db.execute("SELECT count(*) FROM paper").fetchone()[0]
+    finally:
+        store.close()
+    if file is None:
+        typer.echo(text, nl=False)
+        return
+    atomic_write(file, text)
+    report = {"file": str(file), "papers": count}
+    typer.echo(json.dumps(report) if as_json else f"Wrote {count} papers to {file}.")
+
+
+@app.command("import", epilog="Example: `kadanoff atlas import atlas.json`")
+def import_(
+    file: Annotated[Path, typer.Argument(help="What `kadanoff atlas export` wrote.")],
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Add an export to this atlas; doing it twice changes nothing."""
+    from kadanoff.atlas import exports
+    from kadanoff.atlas.importers.files import read_text
+
+    text = read_text(file)
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"{str(file)!r} is no JSON: {str(error)[:200]}.", "Export it again."
+        ) from None
+    store = _store(data_dir)
+    try:
+        with store.write() as db:
+            counts = exports.restore(db, document)
+    finally:
+        store.close()
+    said = f"Read {counts['papers']} papers and {counts['comments']} new comments."
+    typer.echo(json.dumps(counts) if as_json else said)
