@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from kadanoff.diagnosis.result import LayerReport
 
@@ -69,7 +70,7 @@ def signal_trend(chain: Sequence[LayerReport]) -> Trend | None:
     values = [layer.second_moment.value for layer in chain]
     if not all(v > 0 and math.isfinite(v) for v in values):
         return None
-    logs = [math.log(b / a) for a, b in zip(values, values[1:], strict=False)]
+    logs = [math.log(b / a) for a, b in pairwise(values)]
     return _trend(logs, [0.0] * len(logs), len(chain))
 
 

@@ -7,6 +7,7 @@ import math
 import platform
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -106,7 +107,7 @@ def diagnose(
             X = inputs.first.detach().flatten(1)
             X = X[picks(len(X), X.device)]
             generator = torch.Generator().manual_seed(seed + 1)
-            expectation = expect(arch, X, generator, probes)
+            expectation = expect(arch, X, generator)
             description += f"; prediction: {expectation.source}"
         except (KadanoffError, ArithmeticError, RuntimeError) as error:
             notes.append(f"no prediction: {error}")
@@ -142,19 +143,39 @@ def _describe(model: nn.Module, calls: list[Call]) -> tuple[Any, str]:
 
     try:
         with untouched(model, quiet=True):
-            arch = describe(model, from_weights=True)
+            arch = describe(model, from_weights=False)
     except KadanoffError as error:
         return None, error.message
     linear = [call for call in calls if call.kind == "linear"]
-    if len(linear) != arch.L or any(
-        call.statistics is not None and len(call.statistics.shape) != 2 for call in linear
+    if (
+        len(linear) != arch.L
+        or any(call.parameter is None for call in linear)
+        or any(call.statistics is not None and len(call.statistics.shape) != 2 for call in linear)
     ):
         return None, "The model is run on sequences or images, layer by layer: only measured."
+    arch = replace(arch, **_variances(model, linear))
     names = sorted({act.name for act in arch.activations})
     widths = "-".join(str(n) for n in arch.n) if arch.L <= 6 else (
         f"{arch.n[0]}-{arch.n[1]}-...-{arch.n[-1]}"
     )  # fmt: skip
     return arch, f"MLP {widths}, {arch.L} layers, {', '.join(names) or 'linear'}"
+
+
+def _variances(model: nn.Module, linear: list[Call]) -> dict[str, tuple[float, ...]]:
+    """C_W = fan_in · mean(W²) and C_b = mean(b²) of each layer, as drawn."""
+    parameters = dict(model.named_parameters())
+
+    def mean_square(p: Tensor | None) -> float:
+        if p is None:
+            return 0.0
+        return float(torch.linalg.vector_norm(p.detach().float())) ** 2 / p.numel()
+
+    owners = [(call.parameter or "").removesuffix("weight") for call in linear]
+    weights = [parameters[owner + "weight"] for owner in owners]
+    return {
+        "C_W": tuple(p.shape[1] * mean_square(p) for p in weights),
+        "C_b": tuple(mean_square(parameters.get(owner + "bias")) for owner in owners),
+    }
 
 
 def _check_widths(found: Survey) -> None:

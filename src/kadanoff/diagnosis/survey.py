@@ -57,40 +57,39 @@ def survey(
     """
     generator = torch.Generator().manual_seed(seed)
     recorder = Recorder(model, graph=True, adds=True)
-    with untouched(model, seed=seed, quiet=True, graph=True):
-        with torch.enable_grad():
-            try:
-                with recorder:
-                    output = model(*inputs.args, **inputs.kwargs)
-            except Exception as error:
-                raise _failure(model, inputs, recorder, error) from error
-            result = Survey(recorder.calls)
-            main = main_output(output)
-            if main is None:
-                raise UsageError(
-                    f"The model returned {type(output).__name__} without a floating tensor.",
-                    "Return the output tensor, or a tuple or dict that holds it.",
-                )
-            if not main.requires_grad:
-                result.notes.append(
-                    "the output does not depend on parameters through autograd (no_grad or "
-                    "detach inside the model): no Jacobians and gradients"
-                )
-                return result
-            edges = [call.edge for call in result.calls]
-            samples = main.shape[0] if main.ndim else 1
-            samples = inputs.samples if main.numel() % max(inputs.samples, 1) == 0 else samples
-            useful = [
-                i
-                for i, call in enumerate(result.calls)
-                if call.edge is not None and call.kind in ("linear", "add", "recurrent")
-            ]
-            picked = [edges[i] for i in useful]
-            result.chain = [useful[i] for i in main_chain(main, picked)]
-            values = jacobians_to_output(main, picked, samples, probes, generator)
-            result.to_output = {i: v for i, v in zip(useful, values) if v is not None}
-            _along(result, main, samples, probes, generator)
-            _gradients(model, result, inputs, output, main, loss, generator)
+    with untouched(model, seed=seed, quiet=True, graph=True), torch.enable_grad():
+        try:
+            with recorder:
+                output = model(*inputs.args, **inputs.kwargs)
+        except Exception as error:
+            raise _failure(model, inputs, recorder, error) from error
+        result = Survey(recorder.calls)
+        main = main_output(output)
+        if main is None:
+            raise UsageError(
+                f"The model returned {type(output).__name__} without a floating tensor.",
+                "Return the output tensor, or a tuple or dict that holds it.",
+            )
+        if not main.requires_grad:
+            result.notes.append(
+                "the output does not depend on parameters through autograd (no_grad or "
+                "detach inside the model): no Jacobians and gradients"
+            )
+            return result
+        edges = [call.edge for call in result.calls]
+        samples = main.shape[0] if main.ndim else 1
+        samples = inputs.samples if main.numel() % max(inputs.samples, 1) == 0 else samples
+        useful = [
+            i
+            for i, call in enumerate(result.calls)
+            if call.edge is not None and call.kind in ("linear", "add", "recurrent")
+        ]
+        picked = [edges[i] for i in useful]
+        result.chain = [useful[i] for i in main_chain(main, picked)]
+        values = jacobians_to_output(main, picked, samples, probes, generator)
+        result.to_output = {i: v for i, v in zip(useful, values) if v is not None}
+        _along(result, main, samples, probes, generator)
+        _gradients(model, result, inputs, output, main, loss, generator)
     return result
 
 

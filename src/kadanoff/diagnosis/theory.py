@@ -18,7 +18,7 @@ from torch import Tensor
 
 __all__ = ["Expectation", "expect"]
 
-ELEMENTS = 1 << 18  # values per layer of all networks together: what fits a cache
+ELEMENTS = 1 << 17  # values per layer of all networks together: what fits a cache
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Expectation:
     source: str
 
 
-def expect(arch: Any, X: Tensor, generator: torch.Generator, probes: int) -> Expectation:
+def expect(arch: Any, X: Tensor, generator: torch.Generator) -> Expectation:
     """Simulate the ensemble of ``arch`` on the inputs X (N, n_0) and average what is measured.
 
     Parameters
@@ -43,12 +43,10 @@ def expect(arch: Any, X: Tensor, generator: torch.Generator, probes: int) -> Exp
         Without skip connections.
     X : Tensor, shape (N, n_0)
     generator : torch.Generator
-    probes : int
-        Random vectors the measurement uses; the simulation repeats their noise.
     """
     X = X.detach().to("cpu", torch.float64).flatten(1)
-    count = int(min(48, max(16, ELEMENTS / (len(X) * max(arch.n[1:])))))
-    values = _simulate(arch, X, count, generator, probes)
+    count = int(min(32, max(8, ELEMENTS / (len(X) * max(arch.n[1:])))))
+    values = _simulate(arch, X, count, generator)
     table = {name: (v.mean(1), v.std(1) * (1 + 1 / count) ** 0.5) for name, v in values.items()}
     source = f"exact simulation of {count} networks"
     if len(X) > 1 and all(act.closed(0, 0, *_ones()) is not None for act in arch.activations):
@@ -65,11 +63,9 @@ def _ones() -> tuple[Tensor, Tensor, Tensor]:
     return one, one / 2, one
 
 
-def _simulate(
-    arch: Any, X: Tensor, count: int, generator: torch.Generator, probes: int
-) -> dict[str, Tensor]:
+def _simulate(arch: Any, X: Tensor, count: int, generator: torch.Generator) -> dict[str, Tensor]:
     def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator, dtype=torch.float64)
+        return torch.randn(shape, generator=generator, dtype=torch.float32)
 
     N, L = len(X), arch.L
     names = ("mean", "second_moment", "correlation", "kurtosis", "jacobian",
@@ -82,39 +78,43 @@ def _simulate(
         n, scale = arch.n[index], (arch.C_W[index] / arch.n[index]) ** 0.5
         root, Q = _basis(s)
         g = normal(count, N, arch.n[index + 1])
-        z = scale * root @ g + arch.C_b[index] ** 0.5 * normal(count, 1, arch.n[index + 1])
+        z = scale * root @ g.double()
+        if arch.C_b[index] > 0:
+            z = z + arch.C_b[index] ** 0.5 * normal(count, 1, arch.n[index + 1])
+        # correlations near 1 need double precision; backward quantities do not
+        Q = Q.float()
         steps.append((g, Q, scale, slope))
         if slope is not None:
-            total = torch.zeros(count, dtype=torch.float64)
-            for _ in range(probes):
-                probe = normal(count, N, arch.n[index + 1])
-                back = _back(probe, g, Q, scale, n, normal) * slope
-                total += back.square().sum((1, 2)) / (N * arch.n[index + 1] * probes)
-            out["jacobian"][index - 1] = total
+            back = _back(normal(*z.shape), g, Q, scale, n, normal) * slope
+            out["jacobian"][index - 1] = back.square().sum((1, 2)) / (N * arch.n[index + 1])
         _summarise(z, out, index)
         if index < L - 1:
             act = arch.activations[index]
-            s, slope = act(z), act.derivative(1)(z)
+            s, slope = act(z), act.derivative(1)(z).float()
             _activation_counts(s, out, index)
-    for _ in range(probes):
-        delta = normal(count, N, arch.n[L])
-        for index in range(L - 1, -1, -1):
-            size = delta.square().sum((1, 2)) / (N * arch.n[L] * probes)
-            out["jacobian_to_output"][index] = size + out["jacobian_to_output"][index].nan_to_num()
-            g, Q, scale, slope = steps[index]
-            if slope is not None:
-                delta = _back(delta, g, Q, scale, arch.n[index], normal) * slope
+    delta, size = normal(count, N, arch.n[L]), 1.0
+    for index in range(L - 1, -1, -1):
+        square = delta.square().mean().clamp_min(1e-30)
+        # the scale is kept apart, as it may leave the range of single precision
+        delta, size = delta / square.sqrt(), size * square.item()
+        total = delta.square().sum((1, 2)).double() * size
+        out["jacobian_to_output"][index] = total / (N * arch.n[L])
+        g, Q, scale, slope = steps[index]
+        if slope is not None:
+            delta = _back(delta, g, Q, scale, arch.n[index], normal) * slope
     return out
 
 
 def _root(gram: Tensor) -> Tensor:
     """Lower triangular square root of positive semi-definite matrices, singular ones included."""
     eye = torch.eye(gram.shape[-1], dtype=gram.dtype)
-    size = gram.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None].clamp_min(1e-280)
+    size = gram.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]
+    size = size.clamp_min(torch.finfo(gram.dtype).tiny)
     # a jitter this small changes cosines by 1e-12 at most, far below what a model can show
-    root, info = torch.linalg.cholesky_ex(gram / size + 1e-12 * eye)
+    jitter = 1e4 * torch.finfo(gram.dtype).eps if gram.dtype == torch.float64 else 1e-5
+    root, info = torch.linalg.cholesky_ex(gram / size + jitter * eye)
     if bool((info > 0).any()):
-        root, _ = torch.linalg.cholesky_ex(gram / size + 1e-9 * eye)
+        root, _ = torch.linalg.cholesky_ex(gram / size + 1e3 * jitter * eye)
     return root * size.sqrt()
 
 
