@@ -1,0 +1,259 @@
+"""Bringing a model's initial weights to criticality, in place."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kadanoff.errors import AnalysisError, DataError, DescribeError, UsageError
+
+__all__ = ["Change", "Initialisation", "initialise"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What happened to one weight: its gain n·mean(W²) before and after, and why.
+
+    ``chi`` is the squared partial-Jacobian norm of the step that ends in this layer, after
+    tuning; NaN where none was measured.
+    """
+
+    name: str
+    gain_before: float
+    gain_after: float
+    chi: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Initialisation:
+    """Report of :func:`initialise`.
+
+    Attributes
+    ----------
+    method : str
+        ``"closed form"``, ``"numerical"`` or ``"untouched"``.
+    changes : tuple of Change
+        One for each weight that was looked at, also where nothing was changed.
+    left : tuple of str
+        Weights left as they were on purpose, each with the reason.
+    sweeps : int
+        Rounds of measuring and rescaling.
+    worst : float
+        Largest |χ − 1| left among the steps that were to become 1; NaN in closed form.
+    """
+
+    method: str
+    changes: tuple[Change, ...]
+    left: tuple[str, ...] = ()
+    sweeps: int = 0
+    worst: float = math.nan
+
+
+def initialise(
+    model: nn.Module,
+    sample: Any,
+    *,
+    seed: int = 0,
+    tolerance: float = 0.05,
+    probes: int = 4,
+    progress: Callable[..., None] | None = None,
+) -> Initialisation:
+    """Rescale a model's weights in place so that signals and gradients survive its depth.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Its weights keep their random directions, dtype and device; only scales change. Biases of
+        rescaled layers become zero, or get the critical variance C_b where that is positive.
+    sample : Tensor, tuple of arguments, mapping of keyword arguments, or Batch
+        A batch as the model is called with.
+    seed : int
+        Seed of the random probes, and of weights or biases that must be drawn because they are
+        all zero.
+    tolerance : float
+        Accepted |χ − 1| of a partial Jacobian's squared norm, where it is tuned numerically.
+    probes : int
+        Random vectors per measurement.
+    progress : callable, optional
+        ``progress(done, total)``.
+
+    Returns
+    -------
+    Initialisation
+        What was changed. Calling again changes nothing.
+
+    Notes
+    -----
+    A Sequential that :func:`kadanoff.describe` covers is set in closed form: every layer gets the
+    critical C_W and C_b of the activation before it, and the first one the weights that bring the
+    sample to the fixed point K* (to 1 where every or no K is one). Any other model is tuned layer
+    by layer until χ = (1/n')|∂z'/∂z|² is 1 between successive layers. Layers that a normalisation
+    makes independent of their weights' scale, residual blocks that contain one, embeddings and
+    weights tied to them are left alone.
+
+    Raises
+    ------
+    DataError
+        The sample is empty, not finite, or does not fit.
+    AnalysisError
+        The tolerance was not reached; the weights are then as they were before.
+    """
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"tune needs a torch.nn.Module, got {type(model).__name__}.")
+    if not any(True for _ in model.parameters()):
+        raise UsageError("The model has no parameters: there is nothing to tune.")
+    args, kwargs = arguments(sample)
+    with _restored_on_error(model):
+        plan = _closed_form(model, args, seed) if not kwargs and len(args) == 1 else None
+        if plan is not None:
+            return plan
+        from kadanoff.tuning.numerical import tune_numerically
+
+        return tune_numerically(
+            model, args, kwargs, seed=seed, tolerance=tolerance, probes=probes, progress=progress
+        )
+
+
+def arguments(sample: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments that a sample stands for; checks its tensors."""
+    inputs = getattr(sample, "inputs", sample)
+    if isinstance(inputs, Mapping):
+        args, kwargs = (), dict(inputs)
+    elif isinstance(inputs, (tuple, list)):
+        args, kwargs = tuple(inputs), {}
+    else:
+        args, kwargs = (inputs,), {}
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, Tensor):
+            from kadanoff.data.batch import check_inputs
+
+            check_inputs(value, "The sample")
+    if not any(isinstance(value, Tensor) for value in (*args, *kwargs.values())):
+        raise DataError(
+            f"The sample is a {type(sample).__name__} without a tensor.",
+            "Give a batch as the model is called with.",
+        )
+    return args, kwargs
+
+
+@contextmanager
+def _restored_on_error(model: nn.Module) -> Iterator[None]:
+    before = [(p, p.detach().clone()) for p in model.parameters()]
+    try:
+        yield
+    except BaseException:
+        with torch.no_grad():
+            for parameter, value in before:
+                parameter.copy_(value)
+        raise
+
+
+def _closed_form(model: nn.Module, args: tuple[Any, ...], seed: int) -> Initialisation | None:
+    """Critical C_W and C_b where the theory has them for the whole model, else None."""
+    from kadanoff.architecture import describe
+    from kadanoff.critical import criticality
+
+    training = [(module, module.training) for module in model.modules()]
+    try:
+        for module, _ in training:  # dropout is no obstacle to initialising
+            module.training = False
+        arch = describe(model)
+    except DescribeError:
+        return None
+    finally:
+        for module, flag in training:
+            module.training = flag
+    x = args[0]
+    layers = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear)]
+    if len(layers) != arch.L or not isinstance(x, Tensor):
+        return None  # a layer that is used twice has no single place in the net
+    if not x.is_floating_point() or x[0].numel() != arch.n[0]:
+        raise DataError(
+            f"The sample of shape {tuple(x.shape)} ({str(x.dtype)[6:]}) does not fit a model of "
+            f"{arch.n[0]} inputs.",
+            f"Give real numbers of shape (samples, {arch.n[0]}).",
+        )
+    points = [criticality(act) for act in arch.activations]
+    K_star = [p.K_star for p in points if p.exists and p.K_star > 0]
+    if any(not p.exists for p in points) or (K_star and len({p.activation for p in points}) > 1):
+        return None
+    fixed = K_star[0] if K_star else 1.0
+    if any(p.C_b > 0 for p in points) and any(m.bias is None for _, m in layers[:-1]):
+        return None  # this fixed point needs biases
+    moment = float(x.detach().double().square().mean())
+    if moment == 0:
+        raise DataError("The sample is zero everywhere.", "Give typical inputs.")
+    C_b = [points[0].C_b if points else 0.0, *(p.C_b for p in points)]
+    C_W = [(fixed - C_b[0]) / moment, *(p.C_W for p in points)]
+    generator = torch.Generator().manual_seed(seed)
+    changes = []
+    for (name, layer), gain, variance in zip(layers, C_W, C_b, strict=True):
+        before = gain_of(layer.weight, layer.in_features)
+        set_gain(layer.weight, layer.in_features, gain, generator)
+        if layer.bias is not None:
+            _set_bias(layer.bias, variance, generator)
+        after = gain_of(layer.weight, layer.in_features)
+        weight = f"{name}.weight" if name else "weight"
+        changes.append(Change(weight, before, after, math.nan, "critical C_W of its activation"))
+    return Initialisation("closed form", tuple(changes))
+
+
+def gain_of(weight: Tensor, fan_in: int) -> float:
+    """The measured C_W: fan-in times the mean square of the weights."""
+    return fan_in * float(weight.detach().double().square().mean())
+
+
+@torch.no_grad()
+def set_gain(weight: Tensor, fan_in: int, gain: float, generator: torch.Generator) -> None:
+    """Rescale a weight to a gain; draws it anew only if it is zero."""
+    now = gain_of(weight, fan_in)
+    if now > 0 and abs(now / gain - 1) < _SAME.get(weight.dtype, 1e-5):
+        return  # tuned before: not a bit may change
+    if now == 0:
+        drawn = torch.randn(weight.shape, generator=generator, dtype=torch.float64)
+        weight.copy_(drawn * math.sqrt(gain / fan_in))
+    else:
+        weight.mul_(math.sqrt(gain / now))
+
+
+# a weight rescaled in its own precision misses the gain by a few roundings of each entry
+_SAME = {torch.float16: 5e-3, torch.bfloat16: 2e-2, torch.float64: 1e-12}
+
+
+@torch.no_grad()
+def _set_bias(bias: Tensor, variance: float, generator: torch.Generator) -> None:
+    if variance <= 0:
+        bias.zero_()
+        return
+    now = float(bias.double().square().mean())
+    # a single bias that is not zero says too little of its scale to be kept
+    if now == 0:
+        drawn = torch.randn(bias.shape, generator=generator, dtype=torch.float64)
+        drawn *= math.sqrt(variance / float(drawn.square().mean()))
+        bias.copy_(drawn)
+    elif abs(now / variance - 1) >= _SAME.get(bias.dtype, 1e-5):
+        bias.mul_(math.sqrt(variance / now))
+
+
+def worst_of(values: list[float]) -> float:
+    """Largest |χ − 1|, 0 of nothing; raises if one is not finite."""
+    for value in values:
+        if not math.isfinite(value):
+            raise AnalysisError(
+                "A partial Jacobian is not finite: the signal overflows.",
+                "Start from weights that are finite on this batch.",
+            )
+    return max((abs(value - 1) for value in values), default=0.0)
+
+
+def pairwise(chain: list[int]) -> list[tuple[int, int]]:
+    """Successive pairs of a chain, as a list."""
+    return list(itertools.pairwise(chain))
