@@ -1,0 +1,150 @@
+"""The whole network as one function of the correlation ρ, compiled into polynomials.
+
+Where the kernels of layer L depend on one variable only (all inputs of one norm, or homogeneous
+activations without bias), they are interpolated once, in the angle θ = arccos ρ, which removes the
+square-root singularities at ρ = ±1. Blocks of the Gram matrix then use the cheapest equivalent
+polynomial on the interval of ρ that they really cover: in ρ itself, in √(1−ρ), or in θ.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from kadanoff.errors import ConvergenceError
+from kadanoff.kernels.polynomials import (
+    Polynomials,
+    chebyshev_coefficients,
+    chebyshev_nodes,
+    chebyshev_values,
+)
+
+__all__ = ["Compiled"]
+
+_COUNTS = (16, 32, 64, 128, 256, 512)
+_GRID = 16
+# nanoseconds an element: of the change of variable, and of one degree of one polynomial
+_COST = {"rho": 0.4, "root": 3.3, "angle": 8.0}
+_COST_DEGREE, _COST_GIANT = 0.36, 0.22
+
+
+class Compiled:
+    """P functions of ρ on [−1, 1], as polynomials to a stated accuracy.
+
+    Parameters
+    ----------
+    function : callable
+        Takes ρ (n,) float64 to values (P, n).
+    accuracy : float
+        Relative to the largest value of each function.
+
+    Raises
+    ------
+    ConvergenceError
+        512 nodes are not enough (deep chaotic networks): evaluate layer by layer instead.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor], accuracy: float = 1e-10) -> None:
+        self.accuracy = accuracy
+        for count in _COUNTS:
+            values = function(torch.cos(_angles(chebyshev_nodes(count))))
+            coefficients = chebyshev_coefficients(values)
+            self.scale = values.abs().amax(1).clamp_min(1e-300)
+            tail = coefficients[:, -max(4, count // 8) :].abs().amax(1) / self.scale
+            if bool((tail < accuracy / 20).all()):
+                break
+        else:
+            raise ConvergenceError(
+                f"The kernel map is not a polynomial of degree {_COUNTS[-1]} in the angle to "
+                f"{accuracy:.0e} (its tail is {float(tail.max()):.1e}).",
+                "Evaluate it layer by layer.",
+            )
+        self.root = coefficients
+        self.nodes = count
+        # an independent look: points between the nodes, crowded at both ends
+        between = math.pi * (0.5 - 0.5 * torch.cos(torch.linspace(0.01, math.pi - 0.01, 7)))
+        between = between.double()
+        wrong = function(torch.cos(between)) - self.values(torch.cos(between))
+        self.error = float((wrong.abs() / self.scale[:, None]).max())
+        self._pieces: dict[tuple, _Piece] = {}
+
+    def values(self, rho: Tensor) -> Tensor:
+        """The functions at ρ (…), float64, straight from the interpolant: (P, …)."""
+        angle = torch.acos(rho.double().clamp(-1, 1))
+        return chebyshev_values(self.root, 2 * angle / math.pi - 1)
+
+    def piece(self, low: float, high: float, dtype: torch.dtype) -> _Piece:
+        """The cheapest polynomials that hold for low <= ρ <= high."""
+        low = max(-1.0, math.floor(low * _GRID) / _GRID)
+        # towards 1 the grid is one of √(1−ρ), where things happen
+        root = math.floor(math.sqrt(max(0.0, 1 - high)) * 2 * _GRID) / (2 * _GRID)
+        key = (low, root, dtype)
+        if key not in self._pieces:
+            found = [
+                piece
+                for kind in ("rho", "root", "angle")
+                if (piece := self._build(kind, low, max(low + 1 / _GRID, 1 - root**2), dtype))
+            ]
+            self._pieces[key] = min(found, key=lambda piece: piece.cost)
+        return self._pieces[key]
+
+    def series(self, low: float, high: float) -> tuple[str, float, float, Tensor]:
+        """Variable, centre, half width and Chebyshev coefficients (P, n) for low <= ρ <= high."""
+        piece = self.piece(low, high, torch.float64)
+        return piece.kind, piece.centre, piece.half, piece.coefficients
+
+    def _build(self, kind: str, low: float, high: float, dtype: torch.dtype) -> _Piece | None:
+        high = min(high, 1.0)
+        if (kind == "rho" and high > 0.9) or (kind != "angle" and low < -0.9):
+            return None
+        ends = {
+            "rho": (low, high),
+            "root": (math.sqrt(1 - high), math.sqrt(1 - low)),
+            "angle": (math.acos(high), math.acos(low)),
+        }[kind]
+        centre, half = (ends[0] + ends[1]) / 2, (ends[1] - ends[0]) / 2
+        # float32 cannot resolve more than this
+        accuracy = self.accuracy / 20 if dtype == torch.float64 else max(2e-9, self.accuracy)
+        for count in _COUNTS[1:]:
+            variable = centre + half * chebyshev_nodes(count)
+            rho = {"rho": lambda v: v, "root": lambda v: 1 - v * v, "angle": torch.cos}[kind](
+                variable
+            )
+            coefficients = chebyshev_coefficients(self.values(rho))
+            relative = coefficients.abs() / self.scale[:, None]
+            kept = (relative > accuracy / 4).any(0).nonzero()
+            n = int(kept.max()) + 1 if len(kept) else 1
+            if n < count - 3:
+                return _Piece(kind, centre, half, coefficients[:, :n], dtype)
+        return None
+
+
+def _angles(x: Tensor) -> Tensor:
+    return (x + 1) * (math.pi / 2)
+
+
+class _Piece:
+    """Polynomials in one of the three variables, applied to blocks of ρ = α + β s."""
+
+    def __init__(
+        self, kind: str, centre: float, half: float, coefficients: Tensor, dtype: torch.dtype
+    ) -> None:
+        self.kind, self.centre, self.half = kind, centre, half
+        self.coefficients = coefficients
+        self.polynomials = p = Polynomials(coefficients, dtype)
+        rate = _COST_GIANT if p.baby else _COST_DEGREE
+        self.cost = _COST[kind] + p.count * p.degree * rate + (5 if p.baby else 0)
+
+    def __call__(self, s: Tensor, alpha: float, beta: float, out: list[Tensor]) -> None:
+        """Overwrites the block ``s``; results go to ``out``."""
+        h, c = self.half, self.centre
+        if self.kind == "rho":
+            s.mul_(beta / h).add_((alpha - c) / h)
+        elif self.kind == "root":
+            s.mul_(-beta / h**2).add_((1 - alpha) / h**2).clamp_min_(0).sqrt_().sub_(c / h)
+        else:
+            s.mul_(beta).add_(alpha).clamp_(-1, 1).acos_().sub_(c).mul_(1 / h)
+        self.polynomials(s, out)

@@ -1,0 +1,216 @@
+"""How a tile of inner products becomes a tile of kernels: three ways, one interface.
+
+An evaluator is called as ``evaluator(rows, columns, s, out)``: ``s`` holds x·x' of a block (it may
+be overwritten), ``out`` receives one block a function.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kadanoff.kernels.averages import averages
+from kadanoff.kernels.composite import Compiled
+from kadanoff.kernels.layers import advance, propagate, walk
+from kadanoff.rgflow.kernel import steps
+
+__all__ = ["Composite", "Inputs", "Layered", "homogeneous"]
+
+# 1 − ρ below which an inner product has lost the distance between two inputs to rounding
+_NEAR = {torch.float64: 1e-9, torch.float32: 1e-2}
+
+
+def homogeneous(arch: Any) -> bool:
+    """Whether K(x, x') = |x||x'| κ(ρ): scale-invariant activations and no bias variance."""
+    return not any(arch.C_b) and all(a.slopes is not None for a in arch.activations)
+
+
+@dataclass
+class Inputs:
+    """Rows of one data set: the tensor, and the metric |x|²/n_0 of each in float64."""
+
+    X: Tensor
+    metric: Tensor
+
+    @classmethod
+    def of(cls, X: Tensor) -> Inputs:
+        square = torch.cat([(part.double() ** 2).sum(1) for part in X.split(4096)])
+        return cls(X, square / X.shape[1])
+
+
+class Composite:
+    """One variable: the whole network compiled into polynomials of ρ.
+
+    With unequal norms (homogeneous activations) the rows are normalised, and the part of the NTK
+    that biases leave, which does not scale with the norms, is a third function.
+    """
+
+    def __init__(
+        self, arch: Any, one: Inputs, two: Inputs, equal: bool, get: tuple, accuracy: float
+    ) -> None:
+        self.equal = equal
+        self.get = get
+        m = float(one.metric[0]) if equal else 1.0
+        self.split = not equal and any(arch.lambda_b) and "ntk" in get
+        bare = replace(arch, lambda_b=(0.0,) * arch.L) if self.split else arch
+        m11 = torch.tensor(m, dtype=torch.float64)
+        K1 = arch.C_b[0] + arch.C_W[0] * m
+        self.alpha = arch.C_b[0] / K1
+        self.beta = arch.C_W[0] / (arch.n[0] * K1) if equal else 1.0
+
+        def function(rho: Tensor) -> Tensor:
+            m12 = (rho * K1 - arch.C_b[0]) / arch.C_W[0]
+            a = m11.expand(len(rho))
+            K, Theta = propagate(arch, a, m12, a)
+            found = {"nngp": [K], "ntk": [Theta]}
+            if self.split:
+                scaling = propagate(bare, a, m12, a)[1]
+                found["ntk"] = [scaling, Theta - scaling]
+            return torch.stack([v for name in get for v in found[name]])
+
+        self.compiled = Compiled(function, accuracy)
+        self.one, self.two = one, two
+        self.rows1, self.scale1 = self._rows(one)
+        self.rows2, self.scale2 = (self.rows1, self.scale1) if two is one else self._rows(two)
+
+    def _rows(self, inputs: Inputs) -> tuple[Tensor, Tensor | None]:
+        if self.equal:
+            return inputs.X, None
+        size = inputs.metric.sqrt()
+        length = (size * inputs.X.shape[1] ** 0.5).clamp_min(1e-300)
+        return (inputs.X / length[:, None]).to(inputs.X.dtype), size.to(inputs.X.dtype)
+
+    def inner(self, rows: slice, columns: slice) -> Tensor:
+        return self.rows1[rows] @ self.rows2[columns].T
+
+    def __call__(self, rows: slice, columns: slice, s: Tensor, out: list[Tensor]) -> None:
+        if self.two is self.one:
+            _hide_diagonal(s, rows, columns)
+        low, high = (self.alpha + self.beta * float(v) for v in torch.aminmax(s))
+        if 1 - high < _NEAR[s.dtype]:
+            if s.dtype == torch.float32:
+                self._in_double(rows, columns, out)
+                return
+            high = self._repair(rows, columns, s)
+        self._map(rows, columns, s, out, low, high)
+
+    def _map(self, rows: slice, columns: slice, s, out, low: float, high: float) -> None:
+        piece = self.compiled.piece(low, high, s.dtype)
+        if self.split:
+            extra = torch.empty_like(s)
+            at = self.get.index("ntk")
+            targets = [*out[: at + 1], extra, *out[at + 1 :]]
+        else:
+            extra, targets = None, out
+        piece(s, self.alpha, self.beta, targets)
+        if self.scale1 is not None and self.scale2 is not None:
+            left, right = self.scale1[rows, None], self.scale2[columns]
+            size = torch.mul(left, right, out=s)
+            for o in out:
+                o.mul_(size)
+        if extra is not None:
+            out[self.get.index("ntk")].add_(extra)
+
+    def _double_rows(self, rows: slice, inputs: Inputs) -> Tensor:
+        X = inputs.X[rows].double()
+        if self.equal:
+            return X
+        return X / (inputs.metric[rows, None] * X.shape[1]).sqrt().clamp_min(1e-300)
+
+    def _in_double(self, rows: slice, columns: slice, out: list[Tensor]) -> None:
+        A, B = self._double_rows(rows, self.one), self._double_rows(columns, self.two)
+        s = A @ B.T
+        if self.two is self.one:
+            _hide_diagonal(s, rows, columns)
+        low, high = (self.alpha + self.beta * float(v) for v in torch.aminmax(s))
+        if 1 - high < _NEAR[s.dtype]:
+            high = self._repair(rows, columns, s)
+        results = [torch.empty_like(s) for _ in out]
+        self._map(rows, columns, s, results, low, high)
+        for o, r in zip(out, results):
+            o.copy_(r)
+
+    def _repair(self, rows: slice, columns: slice, s: Tensor) -> float:
+        """1 − ρ of nearly coincident inputs from their difference, exact for duplicates."""
+        limit = (1 - _NEAR[torch.float64] - self.alpha) / self.beta
+        where = (s > limit).nonzero()
+        A, B = self._double_rows(rows, self.one), self._double_rows(columns, self.two)
+        for part in where.split(4096):
+            i, j = part.unbind(1)
+            square = ((A[i] - B[j]) ** 2).sum(1)
+            s[i, j] = (1 - self.alpha - 0.5 * self.beta * square) / self.beta
+        return 1.0
+
+
+def _hide_diagonal(s: Tensor, rows: slice, columns: slice) -> None:
+    """Coincident inputs have a closed form of their own; keep their ρ = 1 out of the range."""
+    if rows.start < columns.stop and columns.start < rows.stop and s.shape[1] > 1:
+        offset = rows.start - columns.start
+        filler = s[0, offset - 1] if offset > 0 else s[0, 1]
+        s.diagonal(offset).fill_(float(filler))
+
+
+class Layered:
+    """Tile by tile through all layers while the tile is in cache: always applicable.
+
+    Homogeneous activations use a compiled map of one layer; others their closed form, or
+    quadrature.
+    """
+
+    def __init__(
+        self, arch: Any, one: Inputs, two: Inputs, equal: bool, get: tuple, accuracy: float
+    ) -> None:
+        self.arch, self.get, self.one, self.two = arch, get, one, two
+        self.walk1 = [K for K, _ in walk(arch, one.metric)]
+        self.walk2 = self.walk1 if two is one else [K for K, _ in walk(arch, two.metric)]
+        self.maps = {
+            a: _UnitMap(a, accuracy / arch.L) for a in set(arch.activations) if a.slopes is not None
+        }
+
+    def inner(self, rows: slice, columns: slice) -> Tensor:
+        return self.one.X[rows] @ self.two.X[columns].T
+
+    def __call__(self, rows: slice, columns: slice, s: Tensor, out: list[Tensor]) -> None:
+        arch = self.arch
+        metric = s.double() / arch.n[0]
+        m1, m2 = self.one.metric[rows, None], self.two.metric[None, columns]
+        # nearly coincident inputs: from the difference, or rounding decides the angle
+        near = (m1 + m2 - 2 * metric < 2 * _NEAR[s.dtype] * (m1 + m2)).nonzero()
+        for part in near.split(4096):
+            i, j = part.unbind(1)
+            difference = self.one.X[rows][i].double() - self.two.X[columns][j].double()
+            square = (difference**2).sum(1) / arch.n[0]
+            metric[i, j] = (m1[i, 0] + m2[0, j] - square) / 2
+        K = arch.C_b[0] + arch.C_W[0] * metric
+        Theta = arch.lambda_b[0] + arch.lambda_W[0] * metric
+        for l, step in enumerate(steps(arch)):
+            average = self.maps.get(step.activation, averages)
+            K11, K22 = self.walk1[l][rows, None], self.walk2[l][None, columns]
+            K, Theta = advance(step, K11, K, K22, Theta, average)
+        found = {"nngp": K, "ntk": Theta}
+        for name, o in zip(self.get, out):
+            o.copy_(found[name])
+
+
+class _UnitMap:
+    """⟨σσ⟩ and ⟨σ'σ'⟩ of a homogeneous activation through polynomials of ρ."""
+
+    def __init__(self, act: Any, accuracy: float) -> None:
+        unit = torch.ones((), dtype=torch.float64)
+        self.act = act
+        self.compiled = Compiled(
+            lambda rho: torch.stack(averages(act, unit, rho, unit)), min(accuracy, 1e-11)
+        )
+
+    def __call__(self, act: Any, a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        if bool((a == 0).any()) or bool((c == 0).any()):
+            return averages(act, a, b, c)
+        size = a.sqrt() * c.sqrt()
+        rho = b / size
+        low, high = (float(v) for v in torch.aminmax(rho))
+        ss, dd = torch.empty_like(rho), torch.empty_like(rho)
+        self.compiled.piece(low, high, torch.float64)(rho, 0.0, 1.0, [ss, dd])
+        return ss.mul_(size), dd

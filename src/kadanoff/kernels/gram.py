@@ -1,0 +1,265 @@
+"""``kernel(arch)``: NNGP and NTK Gram matrices of data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kadanoff.errors import ConvergenceError, DataError, UsageError
+from kadanoff.kernels.evaluators import Composite, Inputs, Layered, homogeneous
+from kadanoff.kernels.layers import diagonal, propagate
+from kadanoff.kernels.surface import Surface
+from kadanoff.kernels.tiles import fill
+
+__all__ = ["Gram", "Kernel", "kernel"]
+
+NAMES = ("nngp", "ntk")
+# |x|² of rows normalised by the user differ by rounding only
+_EQUAL = {torch.float64: 2e-14, torch.float32: 1e-6}
+_SAMPLES = 24
+# a compiled map is given up when a sampled entry is off by more, relative to the largest one
+_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
+
+
+@dataclass(frozen=True)
+class Gram:
+    """Gram matrices, one attribute a kernel; iterates over those asked for, in that order.
+
+    Attributes
+    ----------
+    nngp, ntk : Tensor, shape (N1, N2), or None
+    method : {"composite", "three variables", "layers"}
+    error : float
+        Largest deviation from the layer-by-layer recursion on sampled entries, relative to the
+        largest of them.
+    nodes : int
+        Interpolation nodes of the compiled map; 0 without one.
+    """
+
+    get: tuple[str, ...]
+    nngp: Tensor | None = field(default=None, repr=False)
+    ntk: Tensor | None = field(default=None, repr=False)
+    method: str = ""
+    error: float = 0.0
+    nodes: int = 0
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(getattr(self, name) for name in self.get)
+
+
+class Kernel:
+    """The infinite-width kernels of an architecture as a function of data.
+
+    Calling it gives a :class:`Gram` (or one matrix, if ``get`` is one name). K is that of the last
+    preactivation, readout variance included; the NTK has learning rates λ_b for biases and
+    λ_W / n_{ℓ−1} for weights.
+
+    Parameters
+    ----------
+    arch : MLP or Residual
+    accuracy : float
+        Of compiled maps, relative to the largest entry.
+    method : {"auto", "composite", "three variables", "layers"}
+    """
+
+    def __init__(self, arch: Any, *, accuracy: float = 1e-10, method: str = "auto") -> None:
+        methods = ("auto", "composite", "three variables", "layers")
+        if method not in methods:
+            raise UsageError(f"method must be one of {', '.join(methods)}, got {method!r}.")
+        if not all(hasattr(arch, name) for name in ("C_W", "lambda_W", "activations")):
+            raise UsageError(
+                f"kernel needs an architecture, got {type(arch).__name__}.",
+                "Pass kd.MLP(...), kd.Residual(...) or kd.describe(model).",
+            )
+        self.arch, self.accuracy, self.method = arch, accuracy, method
+        self._compiled: dict[tuple, Any] = {}
+
+    def __repr__(self) -> str:
+        return f"kernel({self.arch!r})"
+
+    def __call__(
+        self,
+        X1: Any,
+        X2: Any = None,
+        get: str | Sequence[str] = NAMES,
+        *,
+        progress: Callable[..., None] | None = None,
+    ) -> Any:
+        """Gram matrices between the rows of ``X1`` and of ``X2``.
+
+        Parameters
+        ----------
+        X1, X2 : array (N, n_0), float32 or float64
+            ``X2=None``: the symmetric matrix of ``X1``, at half the cost.
+        get : "nngp", "ntk" or a sequence of them
+        progress : callable, optional
+            Called as ``progress(done, total)`` after each tile.
+
+        Returns
+        -------
+        Gram, or Tensor (N1, N2) if ``get`` is a string
+
+        Raises
+        ------
+        DataError
+            Empty, not finite, of the wrong width, or neither float32 nor float64.
+        DomainError
+            The kernel overflows.
+        """
+        names = self.names(get)
+        one = Inputs.of(self.check(X1))
+        two = one if X2 is None else Inputs.of(self.check(X2, like=one.X))
+        gram = self._run(one, two, names, progress)
+        return getattr(gram, get) if isinstance(get, str) else gram
+
+    def diagonal(self, X: Any, get: str | Sequence[str] = NAMES) -> Any:
+        """Entries (x, x) only: tensors of shape (N,), one a name (or one, for a string)."""
+        names = self.names(get)
+        K, Theta = diagonal(self.arch, Inputs.of(self.check(X)).metric)
+        found = tuple({"nngp": K, "ntk": Theta}[name] for name in names)
+        return found[0] if isinstance(get, str) else found
+
+    def names(self, get: str | Sequence[str]) -> tuple[str, ...]:
+        names = (get,) if isinstance(get, str) else tuple(get)
+        if not names or any(name not in NAMES for name in names) or len(set(names)) < len(names):
+            raise UsageError(f"get must name 'nngp', 'ntk' or both, got {get!r}.")
+        return names
+
+    def check(self, X: Any, like: Tensor | None = None) -> Tensor:
+        """``X`` as a (N, n_0) tensor of its own dtype, or a DataError that says what is wrong."""
+        try:
+            X = torch.as_tensor(X).detach()
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise DataError(f"Inputs cannot be made a tensor: {error}.") from None
+        if X.dtype not in _EQUAL:
+            raise DataError(
+                f"Inputs have dtype {X.dtype}; kernels take float32 or float64.",
+                "Convert with X.float() or X.double().",
+            )
+        if like is not None and X.dtype != like.dtype:
+            raise DataError(
+                f"X1 is {like.dtype} and X2 is {X.dtype}.", "Convert one of them to the other."
+            )
+        X = X[None] if X.ndim == 1 else X.flatten(1)
+        if X.shape[0] == 0 or X.shape[1] != self.arch.n[0]:
+            raise DataError(
+                f"Inputs have shape {tuple(X.shape)}, but (N, n_0) = (N, {self.arch.n[0]}) with "
+                "N >= 1 is wanted.",
+                "Pass one row a sample.",
+            )
+        if not bool(torch.isfinite(X).all()):
+            count = int((~torch.isfinite(X)).sum())
+            raise DataError(f"Inputs hold {count} NaN or infinite values.", "Remove them first.")
+        return X
+
+    def _run(self, one: Inputs, two: Inputs, names: tuple[str, ...], progress) -> Gram:
+        last: ConvergenceError | None = None
+        for method in self._candidates(one, two):
+            try:
+                evaluator = self._evaluator(method, one, two, names)
+                gram = self._fill(method, evaluator, one, two, names, progress)
+            except ConvergenceError as error:
+                last = error
+                continue
+            if gram.error <= _TOLERANCE[one.X.dtype] or method == "layers":
+                return gram
+            last = ConvergenceError(
+                f"The compiled map is off by {gram.error:.1e} on sampled entries.",
+                "Use method='layers'.",
+            )
+        assert last is not None
+        raise last
+
+    def _equal(self, one: Inputs, two: Inputs) -> bool:
+        low = min(float(one.metric.min()), float(two.metric.min()))
+        high = max(float(one.metric.max()), float(two.metric.max()))
+        return high - low <= _EQUAL[one.X.dtype] * high
+
+    def _candidates(self, one: Inputs, two: Inputs) -> list[str]:
+        if self.method != "auto":
+            return [self.method]
+        zero = min(float(one.metric.min()), float(two.metric.min())) == 0
+        simple = self.arch.C_W[0] > 0 and not zero
+        if self._equal(one, two) and simple:
+            return ["composite", "layers"]
+        if homogeneous(self.arch):
+            return ["composite", "layers"] if simple else ["layers"]
+        # a kink meets the square root of another layer: polynomials no longer converge
+        kinked = all(a.slopes is not None for a in self.arch.activations)
+        return ["layers"] if kinked or self.arch.C_W[0] == 0 else ["three variables", "layers"]
+
+    def _evaluator(self, method: str, one: Inputs, two: Inputs, names: tuple[str, ...]) -> Any:
+        equal = self._equal(one, two)
+        if method == "composite" and not equal and not homogeneous(self.arch):
+            raise UsageError(
+                "method='composite' needs inputs of one norm, or homogeneous activations without "
+                "bias.",
+                "Use method='auto'.",
+            )
+        kind: Any = {"composite": Composite, "three variables": Surface, "layers": Layered}[method]
+        return kind(self.arch, one, two, equal, names, self.accuracy)
+
+    def _fill(self, method, evaluator, one: Inputs, two: Inputs, names, progress) -> Gram:
+        symmetric = two is one
+        shape = (len(one.X), len(two.X))
+        outputs = [one.X.new_empty(shape) for _ in names]
+        fill(one.X, None if symmetric else two.X, outputs, evaluator.inner, evaluator, progress)
+        if symmetric:
+            own = dict(zip(NAMES, diagonal(self.arch, one.metric)))
+            for name, out in zip(names, outputs):
+                out.diagonal().copy_(own[name])
+        error = self._check(one, two, names, outputs)
+        compiled = getattr(evaluator, "compiled", None)
+        return Gram(
+            names, **dict(zip(names, outputs)), method=method, error=error,
+            nodes=0 if compiled is None else compiled.nodes,
+        )  # fmt: skip
+
+    def _check(self, one: Inputs, two: Inputs, names, outputs: list[Tensor]) -> float:
+        """Largest relative deviation of sampled entries from the layer-by-layer recursion."""
+        generator = torch.Generator().manual_seed(0)
+        i = torch.randint(len(one.X), (_SAMPLES,), generator=generator)
+        j = torch.randint(len(two.X), (_SAMPLES,), generator=generator)
+        a, b = one.X[i].double(), two.X[j].double()
+        square = ((a - b) ** 2).mean(1)
+        metric = (one.metric[i] + two.metric[j] - square) / 2
+        expected = dict(zip(NAMES, propagate(self.arch, one.metric[i], metric, two.metric[j])))
+        worst = 0.0
+        for name, out in zip(names, outputs):
+            if not bool(torch.isfinite(out[i, j]).all()):
+                return float("inf")
+            scale = expected[name].abs().max().clamp_min(1e-300)
+            worst = max(worst, float((out[i, j] - expected[name]).abs().max() / scale))
+        return worst
+
+
+def kernel(arch: Any, *, accuracy: float = 1e-10, method: str = "auto") -> Kernel:
+    """The NNGP and NTK of an infinitely wide network, as a function of two data sets.
+
+    Equal norms, or homogeneous activations without bias: the whole network is compiled into one
+    polynomial of the correlation and costs about as much as the inner products, at any depth.
+    Unequal norms otherwise: polynomials whose coefficients depend on both norms. Failing that,
+    tile by tile through all layers. The choice is automatic; the result is checked on sampled
+    entries against the layer-by-layer recursion.
+
+    Parameters
+    ----------
+    arch : MLP or Residual
+    accuracy : float
+        Of the compiled map, relative to its largest value.
+    method : {"auto", "composite", "three variables", "layers"}
+
+    Returns
+    -------
+    Kernel
+        Call it as ``kernel(arch)(X1, X2, get=("nngp", "ntk"))``.
+
+    Notes
+    -----
+    Infinite width; the correction at width n is of relative order L/n (``kadanoff.flow``).
+    """
+    return Kernel(arch, accuracy=accuracy, method=method)
