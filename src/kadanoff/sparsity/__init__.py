@@ -1,0 +1,27 @@
+"""Activation sparsity: measure it, train it in, and turn it into speed."""
+
+from __future__ import annotations
+
+from kadanoff.sparsity.calibrate import bandwidth as bandwidth
+from kadanoff.sparsity.convert import Sparsification as Sparsification
+from kadanoff.sparsity.convert import relufy as relufy
+from kadanoff.sparsity.convert import sparsify as sparsify
+from kadanoff.sparsity.keep import Threshold as Threshold
+from kadanoff.sparsity.keep import TopK as TopK
+from kadanoff.sparsity.keep import TopKMLP as TopKMLP
+from kadanoff.sparsity.keep import threshold as threshold
+from kadanoff.sparsity.keep import topk as topk
+from kadanoff.sparsity.profiles import LayerProfile as LayerProfile
+from kadanoff.sparsity.profiles import Profile as Profile
+from kadanoff.sparsity.profiles import profile as profile
+from kadanoff.sparsity.profiles import profile_checkpoints as profile_checkpoints
+from kadanoff.sparsity.speed import Acceleration as Acceleration
+from kadanoff.sparsity.speed import BlockChoice as BlockChoice
+from kadanoff.sparsity.speed import accelerate as accelerate
+from kadanoff.sparsity.speed import restore as restore
+from kadanoff.sparsity.theory import drift as drift
+from kadanoff.sparsity.theory import drift_monte_carlo as drift_monte_carlo
+from kadanoff.sparsity.theory import fraction_at_init as fraction_at_init
+from kadanoff.sparsity.theory import measure_drift as measure_drift
+from kadanoff.sparsity.traffic import BytesReport as BytesReport
+from kadanoff.sparsity.traffic import bytes_report as bytes_report

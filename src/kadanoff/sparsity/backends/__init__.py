@@ -1,0 +1,55 @@
+"""Ways to read only the weight rows that are needed; all offer the same operations.
+
+``matvec(weight, bias, x)``: z = weight x + bias; ``matvec_rows``: the same for some rows only;
+``nonzero(a)``: the active set; ``combine(table, rows, values, bias)``: bias + Σ_q values_q
+table[rows_q]; ``combine_union``: the same for a few tokens whose active sets have a union ``rows``.
+Weights and tables are (m, d), one neuron a contiguous row.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import Any
+
+import torch
+
+from kadanoff.errors import UsageError, require_extra
+
+__all__ = ["available", "load"]
+
+_MODULES = {
+    "torch": "kadanoff.sparsity.backends.torch_backend",
+    "numba": "kadanoff.sparsity.backends.numba_backend",
+    "triton": "kadanoff.sparsity.backends.triton_backend",
+}
+
+
+def available(device: torch.device) -> list[str]:
+    """Names of the back ends that run on ``device`` here, the most general first."""
+    if device.type == "cuda":
+        return ["torch", "triton"] if importlib.util.find_spec("triton") else ["torch"]
+    if device.type == "cpu" and importlib.util.find_spec("numba"):
+        return ["torch", "numba"]
+    return ["torch"]
+
+
+def load(name: str) -> Any:
+    """The back end called ``name``.
+
+    Raises
+    ------
+    UsageError
+        No such back end.
+    MissingExtraError
+        Its package is not installed.
+    """
+    if name not in _MODULES:
+        raise UsageError(
+            f"There is no back end {name!r}.", f"Choose one of: {', '.join(_MODULES)}, auto."
+        )
+    if name == "numba":
+        require_extra("numba", "sparse")
+    if name == "triton":
+        require_extra("triton", "sparse")
+    return importlib.import_module(_MODULES[name])

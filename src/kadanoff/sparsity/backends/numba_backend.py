@@ -1,0 +1,142 @@
+"""Row skipping by compiled loops on the CPU.
+
+Threads: as many as torch may use (``torch.set_num_threads``), and only where each has enough
+bytes to read to pay for waking it. They come from a plain pool; numba's own parallel layers are
+not used, as they would set a second OpenMP (or a non-reentrant) runtime beside torch's.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kadanoff.sparsity.backends import numba_kernels as kernels
+
+name = "numba"
+
+# a thread takes some 20-40 µs to wake; two megabytes take some 100 µs to read
+BYTES_PER_THREAD = 2 << 20
+
+_pool: ThreadPoolExecutor | None = None
+_pool_pid = 0
+_lock = threading.Lock()
+_zeros: dict[int, Any] = {}
+
+
+def _workers() -> ThreadPoolExecutor:
+    global _pool, _pool_pid
+    with _lock:
+        # threads do not survive a fork
+        if _pool is None or _pool_pid != os.getpid():
+            _pool = ThreadPoolExecutor(max(1, (os.cpu_count() or 2) - 1), "kadanoff-sparse")
+            _pool_pid = os.getpid()
+        return _pool
+
+
+def _parts(rows: int, row_bytes: int) -> list[tuple[int, int]]:
+    count = min(torch.get_num_threads(), rows * row_bytes // BYTES_PER_THREAD)
+    if count <= 1:
+        return [(0, rows)]
+    edges = [rows * part // count for part in range(count + 1)]
+    return list(itertools.pairwise(edges))
+
+
+def _spread(parts: list[tuple[int, int]], work: Callable[[int, int, int], None]) -> None:
+    """Run ``work(part, start, stop)`` for each part, the first one in this thread."""
+    futures = [
+        _workers().submit(work, index, *part) for index, part in enumerate(parts) if index > 0
+    ]
+    work(0, *parts[0])
+    for future in futures:
+        future.result()
+
+
+def _array(tensor: Tensor) -> Any:
+    """The tensor's memory as numpy sees it; bfloat16 as uint16 (numpy has no such type)."""
+    if tensor.dtype == torch.bfloat16:
+        return tensor.detach().view(torch.uint16).numpy()
+    return tensor.detach().numpy()
+
+
+def _float(tensor: Tensor) -> Any:
+    return tensor.detach().float().contiguous().numpy()
+
+
+def _bias(bias: Tensor | None, count: int) -> Any:
+    if bias is not None:
+        return _float(bias)
+    if count not in _zeros:
+        _zeros[count] = np.zeros(count, np.float32)
+    return _zeros[count]
+
+
+def matvec(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
+    m, d = weight.shape
+    z = np.empty(m, np.float32)
+    w, b, v, rounded = _array(weight), _bias(bias, m), _float(x), x.dtype == torch.bfloat16
+    parts = _parts(m, d * weight.element_size())
+    if len(parts) == 1:
+        kernels.matvec(w, b, v, z, 0, m, rounded)
+    else:
+        _spread(parts, lambda _, start, stop: kernels.matvec(w, b, v, z, start, stop, rounded))
+    return torch.from_numpy(z).to(x.dtype)
+
+
+def matvec_rows(weight: Tensor, bias: Tensor | None, x: Tensor, rows: Tensor) -> Tensor:
+    m, d = weight.shape
+    z = np.empty(len(rows), np.float32)
+    w, b, v, r = _array(weight), _bias(bias, m), _float(x), rows.numpy()
+    rounded = x.dtype == torch.bfloat16
+    parts = _parts(len(r), d * weight.element_size())
+    if len(parts) == 1:
+        kernels.matvec_rows(w, b, v, r, z, 0, len(r), rounded)
+    else:
+        _spread(
+            parts,
+            lambda _, start, stop: kernels.matvec_rows(w, b, v, r, z, start, stop, rounded),
+        )
+    return torch.from_numpy(z).to(x.dtype)
+
+
+def nonzero(a: Tensor) -> tuple[Tensor, Tensor]:
+    rows = np.empty(len(a) + 1, np.int64)
+    values = np.empty(len(a) + 1, np.float32)
+    count = kernels.compact(_float(a), rows, values)
+    return torch.from_numpy(rows[:count]), torch.from_numpy(values[:count]).to(a.dtype)
+
+
+def combine(table: Tensor, rows: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
+    d = table.shape[1]
+    t, r, v = _array(table), rows.numpy(), _float(values)
+    parts = _parts(len(r), d * table.element_size())
+    if len(parts) == 1:
+        y = np.zeros(d, np.float32) if bias is None else _float(bias).copy()
+        kernels.accumulate(t, r, v, y, 0, len(r))
+    else:
+        partial = np.zeros((len(parts), d), np.float32)
+        _spread(
+            parts,
+            lambda part, start, stop: kernels.accumulate(t, r, v, partial[part], start, stop),
+        )
+        y = partial.sum(0) + _bias(bias, d)
+    return torch.from_numpy(y).to(table.dtype)
+
+
+def combine_union(table: Tensor, rows: Tensor, a: Tensor, bias: Tensor | None) -> Tensor:
+    d = table.shape[1]
+    t, r, v = _array(table), rows.numpy(), _float(a)
+    parts = _parts(len(r), d * table.element_size())
+    partial = np.zeros((len(parts), len(v), d), np.float32)
+    _spread(
+        parts,
+        lambda part, start, stop: kernels.union_accumulate(t, r, v, partial[part], start, stop),
+    )
+    return torch.from_numpy(partial.sum(0) + _bias(bias, d)).to(table.dtype)

@@ -1,0 +1,264 @@
+"""The MLP blocks of a model as data: their matrices, the function between, and who calls them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kadanoff.errors import AnalysisError
+from kadanoff.sparsity.inputs import Example
+from kadanoff.sparsity.structure import Hidden, Node, Recorder, record, sample_rows
+
+__all__ = ["Block", "Matrix", "Program", "common_path", "find_blocks"]
+
+
+@dataclass
+class Matrix:
+    """A linear map of the model: ``module`` (its path) and how to read its rows."""
+
+    path: str
+    module: nn.Module
+    transposed: bool  # the weight is (in, out), as in GPT-2
+    columns: tuple[int, int] | None = None  # of its outputs, if only a slice is meant
+
+    def rows(self) -> Tensor:
+        """(out, in) weight, a view of the parameter."""
+        weight: Any = self.module.weight
+        weight = weight.detach().t() if self.transposed else weight.detach()
+        return weight if self.columns is None else weight[slice(*self.columns)]
+
+    def bias(self) -> Tensor | None:
+        bias: Any = getattr(self.module, "bias", None)
+        if bias is None:
+            return None
+        return bias.detach() if self.columns is None else bias.detach()[slice(*self.columns)]
+
+
+@dataclass
+class _Slot:
+    index: int
+
+
+@dataclass
+class Program:
+    """The recorded elementwise function, free of tensors of the run that showed it."""
+
+    steps: list[tuple[Any, tuple[Any, ...], dict[str, Any]]]
+    names: list[str]
+    pointwise: bool = True  # each entry depends on its own preactivation alone (no Top-k)
+
+    def __call__(self, z: Tensor) -> Tensor:
+        values = [z]
+        for func, args, kwargs in self.steps:
+            values.append(
+                func(
+                    *(values[a.index] if isinstance(a, _Slot) else a for a in args),
+                    **{
+                        k: values[a.index] if isinstance(a, _Slot) else a for k, a in kwargs.items()
+                    },
+                )
+            )
+        return values[-1]
+
+
+def program_of(node: Node, recorder: Recorder) -> Program | None:
+    """Replayable form of everything between ``node`` and its one linear map.
+
+    None if a step uses a tensor that is neither that map's output nor a parameter: replaying it
+    would repeat one run's numbers.
+    """
+    place: dict[int, int] = {id(root): 0 for root in node.roots()}
+    if len(place) != 1:
+        return None
+    steps, names = [], []
+    for step in node.below():
+        args, kwargs = [], {}
+        for index, value in enumerate(step.args):
+            source = step.sources.get(index)
+            args.append(_Slot(place[id(source)]) if source is not None else value)
+        for key, value in step.kwargs.items():
+            source = step.sources.get({"input": -1, "other": -2}.get(key, -3))
+            kwargs[key] = _Slot(place[id(source)]) if source is not None else value
+        for value in [*args, *kwargs.values()]:
+            if isinstance(value, Tensor) and value.numel() > 1 and not recorder.name_of(value):
+                return None
+        steps.append((step.func, tuple(args), {k: v for k, v in kwargs.items() if k != "inplace"}))
+        names.append(step.op)
+        place[id(step)] = len(steps)
+    return Program(steps, names, not {"topk", "keep_topk"} & set(names))
+
+
+@dataclass
+class Block:
+    """One MLP block: σ(first x) [⊙ up x], then down. ``d`` in, ``m`` hidden, ``n_out`` out."""
+
+    kind: str
+    first: Matrix
+    down: Matrix
+    program: Program | None
+    up: Matrix | None = None
+    exact: bool = False
+    inputs: Tensor | None = None  # some tokens that entered it
+    owner: str = ""
+    whole: bool = False  # the owner's forward is this block and nothing else
+    hidden: Tensor | None = None  # some of the skippable activations
+    product: Tensor | None = None
+    notes: list[str] = field(default_factory=list)
+    activation_path: str | None = None  # module that is the activation, if one is
+
+    @property
+    def name(self) -> str:
+        return self.first.path
+
+    @property
+    def d(self) -> int:
+        return self.first.rows().shape[1]
+
+    @property
+    def m(self) -> int:
+        return self.first.rows().shape[0]
+
+    @property
+    def n_out(self) -> int:
+        return self.down.rows().shape[0]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.first.rows().dtype
+
+    def compute(self, x: Tensor) -> Tensor:
+        """The dense block, from its parts."""
+        linear = torch.nn.functional.linear
+        a = linear(x, self.first.rows(), self.first.bias())
+        a = a if self.program is None else self.program(a)
+        if self.up is not None:
+            a = a * linear(x, self.up.rows(), self.up.bias())
+        return linear(a, self.down.rows(), self.down.bias())
+
+
+def common_path(paths: list[str]) -> str:
+    """Deepest module that holds all of ``paths``."""
+    parts = [path.split(".")[:-1] for path in paths]
+    shared = []
+    for level in zip(*parts):
+        if len(set(level)) > 1:
+            break
+        shared.append(level[0])
+    return ".".join(shared)
+
+
+def _matrix(node: Node | None, recorder: Recorder, model: nn.Module) -> Matrix | None:
+    if node is None:
+        return None
+    source = node.parent or node
+    name = recorder.name_of(source.weight)
+    if source.kind != "linear" or name is None or not name.endswith("weight"):
+        return None
+    path = name[: -len(".weight")] if "." in name else ""
+    module = model.get_submodule(path)
+    stored: Any = getattr(module, "weight", None)
+    if not isinstance(stored, Tensor) or source.weight is None:
+        return None
+    # x @ W.T reads the same memory as F.linear(x, W)
+    transposed = source.transposed and stored.shape == source.weight.shape
+    if transposed and stored.stride() != source.weight.stride():
+        transposed = False
+    return Matrix(path, module, transposed, node.columns)
+
+
+@torch.no_grad()
+def find_blocks(
+    model: nn.Module, example: Example, tokens: int = 64
+) -> tuple[list[Block], Recorder]:
+    """MLP blocks met in one call of the model, in order, with some tokens of their traffic.
+
+    Raises
+    ------
+    AnalysisError
+        There is no block.
+    """
+    blocks: list[Block] = []
+    seen: set[str] = set()
+
+    def report(hidden: Hidden, recorder: Recorder) -> None:
+        if hidden.kind not in ("mlp", "gated") or hidden.consumer is None:
+            return
+        gate = hidden.gate or hidden.node
+        first = _matrix(gate.roots()[0] if len(gate.roots()) == 1 else None, recorder, model)
+        down = _matrix(hidden.consumer, recorder, model)
+        if first is None or down is None:
+            return
+        up, notes = None, []
+        if hidden.kind == "gated" and hidden.up is not None:
+            straight = hidden.up.kind in ("linear", "part")
+            up = _matrix(hidden.up, recorder, model) if straight else None
+            if up is None:
+                notes.append("the second branch is not a plain linear map")
+        if first.path in seen:
+            for block in blocks:
+                if block.first.path == first.path:
+                    block.notes.append("used more than once in a pass")
+            return
+        seen.add(first.path)
+        program = program_of(gate, recorder)
+        root = gate.roots()[0].parent or gate.roots()[0]
+        block = Block(
+            hidden.kind, first, down, program, up, hidden.exact_zeros,
+            root.tokens, notes=notes,
+            hidden=sample_rows(hidden.skippable, tokens),
+            product=sample_rows(hidden.product, tokens),
+        )  # fmt: skip
+        paths = [first.path, down.path] + ([] if up is None else [up.path])
+        block.owner = common_path(paths)
+        homes = {n.path for n in gate.below() if n.kind == "map" and n.op != "keep_threshold"}
+        if len(homes) == 1 and block.owner not in homes and "" not in homes:
+            block.activation_path = homes.pop()
+        blocks.append(block)
+
+    recorder = record(model, lambda: example.run(model), report, keep=tokens)
+    if not blocks:
+        raise AnalysisError(
+            f"No MLP block was found in {type(model).__name__}.",
+            "A block is linear → activation (→ product with a second linear) → linear.",
+        )
+    _check_owners(model, example, blocks)
+    return blocks, recorder
+
+
+def _check_owners(model: nn.Module, example: Example, blocks: list[Block]) -> None:
+    """Mark the blocks whose owner computes the block and nothing else."""
+    handles = []
+    for block in blocks:
+        owner = model.get_submodule(block.owner)
+        matrices = [block.first, block.down] + ([] if block.up is None else [block.up])
+        ours = {id(p) for matrix in matrices for p in matrix.module.parameters()}
+        if (
+            block.program is None
+            or block.notes
+            or sum(b.owner == block.owner for b in blocks) > 1
+            or {id(p) for p in owner.parameters()} != ours
+        ):
+            continue
+
+        def check(_module, args, kwargs, output, block=block) -> None:
+            if len(args) != 1 or kwargs or not isinstance(args[0], Tensor):
+                return
+            if not isinstance(output, Tensor) or args[0].shape[-1] != block.d:
+                return
+            x = args[0][..., :64, :] if args[0].ndim > 1 else args[0]
+            y = output[..., :64, :] if args[0].ndim > 1 else output
+            mine = block.compute(x)
+            if mine.shape == y.shape:
+                error = (mine.float() - y.float()).norm()
+                limit = 1e-4 if y.dtype == torch.float32 else 3e-2
+                block.whole = bool(error <= limit * y.float().norm() + 1e-12)
+
+        handles.append(owner.register_forward_hook(check, with_kwargs=True))
+    try:
+        example.run(model)
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,126 @@
+"""Timing dense against sparse on this machine, with the model's own weights and tokens."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kadanoff.sparsity import backends
+from kadanoff.sparsity.skip import UnionCosts
+
+__all__ = ["Timing", "bandwidth", "time_blocks", "union_costs"]
+
+
+@dataclass
+class Timing:
+    """Seconds a token of one block: dense, and each sparse back end."""
+
+    dense: float = 0.0
+    sparse: dict[str, float] = field(default_factory=dict)
+
+
+def _seconds(call: Callable[[], Any], cuda: bool) -> float:
+    if cuda:
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    call()
+    if cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def time_blocks(plans: list[Any], rounds: int = 9) -> list[Timing]:
+    """Time every plan's dense and sparse paths, one token at a time.
+
+    Ways alternate within a round, and each pass goes through all blocks in the model's order:
+    so a block's weights have left the cache as far as they do when the model runs, and load on
+    the machine falls on all ways alike. The median of the rounds counts.
+    """
+    raw: list[dict[str, list[float]]] = [{} for _ in plans]
+    calls: list[dict[str, Callable[[Tensor], Any]]] = []
+    for plan in plans:
+        ways: dict[str, Callable[[Tensor], Any]] = {}
+        if plan.backends:
+            block = plan.block
+            ways["dense"] = plan.owner if block.whole else block.down.module
+            for name in plan.backends:
+                ways[name] = plan.forward(name)
+        calls.append(ways)
+    names = sorted({name for ways in calls for name in ways})
+    for turn in range(rounds + 1):
+        for name in names:
+            for plan, ways, found in zip(plans, calls, raw):
+                if name not in ways:
+                    continue
+                tokens = plan.block.inputs if plan.block.whole else plan.block.product
+                x = tokens[turn % len(tokens)].unsqueeze(0)
+                taken = _seconds(lambda way=ways[name], x=x: way(x), x.is_cuda)
+                if turn:  # the first turn compiles and warms up
+                    found.setdefault(name, []).append(taken)
+    timings = []
+    for found in raw:
+        middle = {name: statistics.median(values) for name, values in found.items()}
+        timings.append(
+            Timing(middle.get("dense", 0.0), {n: t for n, t in middle.items() if n != "dense"})
+        )
+    return timings
+
+
+def union_costs(plan: Any, backend: str, batches: tuple[int, ...] = (2, 4, 8)) -> UnionCosts:
+    """Seconds of the dense second matrix, and per gathered row, for a few tokens at once."""
+    module = backends.load(backend)
+    block = plan.block
+    a = block.product
+    table = block.down.rows().t().contiguous()
+    dense, per_row = [], []
+    for batch in batches:
+        rows_seen, fast, slow = [], [], []
+        for turn in range(5):
+            index = (torch.arange(batch) + turn * batch) % len(a)
+            some = a[index.to(a.device)]
+            rows = (some != 0).any(0).nonzero().squeeze(1)
+            if not len(rows):
+                continue
+            rows_seen.append(len(rows))
+            fast.append(
+                _seconds(
+                    lambda rows=rows, some=some: module.combine_union(table, rows, some, None),
+                    a.is_cuda,
+                )
+                / len(rows)
+            )
+            slow.append(_seconds(lambda some=some: F.linear(some, block.down.rows()), a.is_cuda))
+        if not rows_seen:
+            break
+        dense.append(statistics.median(slow))
+        per_row.append(statistics.median(fast))
+    return UnionCosts(batches[: len(dense)], tuple(dense), tuple(per_row))
+
+
+def bandwidth(device: torch.device | str = "cpu", megabytes: int = 128) -> float:
+    """Read bandwidth in bytes a second: the fastest of several passes over a large array.
+
+    Uses the compiled loops where numba is installed, else torch's own sum; with the threads
+    torch may use.
+    """
+    device = torch.device(device)
+    words = megabytes * (1 << 20) // 4
+    memory = torch.ones(words // 1024, 1024, device=device)
+    calls: list[Callable[[], Any]] = [memory.sum]
+    if device.type == "cpu" and "numba" in backends.available(device):
+        one = torch.ones(1024)
+        backend = backends.load("numba")
+        calls.append(lambda: backend.matvec(memory, None, one))
+    best = float("inf")
+    for call in calls:
+        call()
+        for _ in range(5):
+            best = min(best, _seconds(call, device.type == "cuda"))
+    return memory.numel() * 4 / best

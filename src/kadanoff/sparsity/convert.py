@@ -1,0 +1,303 @@
+"""Turn a trained model into one whose hidden activations are mostly exact zeros."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kadanoff.errors import UsageError
+from kadanoff.sparsity.blocks import Block, find_blocks
+from kadanoff.sparsity.inputs import Example, examples, loss_of, output_of
+from kadanoff.sparsity.keep import keep_threshold, keep_topk
+
+__all__ = ["LayerChange", "Sparsification", "relufy", "sparsify"]
+
+
+@dataclass(frozen=True)
+class LayerChange:
+    """One block: what was set (``k`` or ``threshold``) and the active fraction before and after."""
+
+    name: str
+    k: int | None
+    threshold: float | None
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class Sparsification:
+    """Report of :func:`sparsify`.
+
+    ``loss_before`` and ``loss_after`` are None without targets; ``output_error`` is the relative
+    change of the outputs, ‖Δy‖/‖y‖, on the data given.
+    """
+
+    method: str
+    target: float
+    layers: tuple[LayerChange, ...]
+    loss_before: float | None
+    loss_after: float | None
+    output_error: float
+
+    @property
+    def loss_change(self) -> float | None:
+        if self.loss_before is None or self.loss_after is None:
+            return None
+        return self.loss_after - self.loss_before
+
+
+class Keep:
+    """Forward hook of a block's first linear map: zeroes what its activation would make small.
+
+    ``k`` may change while training (see ``anneal``).
+    """
+
+    def __init__(self, program: Any, columns: tuple[int, int] | None) -> None:
+        self.program, self.columns = program, columns
+        self.k: int | None = None
+        self.tau: float | None = None
+        self.start: int | None = None
+        self.steps, self.step = 0, 0
+
+    def _current(self) -> int | None:
+        if self.k is None or self.start is None:
+            return self.k
+        done = min(1.0, self.step / self.steps)
+        return max(1, round(self.start * (self.k / self.start) ** done))
+
+    def _keep(self, z: Tensor) -> Tensor:
+        k = self._current()
+        if k is not None:
+            return keep_topk(z, k, self.program)
+        if self.tau is not None:
+            return keep_threshold(z, self.tau, self.program)
+        return z
+
+    def __call__(self, module: nn.Module, args: Any, z: Tensor) -> Tensor:
+        if module.training and self.start is not None:
+            self.step += 1
+        if self.columns is None:
+            return self._keep(z)
+        start, stop = self.columns
+        parts = [z[..., :start], self._keep(z[..., start:stop]), z[..., stop:]]
+        return torch.cat(parts, -1)
+
+
+def sparsify(
+    model: nn.Module,
+    method: str = "topk",
+    target: float = 0.95,
+    data: Any = None,
+    layers: list[str] | None = None,
+    anneal_from: float | None = None,
+    anneal_steps: int = 0,
+    inplace: bool = False,
+    progress: Callable[..., None] | None = None,
+) -> nn.Module:
+    """Convert the MLP blocks of ``model`` so that a fraction ``target`` of the neurons is zero.
+
+    Parameters
+    ----------
+    model : nn.Module
+    method : {"topk", "threshold", "relufy"}
+        "topk": per token the k = (1 - target) m largest activations stay; train on for quality.
+        "threshold": activations below a magnitude calibrated on ``data``, the ``target`` quantile
+        of each layer, become zero (TEAL, CATS: free of training; for a gated block the gate's).
+        "relufy": every activation module becomes a ReLU; ``target`` is not used, train on.
+    target : float
+        Fraction of zeros, 0 <= target < 1.
+    data : as for `profile`
+        Calibration inputs; with targets the loss change is reported.
+    layers : list of str, optional
+        Only the blocks that begin at these modules.
+    anneal_from, anneal_steps
+        "topk" only: begin at this target and approach ``target`` geometrically in k over so many
+        training steps.
+    inplace : bool
+        Change ``model`` itself; otherwise a deep copy.
+
+    Returns
+    -------
+    nn.Module
+        With the report as ``.sparsification``. The parameters and their names are unchanged.
+
+    Raises
+    ------
+    UsageError
+        Unknown method or layer, a target outside [0, 1), no data, or an activation with σ(0) ≠ 0
+        (zeroing its input would not silence it).
+    AnalysisError
+        No MLP block was found.
+    """
+    if method not in ("topk", "threshold", "relufy"):
+        raise UsageError(f"There is no method {method!r}.", "Choose topk, threshold or relufy.")
+    if not 0.0 <= target < 1.0:
+        raise UsageError(f"target = {target} is not in [0, 1).", "Pass e.g. 0.95.")
+    if anneal_from is not None and not (0.0 <= anneal_from <= target and anneal_steps >= 1):
+        raise UsageError(
+            f"anneal_from = {anneal_from} with anneal_steps = {anneal_steps} does not approach "
+            f"target = {target}.",
+            "Pass 0 <= anneal_from <= target and anneal_steps >= 1.",
+        )
+    if data is None:
+        raise UsageError("No data were given.", "Pass inputs of the model as data=.")
+    calls = examples(data)
+    if not inplace:
+        model = copy.deepcopy(model)
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            blocks = _chosen(model, calls[0], layers)
+            before = _outcome(model, calls)
+            fractions = [_active(block) for block in blocks]
+            if method == "relufy":
+                relufy(model, calls[0], blocks)
+                changes = [(None, None)] * len(blocks)
+            else:
+                changes = [_attach(block, method, target, anneal_from, anneal_steps)
+                           for block in blocks]  # fmt: skip
+                if method == "threshold":
+                    changes = _refine(model, calls, blocks, target, progress)
+            after = _outcome(model, calls)
+            again = {b.name: b for b in find_blocks(model, calls[0], 512)[0]}
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    rows = tuple(
+        LayerChange(block.name, k, tau, fraction, _active(again[block.name]))
+        for block, (k, tau), fraction in zip(blocks, changes, fractions)
+    )
+    norm = sum(float(y.norm() ** 2) for y in before[1])
+    change = sum(float((y - x).norm() ** 2) for x, y in zip(before[1], after[1]))
+    report: Any = Sparsification(
+        method, target, rows, before[0], after[0], math.sqrt(change / max(norm, 1e-30))
+    )
+    object.__setattr__(model, "sparsification", report)
+    return model
+
+
+def _chosen(model: nn.Module, example: Example, layers: list[str] | None) -> list[Block]:
+    blocks, _ = find_blocks(model, example, 512)
+    unknown = sorted(set(layers or ()) - {block.name for block in blocks})
+    if unknown:
+        raise UsageError(
+            f"No MLP block begins at {', '.join(map(repr, unknown))}.",
+            f"The blocks are: {', '.join(block.name for block in blocks)}.",
+        )
+    return [block for block in blocks if layers is None or block.name in layers]
+
+
+def _active(block: Block) -> float:
+    hidden: Any = block.hidden
+    return float((hidden != 0).double().mean())
+
+
+def _outcome(model: nn.Module, calls: list[Example]) -> tuple[float | None, list[Tensor]]:
+    outputs = [output_of(call.run(model)).float() for call in calls]
+    if any(call.targets is None for call in calls):
+        return None, outputs
+    pairs = [(y, call.targets) for y, call in zip(outputs, calls) if call.targets is not None]
+    losses = [float(loss_of(y, targets)) for y, targets in pairs]
+    return sum(losses) / len(losses), outputs
+
+
+def _attach(block, method, target, anneal_from, anneal_steps) -> tuple[int | None, float | None]:
+    """Hook the block's first linear map; returns (k, threshold)."""
+    if block.program is None:
+        raise UsageError(
+            f"The activation of the block at {block.name!r} uses tensors of one run and cannot be "
+            "repeated.",
+            "Leave that block out with layers=.",
+        )
+    probe = torch.zeros(block.m, dtype=block.dtype, device=block.first.rows().device)
+    if block.program.pointwise and bool((block.program(probe) != 0).any()):
+        raise UsageError(
+            f"The activation {' → '.join(block.program.names)} at {block.name!r} is not 0 at 0, "
+            "so that zeroed neurons would not be silent.",
+            "Replace it (ReLU, GELU, SiLU ...) or leave that block out with layers=.",
+        )
+    for hook in list(block.first.module._forward_hooks.values()):
+        if isinstance(hook, Keep) and hook.columns == block.first.columns:
+            raise UsageError(
+                f"The block at {block.name!r} has been sparsified already.",
+                "Sparsify the original model.",
+            )
+    keep = Keep(block.program, block.first.columns)
+    if method == "topk":
+        keep.k = max(1, round((1 - target) * block.m))
+        if anneal_from is not None:
+            keep.start, keep.steps = max(1, round((1 - anneal_from) * block.m)), anneal_steps
+    else:
+        keep.tau = _quantile(block.hidden, target)
+    block.first.module.register_forward_hook(keep)
+    return keep.k, keep.tau
+
+
+def _quantile(hidden: Tensor, target: float) -> float:
+    size = hidden.detach().abs().float().flatten()
+    if target == 0.0:
+        return 0.0
+    rank = min(size.numel(), max(1, math.ceil(target * size.numel())))
+    # just above the entry that is the last to go
+    edge = float(size.kthvalue(rank).values)
+    return float(torch.nextafter(torch.tensor(edge), torch.tensor(math.inf)))
+
+
+def _refine(model, calls, blocks, target, progress) -> list[tuple[int | None, float | None]]:
+    """Set the thresholds from input to output, each on what the layers before now let through."""
+    keeps = []
+    for block in blocks:
+        hooks = block.first.module._forward_hooks.values()
+        keeps.append(next(h for h in hooks if isinstance(h, Keep)))
+    for keep in keeps:
+        keep.tau = None
+    for index, (block, keep) in enumerate(zip(blocks, keeps)):
+        seen = []
+        for call in calls[:8]:
+            found = {b.name: b for b in find_blocks(model, call, 512)[0]}
+            seen.append(found[block.name].hidden)
+        keep.tau = _quantile(torch.cat(seen), target)
+        if progress is not None:
+            progress(index + 1, len(blocks))
+    return [(None, keep.tau) for keep in keeps]
+
+
+def relufy(model: nn.Module, example: Any, blocks: list[Block] | None = None) -> nn.Module:
+    """Replace, in place, the activation modules of the MLP blocks by ReLU.
+
+    Raises
+    ------
+    UsageError
+        A block calls its activation as a function, which cannot be replaced from outside.
+    """
+    call = examples(example, 1)[0]
+    if blocks is None:
+        blocks, _ = find_blocks(model, call)
+    stuck = []
+    for block in blocks:
+        if block.program is not None and block.program.names == ["relu"]:
+            continue
+        owner = model.get_submodule(block.owner)
+        if isinstance(owner, (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)):
+            owner.activation = torch.nn.functional.relu
+            owner.activation_relu_or_gelu = 1  # type: ignore[assignment]
+            continue
+        path = block.activation_path
+        if path is None or next(model.get_submodule(path).parameters(), None) is not None:
+            stuck.append(block.name)
+            continue
+        parent, _, name = path.rpartition(".")
+        setattr(model.get_submodule(parent), name, nn.ReLU())
+    if stuck:
+        raise UsageError(
+            f"The blocks at {', '.join(map(repr, stuck))} call their activation as a function.",
+            "Give the model its activation as a module, or use method='threshold'.",
+        )
+    return model

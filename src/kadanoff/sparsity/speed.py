@@ -1,0 +1,302 @@
+"""Swap MLP blocks for ones that skip what is inactive, wherever that is measured to be faster."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from kadanoff.errors import UsageError
+from kadanoff.sparsity import backends
+from kadanoff.sparsity.blocks import Block, find_blocks
+from kadanoff.sparsity.calibrate import Timing, time_blocks, union_costs
+from kadanoff.sparsity.inputs import device_of, examples, output_of
+from kadanoff.sparsity.predictor import Predictor, fit_predictor
+from kadanoff.sparsity.skip import FastLinear, SkipBlock, SkipLinear
+
+__all__ = ["Acceleration", "BlockChoice", "accelerate", "restore"]
+
+_FUSED, _KEPT = "activation_relu_or_gelu", "_kadanoff_activation_relu_or_gelu"
+_DTYPES = (torch.float32, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class BlockChoice:
+    """What one block runs on. ``choice`` is "dense" or the back end; times in seconds a token."""
+
+    name: str
+    kind: str
+    choice: str
+    scope: str  # "block", "second matrix" or ""
+    active: float
+    dense_seconds: float
+    chosen_seconds: float
+    reason: str
+    predictor: Predictor | None = None
+
+    @property
+    def speedup(self) -> float:
+        """Dense time over chosen time (1 where dense stays)."""
+        return self.dense_seconds / self.chosen_seconds if self.chosen_seconds else 1.0
+
+
+@dataclass(frozen=True)
+class Acceleration:
+    """Report of :func:`accelerate`: choices, and the whole model's check on the data given.
+
+    ``model_ratio``: median time of the accelerated model over the dense one on the first example;
+    ``output_error``: relative difference of the outputs there.
+    """
+
+    blocks: tuple[BlockChoice, ...]
+    exact: bool
+    model_ratio: float
+    output_error: float
+    notes: tuple[str, ...] = field(default=())
+
+
+def accelerate(
+    model: nn.Module,
+    data: Any,
+    backend: str = "auto",
+    layers: list[str] | None = None,
+    predictor_rank: int | None = None,
+    tolerance: float | None = None,
+    force: bool = False,
+    inplace: bool = False,
+) -> nn.Module:
+    """Make a sparse model faster at inference on few tokens.
+
+    Exact unless a predictor is asked for: a block whose activation gives zeros (ReLU, Top-k,
+    thresholds) reads only the rows of its second matrix that matter, a gated one also only those
+    rows of its up matrix. More than a few tokens at once (prefill) run dense as before.
+
+    Parameters
+    ----------
+    model : nn.Module
+        In evaluation mode, float32 or bfloat16.
+    data : as for `profile`
+        Real inputs: activations on them decide what is worth skipping.
+    backend : {"auto", "torch", "numba", "triton"}
+        "auto" times all that run here, dense included.
+    layers : list of str, optional
+        Only these blocks, by the path of their first matrix (as `profile` names them).
+    predictor_rank, tolerance : int, float
+        Skip the first matrix as well, by a predictor of this rank, where the output error of the
+        block on held-out tokens stays below ``tolerance``. No longer exact.
+    force : bool
+        Take the sparse path even where dense is faster (for tests and benchmarks).
+    inplace : bool
+        Change ``model`` itself; otherwise a deep copy is returned.
+
+    Returns
+    -------
+    nn.Module
+        With the report as ``.acceleration`` (:class:`Acceleration`). `restore` undoes it.
+
+    Raises
+    ------
+    UsageError
+        Training mode, a dtype or back end that is not supported, unknown ``layers``, a predictor
+        without tolerance.
+    AnalysisError
+        No MLP block was found.
+    """
+    _check(model, backend, predictor_rank, tolerance)
+    example = examples(data, 1)[0]
+    if not inplace:
+        model = copy.deepcopy(model)
+    restore(model)
+    with torch.no_grad():
+        blocks, _ = find_blocks(model, example)
+        _known(layers, blocks)
+        before = output_of(example.run(model)).float().clone()
+        chosen, union = [], None
+        names = backends.available(device_of(model)) if backend == "auto" else [backend]
+        for name in names:
+            backends.load(name)
+        plans = _candidates(model, blocks, names, layers, predictor_rank, tolerance)
+        timings = time_blocks(plans)
+        for plan, timing in zip(plans, timings):
+            chosen.append(_choose(plan, timing, force))
+            if chosen[-1].choice != "dense":
+                union = union_costs(plan, chosen[-1].choice)
+                _install(model, plan, chosen[-1].choice, union)
+        after = output_of(example.run(model)).float()
+        error = float((after - before).norm() / before.norm().clamp(min=1e-30))
+        ratio = _whole(model, example)
+        notes = []
+        if ratio > 1.03 and not force:
+            restore(model)
+            notes.append(
+                f"undone: the whole model took {ratio:.2f} times its dense time on the data given"
+            )
+            chosen = [_dense(choice, "the whole model was slower") for choice in chosen]
+            ratio, error = 1.0, 0.0
+    exact = all(choice.predictor is None for choice in chosen)
+    report: Any = Acceleration(tuple(chosen), exact, ratio, error, tuple(notes))
+    object.__setattr__(model, "acceleration", report)
+    return model
+
+
+def restore(model: nn.Module) -> nn.Module:
+    """Undo :func:`accelerate`, in place: every module gets its own forward back."""
+    for module in model.modules():
+        if isinstance(module.__dict__.get("forward"), (SkipBlock, SkipLinear, FastLinear)):
+            del module.__dict__["forward"]
+        if _KEPT in vars(module):
+            module.__dict__[_FUSED] = module.__dict__.pop(_KEPT)
+    return model
+
+
+def _check(model: nn.Module, backend: str, rank: int | None, tolerance: float | None) -> None:
+    if model.training:
+        raise UsageError("The model is in training mode.", "Call model.eval() first.")
+    if backend not in ("auto", "torch", "numba", "triton"):
+        raise UsageError(
+            f"There is no back end {backend!r}.", "Choose auto, torch, numba or triton."
+        )
+    device = device_of(model)
+    if backend != "auto" and backend not in ("torch",) and device.type != _DEVICE[backend]:
+        raise UsageError(
+            f"The back end {backend!r} does not run on {device.type}.",
+            "Use backend='auto', or move the model.",
+        )
+    if (rank is None) != (tolerance is None):
+        raise UsageError(
+            "A predictor needs both predictor_rank and tolerance.",
+            "Pass e.g. predictor_rank=64, tolerance=0.01, or neither (exact).",
+        )
+    if tolerance is not None and not 0 < tolerance < 1:
+        raise UsageError(f"tolerance = {tolerance} is not in (0, 1).", "Pass e.g. 0.01.")
+    if rank is not None and rank < 1:
+        raise UsageError(f"predictor_rank = {rank} is not positive.", "Pass e.g. 64.")
+
+
+_DEVICE = {"numba": "cpu", "triton": "cuda"}
+
+
+def _known(layers: list[str] | None, blocks: list[Block]) -> None:
+    unknown = sorted(set(layers or ()) - {block.name for block in blocks})
+    if unknown:
+        raise UsageError(
+            f"No MLP block begins at {', '.join(map(repr, unknown))}.",
+            f"The blocks are: {', '.join(block.name for block in blocks)}.",
+        )
+
+
+@dataclass
+class Plan:
+    """One block and the ways in which it could run."""
+
+    block: Block
+    owner: nn.Module
+    backends: list[str]
+    reason: str = ""
+    predictor: Predictor | None = None
+    active: float = 1.0
+
+    def forward(self, backend: str) -> Any:
+        """A callable on one token: the sparse path on ``backend``."""
+        if self.block.whole:
+            return SkipBlock(self.owner, self.block, backend, self.predictor)
+        return SkipLinear(self.block.down, backend)
+
+
+def _candidates(model, blocks, names, layers, rank, tolerance) -> list[Plan]:
+    plans = []
+    for block in blocks:
+        plan = Plan(block, model.get_submodule(block.owner), list(names))
+        hidden: Any = block.hidden
+        plan.active = float((hidden != 0).float().mean())
+        if layers is not None and block.name not in layers:
+            plan.reason = "not asked for"
+        elif not block.exact:
+            plan.reason = "its activation has no exact zeros: use sparsify first"
+        elif block.dtype not in _DTYPES:
+            plan.reason = f"{block.dtype} is not supported (float32, bfloat16)"
+        elif block.inputs is None:
+            plan.reason = "its input is no longer there"
+        elif "used more than once in a pass" in block.notes:
+            plan.reason = "its matrices serve more than one place"
+        if plan.reason:
+            plan.backends = []
+        elif rank and tolerance and block.whole and block.inputs is not None:
+            plan.predictor = fit_predictor(block, block.inputs, rank, tolerance)
+            if plan.predictor is None:
+                plan.reason = "no predictor within the tolerance: exact"
+        plans.append(plan)
+    return plans
+
+
+def _choose(plan: Plan, timing: Timing, force: bool) -> BlockChoice:
+    best = min(timing.sparse, key=lambda n: timing.sparse[n]) if timing.sparse else "dense"
+    reason = plan.reason
+    if best != "dense" and timing.sparse[best] > 0.95 * timing.dense and not force:
+        reason, best = "dense is as fast or faster", "dense"
+    scope = "" if best == "dense" else "block" if plan.block.whole else "second matrix"
+    return BlockChoice(
+        plan.block.name, plan.block.kind, best, scope, plan.active, timing.dense,
+        timing.dense if best == "dense" else timing.sparse[best], reason,
+        None if best == "dense" else plan.predictor,
+    )  # fmt: skip
+
+
+def _dense(choice: BlockChoice, reason: str) -> BlockChoice:
+    return BlockChoice(
+        choice.name, choice.kind, "dense", "", choice.active, choice.dense_seconds,
+        choice.dense_seconds, reason,
+    )  # fmt: skip
+
+
+def _install(model: nn.Module, plan: Plan, backend: str, costs: Any) -> None:
+    forward = plan.forward(backend)
+    forward.costs = costs
+    forward.module.__dict__["forward"] = forward
+    parts = plan.block.down.path.split(".")
+    for depth in range(len(parts)):
+        module = model.get_submodule(".".join(parts[:depth]))
+        if _FUSED in vars(module):
+            # torch's fused encoder layer would read the weights past our forward
+            module.__dict__.setdefault(_KEPT, vars(module)[_FUSED])
+            module.__dict__[_FUSED] = 0
+    if not plan.block.whole and backend == "numba":
+        for matrix in (plan.block.first, plan.block.up):
+            if matrix is not None and matrix.columns is None and matrix.rows().is_contiguous():
+                matrix.module.__dict__["forward"] = FastLinear(matrix, backend)
+
+
+def _whole(model: nn.Module, example: Any, rounds: int = 7) -> float:
+    """Median over rounds of (accelerated time) / (dense time) of one call."""
+    import statistics
+    import time
+
+    swapped = {
+        module: module.__dict__["forward"]
+        for module in model.modules()
+        if isinstance(module.__dict__.get("forward"), (SkipBlock, SkipLinear, FastLinear))
+    }
+    if not swapped:
+        return 1.0
+
+    def call() -> float:
+        start = time.perf_counter()
+        example.run(model)
+        if device_of(model).type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    ratios = []
+    call()
+    for _ in range(rounds):
+        fast = call()
+        for module in swapped:
+            del module.__dict__["forward"]
+        dense = call()
+        for module, forward in swapped.items():
+            module.__dict__["forward"] = forward
+        ratios.append(fast / dense)
+    return statistics.median(ratios)

@@ -1,0 +1,92 @@
+"""Closed forms against Monte Carlo and against a second route."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from kadanoff.errors import DomainError, UsageError
+from kadanoff.sparsity.theory import (
+    both_active,
+    drift,
+    drift_monte_carlo,
+    fraction_active,
+    measure_drift,
+    softmax_square,
+)  # fmt: skip
+from tests.known import assert_consistent
+
+
+@pytest.mark.parametrize(
+    "loss, n, sigma",
+    [("cross_entropy", 10, 0.05), ("cross_entropy", 10, 0.5), ("cross_entropy", 200, 0.05),
+     ("mse", 10, 0.05), ("mse", 50, 0.1)],
+)  # fmt: skip
+def test_drift_by_monte_carlo(loss, n, sigma):
+    p = torch.randn(128, generator=torch.Generator().manual_seed(3)).relu().double()
+    # one number, the slope, has the small error bar that single entries lack
+    closed = drift(p, sigma, n, loss)
+    slopes = []
+    for seed in range(20):
+        mean, _ = drift_monte_carlo(p, sigma, n, loss, n_draws=400, seed=seed)
+        slopes.append(float(mean @ p / (p @ p)))
+    slopes = torch.tensor(slopes)
+    assert_consistent(
+        float(closed @ p / (p @ p)), float(slopes.mean()), float(slopes.std() / 20**0.5),
+        relative_error=0.08,
+    )  # fmt: skip
+
+
+def test_softmax_square_by_sampling_and_limits():
+    for variance, n in ((0.3, 4), (5.0, 10), (40.0, 3), (1.0, 1000)):
+        u = torch.randn(200_000 // (n // 50 + 1), n, dtype=torch.float64,
+                        generator=torch.Generator().manual_seed(n))  # fmt: skip
+        sample = torch.softmax(u * variance**0.5, 1).square().sum(1)
+        error = float(sample.std() / len(sample) ** 0.5)
+        assert_consistent(
+            softmax_square(variance, n), float(sample.mean()), error, relative_error=0.02
+        )
+    assert softmax_square(1e-8, 7) == pytest.approx(1 / 7, rel=1e-6)
+    # two classes: a one-dimensional integral of the logistic function
+    u = torch.linspace(-12, 12, 200_001, dtype=torch.float64)
+    s = torch.sigmoid(u * 2.0**0.5 * 3.0**0.5)
+    exact = ((s**2 + (1 - s) ** 2) * torch.exp(-(u**2) / 2)).sum() / torch.exp(-(u**2) / 2).sum()
+    assert softmax_square(3.0, 2) == pytest.approx(float(exact), rel=1e-7)
+
+
+def test_fraction_active():
+    assert fraction_active(torch.relu, 3.7) == pytest.approx(0.5, abs=1e-9)
+    assert fraction_active(torch.relu, 4.0, threshold=2.0) == pytest.approx(0.158655254, abs=1e-8)
+    assert fraction_active(torch.relu, 1.0, mean=1.0) == pytest.approx(0.841344746, abs=1e-8)
+    z = torch.randn(400_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 1.3
+    share = (nn.functional.gelu(z).abs() >= 0.1).double()
+    assert_consistent(
+        fraction_active(nn.functional.gelu, 1.69, 0.1), float(share.mean()),
+        float(share.std() / len(share) ** 0.5), relative_error=0.01,
+    )  # fmt: skip
+    with pytest.raises(DomainError, match="-1"):
+        fraction_active(torch.relu, 1.0, threshold=-1.0)
+
+
+def test_both_active():
+    assert both_active(1.0) == pytest.approx(0.5)
+    assert both_active(0.0) == 0.25
+    assert both_active(0.5) == pytest.approx(1 / 3)
+    assert both_active(-1.0) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_measured_drift_of_a_fresh_model():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(20, 4000), nn.ReLU(), nn.Linear(4000, 50, bias=False))
+    x, y = torch.randn(600, 20), torch.randint(50, (600,))
+    (found,) = measure_drift(model, (x, y))
+    assert found.slope > 0
+    assert found.predicted == pytest.approx(found.slope, abs=4 * found.stderr + 0.05 * found.slope)
+    assert found.stderr < 0.3 * found.slope
+    assert math.isclose(found.predicted, (1 / 4000 / 3) * (1 - 1 / 50), rel_tol=0.02)
+    assert all(p.grad is None for p in model.parameters())
+    with pytest.raises(UsageError, match="targets"):
+        measure_drift(model, x)
