@@ -35,7 +35,7 @@ def uncertain(value: float | None, error: float | None = None) -> str:
         return short(value)
     scale = max(abs(value), error)
     size = math.floor(math.log10(scale))
-    exponent = size if not -3 <= size < 5 else 0
+    exponent = size if not -2 <= size < 5 else 0
     value, error = float(value / 10**exponent), float(error / 10**exponent)
     place = math.floor(math.log10(error))
     if error / 10**place < 1.95:

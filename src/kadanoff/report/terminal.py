@@ -78,7 +78,9 @@ def _parts(d: Diagnosis, write: Callable[[str], str], plain: bool, width: int) -
         )
         if finding.remedy:
             yield Padding(
-                Text.assemble(("do: ", "bold green"), write(finding.remedy)), (0, 0, 0, 3)
+                Text.assemble(("do: ", "bold green"), write(finding.remedy)),
+                (0, 0, 0, 3),
+                expand=False,
             )
     for note in d.notes:
         yield Text("")

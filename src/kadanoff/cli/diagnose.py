@@ -1,0 +1,141 @@
+"""``kadanoff diagnose``: a model and data in, a verdict out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+__all__ = ["TargetArgument", "analysed", "command", "prepare", "writable"]
+
+TargetArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="TARGET",
+        help="`path/to/file.py:factory`, `package.module:factory`, a `.pt2` or TorchScript file.",
+    ),
+]
+DataOption = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        help="`digits`, `breast_cancer`, `wine`, `diabetes`, `text`; a `.npz`, `.npy`, `.csv`, "
+        "`.parquet`, `.safetensors` or `.pt` file; or `module:callable`.",
+    ),
+]
+SeedOption = Annotated[int, typer.Option(help="Seed of the model, the batch and the probes.")]
+DeviceOption = Annotated[str, typer.Option(help="`cpu`, `cuda`, `cuda:1`.")]
+BatchOption = Annotated[int, typer.Option(help="Number of samples.")]
+KwargsOption = Annotated[
+    str | None, typer.Option(help="""Arguments of the factory as JSON: `'{"width": 64}'`.""")
+]
+
+
+def command(
+    target: TargetArgument,
+    json_file: Annotated[Path | None, typer.Argument(hidden=True)] = None,
+    data: DataOption = "digits",
+    html: Annotated[Path | None, typer.Option(help="Write the report as one HTML file.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON, or write it: `--json FILE`.")
+    ] = False,
+    seed: SeedOption = 0,
+    device: DeviceOption = "cpu",
+    batch: BatchOption = 128,
+    kwargs: KwargsOption = None,
+    loss: Annotated[
+        bool, typer.Option("--targets/--no-targets", help="Use the data's targets in the loss.")
+    ] = True,
+) -> None:
+    """Diagnose a model on data: what happens to signals and gradients, layer by layer.
+
+    Exit code 0: healthy; 1: there is a finding; 2: the call is wrong; 3: it could not be analysed.
+
+    Example: `kadanoff diagnose examples/deep_tanh.py:default --data digits --html report.html`
+    """
+    from dataclasses import replace
+
+    from kadanoff.errors import UsageError
+    from kadanoff.report.json import dumps
+    from kadanoff.report.progress import console, waiting
+
+    if json_file is not None and not as_json:
+        raise UsageError(
+            f"Unexpected argument {str(json_file)!r}.", "See kadanoff diagnose --help."
+        )
+    for path in (html, json_file):
+        writable(path)
+    with waiting("loading the model and the data"):
+        loaded, sample = prepare(target, data, kwargs, seed=seed, device=device, batch=batch)
+    with waiting("measuring every layer"), analysed(target):
+        from kadanoff.diagnosis import diagnose
+
+        inputs = sample if loss else replace(sample, targets=None)
+        diagnosis = diagnose(loaded.model, inputs, seed=seed, device=device)
+    diagnosis = replace(
+        diagnosis,
+        notes=(*(f"{data}: {note}" for note in sample.notes), *diagnosis.notes),
+        meta={**diagnosis.meta, "target": target, "data": data, "seed": seed},
+    )
+    if html is not None:
+        diagnosis.to_html(html)
+    if as_json and json_file is not None:
+        diagnosis.to_json(json_file)
+    elif as_json:
+        typer.echo(dumps(diagnosis.to_dict()))
+    if not as_json or json_file is not None:
+        screen = console()
+        screen.print(diagnosis)
+        for path in (html, json_file):
+            if path is not None:
+                screen.print(f"wrote {path}", style="dim", soft_wrap=True, markup=False)
+    raise typer.Exit(diagnosis.exit_code)
+
+
+def prepare(
+    target: str, data: str, kwargs: str | None, *, seed: int, device: str, batch: int | None
+) -> tuple[Any, Any]:
+    """Load a model and a batch that it accepts, on the device."""
+    from kadanoff.cli.target import choose_device, load_target, parse_kwargs
+    from kadanoff.data import adapt, load
+
+    # the cheap mistakes first, before anything is built
+    choose_device(device)
+    arguments = parse_kwargs(kwargs)
+    loaded = load_target(target, arguments, seed=seed, device=device)
+    sample = load(data, batch=loaded.batch or batch, seed=seed)
+    return loaded, adapt(loaded.model, sample)
+
+
+def writable(path: Path | None) -> None:
+    """Refuse a path that cannot be written before the work begins, not after."""
+    from kadanoff.errors import UsageError
+
+    if path is None:
+        return
+    if path.is_dir():
+        raise UsageError(f"{str(path)!r} is a folder.", "Name a file to write.")
+    if not path.parent.is_dir():
+        raise UsageError(f"There is no folder {str(path.parent)!r}.", "Make it first.")
+
+
+class analysed:
+    """Turn what an analysis trips over into exit code 3 with one line; see ``--debug``."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        from kadanoff.errors import AnalysisError, KadanoffError
+
+        if error is None or isinstance(error, KadanoffError) or not isinstance(error, Exception):
+            return
+        first = (str(error).strip().splitlines() or ["no message"])[0][:200]
+        raise AnalysisError(
+            f"{self.target!r} could not be analysed: {type(error).__name__}: {first}",
+            "Run again with --debug to see where.",
+        ) from error
