@@ -1,0 +1,179 @@
+"""Skip connections, two-layer blocks and orthogonal weights, against formulas and simulation."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+import kadanoff as kd
+from kadanoff.errors import UsageError
+from kadanoff.rgflow import flow
+from tests.rgflow.simulate import extrapolate, simulate
+
+X2 = torch.tensor([[1.2, 0.3], [-0.5, 1.1]], dtype=torch.float64)
+
+
+def relu_skip(depth=5):
+    arch = kd.Residual(1, 64, depth, 1, "relu", gamma=math.sqrt(0.5), C_W=1.0)
+    return flow(arch, torch.ones(1, 1), order=1)
+
+
+def test_without_skip_it_is_the_plain_network():
+    plain = kd.MLP(2, [64] * 3, 1, "sin", C_b=0.1, C_W=1.5)
+    kept = kd.Residual(2, 64, 2, 1, "sin", gamma=1e-9, C_b=0.1, C_W=1.5)
+    a, b = flow(plain, X2, order=1), flow(kept, X2, order=1)
+    for name in ("K", "Theta", "V", "G1"):
+        torch.testing.assert_close(a.require(name), b.require(name), rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("g2", [0.3, 0.5, 0.8])
+def test_linear_residual_network(g2):
+    # nu = (1 - g2)[(1 - g2) 2 + 4 g2] a layer, exactly linear in depth
+    arch = kd.Residual(1, 64, 4, 1, "linear", gamma=math.sqrt(g2), C_W=[1] + [1 - g2] * 5)
+    f = flow(arch, torch.ones(1, 1), order=1)
+    nu = (1 - g2) * ((1 - g2) * 2 + 4 * g2)
+    l = torch.arange(5, dtype=torch.float64)
+    torch.testing.assert_close(f.require("V").flatten()[:5], nu * l, rtol=1e-10, atol=1e-10)
+
+
+def test_linear_residual_network_of_two_inputs_has_isserlis_form():
+    g2 = 0.4
+    arch = kd.Residual(2, 64, 3, 1, "linear", gamma=math.sqrt(g2), C_W=[1] + [1 - g2] * 4)
+    f = flow(arch, X2, order=1)
+    K = f.K[0]
+    wick = torch.einsum("ac,bd->abcd", K, K) + torch.einsum("ad,bc->abcd", K, K)
+    nu = (1 - g2) * ((1 - g2) + 2 * g2)
+    for l in range(4):
+        torch.testing.assert_close(f.require("V")[l], nu * l * wick, rtol=1e-9, atol=1e-9)
+
+
+def test_two_layer_blocks_of_relu():
+    # (1 - g2)[(1 - g2)((3 A4/A2² - 1) n/m + 2) + 4 g2]
+    for g2, m in ((0.5, 64), (0.3, 32)):
+        c = math.sqrt(2 * (1 - g2))
+        arch = kd.Residual(
+            1, 64, 4, 1, "relu", gamma=math.sqrt(g2), C_W=[1] + [c] * 4 + [2],
+            block="two_layer", hidden=m,
+        )  # fmt: skip
+        f = flow(arch, torch.ones(1, 1), order=1)
+        nu = (1 - g2) * ((1 - g2) * (5 * 64 / m + 2) + 4 * g2)
+        l = torch.arange(5, dtype=torch.float64)
+        torch.testing.assert_close(f.require("V").flatten()[:5], nu * l, rtol=1e-10, atol=1e-10)
+
+
+def test_three_point_vertex_alone_is_the_first_term_of_the_memory():
+    """Memory cut at two derivatives gives 2.25, 5.40, 9.19, 13.42; the full one is larger."""
+    V, t, g, cut = 0.0, 0.0, math.sqrt(0.5), []
+    # E[zσ²], ⟨σσ'⟩, C_W² Var σ² and 2γ²C_W(⟨σ²z²⟩ − K⟨σ²⟩) of ReLU at K = C_W = 1
+    three, slope = 2 / math.sqrt(2 * math.pi), 1 / math.sqrt(2 * math.pi)
+    for _ in range(4):
+        V, t = V + 1.25 + 1.0 + 4 * slope * t, g * t + g * three
+        cut.append(V)
+    assert cut == pytest.approx([2.25, 5.40, 9.19, 13.42], abs=0.01)
+    full = relu_skip().require("V").flatten()
+    assert full[1:5].tolist() == pytest.approx([2.25, 5.477465, 9.368426, 13.718985], abs=1e-6)
+
+
+def test_what_is_not_derived_says_so():
+    f = relu_skip(2)
+    with pytest.raises(UsageError, match="skip connections"):
+        f.require("A")
+    two = kd.Residual(2, 64, 2, 1, "relu", gamma=0.5)
+    with pytest.raises(UsageError, match="one input only"):
+        flow(two, X2, order=1).require("G1")
+    with pytest.raises(UsageError, match="Gaussian weights"):
+        flow(kd.Residual(2, 64, 2, 1, "tanh", gamma=0.5, init="orthogonal"), X2, order=1)
+    haar = flow(kd.MLP(2, [32, 32], 1, "tanh", init="orthogonal"), X2, order=1)
+    with pytest.raises(UsageError, match="orthogonal"):
+        haar.require("B")
+
+
+def test_orthogonal_linear_network_keeps_the_metric_exactly():
+    """Square Haar layers preserve overlaps: V = −(KK + KK) at every depth, no growth."""
+    arch = kd.MLP(32, [32] * 4, 32, "linear", init="orthogonal")
+    g = torch.Generator().manual_seed(0)
+    f = flow(arch, torch.randn(2, 32, generator=g), order=1)
+    K = f.K[0]
+    wick = torch.einsum("ac,bd->abcd", K, K) + torch.einsum("ad,bc->abcd", K, K)
+    for l in range(5):
+        torch.testing.assert_close(f.require("V")[l], -wick, rtol=1e-9, atol=1e-9)
+
+
+def test_orthogonal_tanh_saturates():
+    f = flow(kd.MLP(1, [64] * 300, 1, "tanh", init="orthogonal"), torch.ones(1, 1), order=1)
+    ratio = (f.require("V").flatten() / f.K.flatten() ** 2)[1:]
+    assert ratio[:5].tolist() == pytest.approx([-1.80, -1.77, -1.78, -1.79, -1.81], abs=0.01)
+    assert -2.0 < float(ratio[-2]) < -1.97
+
+
+def check(f, small, large, widest: float, layers: int, slots=None):
+    """|z| < 4 for every component of V, with errors below ``widest`` of the largest one."""
+    value, stderr = extrapolate(small, large)
+    predicted = f.require("V")[1 : layers + 1]
+    for l in range(layers):
+        assert float(stderr[l].max() / predicted[l].abs().max()) < widest
+        # linear extrapolation leaves terms of order 1/n²: a third of the first-order drift / n
+        drift = (large[0][l] - small[0][l]).abs() / 3
+        z = (value[l] - predicted[l]) / (stderr[l] ** 2 + drift**2).sqrt().clamp_min(1e-12)
+        assert float(z.abs().max()) < 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tanh", "gelu"])
+def test_residual_vertex_of_two_inputs_against_simulation(name):
+    arch = kd.Residual(2, 64, 2, 1, name, gamma=0.8, C_b=0.1, C_W=0.9)
+    f = flow(arch, X2, order=1)
+    runs = [
+        simulate(arch.activations[0], f.K[0], 3, n, 40_000, gamma=0.8, C_W=0.9, C_b=0.1, seed=n)
+        for n in (32, 64)
+    ]
+    check(f, *runs, widest=0.05, layers=2)
+    shift = 64 * (runs[1][2] - f.K[1:3]) - f.require("G1")[1:3]
+    assert float((shift / (64 * runs[1][3])).abs().max()) < 4
+
+
+@pytest.mark.slow
+def test_two_layer_blocks_against_simulation():
+    arch = kd.Residual(
+        2, 64, 2, 1, "gelu", gamma=0.8, C_b=0.1, C_W=0.9, block="two_layer", hidden=128
+    )
+    f = flow(arch, X2, order=1)
+    runs = [
+        simulate(
+            arch.activations[0], f.K[0], 3, n, 30_000, gamma=0.8, C_W=0.9, C_b=0.1,
+            seed=n, hidden=2 * n,
+        )
+        for n in (32, 64)
+    ]  # fmt: skip
+    check(f, *runs, widest=0.05, layers=2)
+
+
+@pytest.mark.slow
+def test_orthogonal_vertex_of_two_inputs_against_simulation():
+    arch = kd.MLP(2, [32] * 4, 1, "gelu", C_b=0.1, C_W=1.3, init="orthogonal")
+    f = flow(arch, X2, order=1)
+    runs = [
+        simulate(
+            arch.activations[0], f.K[0], 3, n, 30_000, C_W=1.3, C_b=0.1, seed=n, orthogonal=True,
+            batch=500,
+        )
+        for n in (16, 32)
+    ]  # fmt: skip
+    check(f, *runs, widest=0.05, layers=2)
+    shift = 32 * (runs[1][2] - f.K[1:3]) - f.require("G1")[1:3]
+    # the 1/n² remainder of the mean is bounded by the change from n to 2n
+    drift = (32 * (runs[1][2] - f.K[1:3]) - 16 * (runs[0][2] - f.K[1:3])).abs()
+    assert float((shift.abs() - drift).max() / (32 * runs[1][3]).max()) < 4
+
+
+@pytest.mark.slow
+def test_relu_skip_against_simulation_excludes_the_cut_memory():
+    f = relu_skip(2)
+    K1 = torch.ones(1, 1, dtype=torch.float64)
+    runs = [
+        simulate(torch.relu, K1, 3, n, 1_200_000 * 32 // n, gamma=math.sqrt(0.5), seed=n)
+        for n in (32, 64)
+    ]
+    check(f, *runs, widest=0.01, layers=2)
