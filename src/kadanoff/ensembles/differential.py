@@ -4,7 +4,8 @@ With v_q = λ ∂z_q/∂θ the gradient of output q (its row of the next map, at
 
 .. math:: \widehat{dH}_{0qr} = \partial_{v_q}\partial_{v_r} z_0, \qquad
           \widehat{dd_I H}_{0qrs} = \partial_{v_q}\partial_{v_r}\partial_{v_s} z_0, \qquad
-          \widehat{dd_{II}H}_{1234} = (\partial_{v_3}\nabla z_1)\,\lambda\,(\partial_{v_4}\nabla z_2).
+          \widehat{dd_{II}H}_{1234} =
+          (\partial_{v_3}\nabla z_1)\,\lambda\,(\partial_{v_4}\nabla z_2).
 
 Tangents of the preactivations go forward through W, tangents of the gradients go back through
 Wᵀ, so the code is the same for drawn and for implicit matrices. The last map is averaged
@@ -91,8 +92,7 @@ class _Tangents:
         ``where`` finds the pairs (r, s), (q, s), (q, r) of each triple in the second tangents.
         """
         trunk = self.trunk
-        total = None
-        t = torch.zeros_like(first[0][:, qrs[0]])
+        total = t = torch.zeros_like(first[0][:, qrs[0]])
         for j in range(self.l + 1):
             if j:
                 t = self.push(j, total)
@@ -103,12 +103,11 @@ class _Tangents:
             total = trunk.derivative(j, 3)[:, None] * a * b * c + trunk.d[j][:, None] * t
             for one, rest in zip((a, b, c), where, strict=True):
                 total = total + trunk.derivative(j, 2)[:, None] * one * plain2[j][:, rest]
-        assert total is not None
         return total
 
     def gradient_gram(self, first: list[Tensor], k: int, rows: list[int]) -> Tensor:
         """⟨∂_q∇z_p, λ ∂_s∇z_r⟩ for the first k functionals: (S, k, k, k, k), slots p, q, r, s."""
-        trunk, arch = self.trunk, self.trunk.arch
+        trunk = self.trunk
         S, n = self.delta[0].shape[0], self.delta[0].shape[-1]
         at = self.samples[:k]
         same = torch.tensor([[float(a == b) for b in rows[:k]] for a in rows[:k]])
@@ -177,9 +176,8 @@ def differential(trunk: Trunk, l: int, names: set[str]) -> dict[str, Tensor]:
 
     if "P" in names:
         y = arch.C_W[l + 1] * sigma2[l] @ s.mT[:, None]  # pair, 0, 3
-        P = [[sum(y[:, pair(p * N + a, p * N + b)] for p in (0, 1)) / 2 for b in range(N)]
-             for a in range(N)]  # fmt: skip
-        out["P"] = torch.stack([torch.stack(row, 1) for row in P], 1).permute(0, 3, 1, 2, 4)
+        at = [pair(p * N + a, p * N + b) for p in (0, 1) for a in range(N) for b in range(N)]
+        out["P"] = y[:, at].view(S, 2, N, N, N, N).mean(1).permute(0, 3, 1, 2, 4)
     scale = arch.lambda_W[l + 1] / n
     if "Q" in names:
         at = [find[p] for p in rest]

@@ -7,7 +7,7 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -209,16 +209,23 @@ def estimates(plan: Plan, moments: Moments) -> dict[str, Measured]:
     """Observables and their errors from the sums so far."""
     widths = torch.tensor(plan.arch.n[:-1], dtype=torch.float64)
     names = set(plan.names)
-    return moments.estimate(
+    found = moments.estimate(
         lambda means: observables(means, plan.ref.K, plan.ref.Theta, widths, names)
     )
+    return {name: _cleared(m) for name, m in found.items()}
+
+
+def _cleared(m: Measured) -> Measured:
+    """Zero where nothing but rounding is left: the same for every network."""
+    rounding = (m.value.abs() < 1e-12) & (m.stderr < 1e-12)
+    return Measured(m.value.masked_fill(rounding, 0.0), m.stderr.masked_fill(m.stderr < 1e-14, 0.0))
 
 
 def relative_error(values: dict[str, Measured]) -> float:
     """Largest standard error over the largest component, by observable and layer."""
     worst = 0.0
     for m in values.values():
-        value, stderr = m.value.flatten(1), m.stderr.flatten(1)
+        value, stderr = (t.reshape(len(t), -1) for t in (m.value, m.stderr))
         scale, error = value.abs().amax(1), stderr.amax(1)
         moving = (error > 0) & torch.isfinite(error)
         if moving.any():
@@ -283,22 +290,23 @@ def _checked(blocks: int) -> bool:
 
 def _results(
     plan: Any, todo: Sequence[tuple[int, int]], n_jobs: int | None, batch: int | None
-) -> Iterator[list]:
+) -> Generator[list, None, None]:
     import joblib
 
-    backend, configured = joblib.parallel.get_active_backend()
+    configured: Any = joblib.parallel.get_active_backend()[1]
     alone = n_jobs == 1 or (n_jobs is None and configured in (None, 1))
     if alone:
         for block, size in todo:
             yield _task(plan, block, size)
         return
-    workers = joblib.effective_n_jobs(n_jobs if n_jobs is not None else configured)
+    wanted: Any = configured if n_jobs is None else n_jobs
+    workers = joblib.effective_n_jobs(wanted)
     window = max(1, batch if batch is not None else 4 * workers)
     for at in range(0, len(todo), window):
         yield from _window(plan, todo[at : at + window], n_jobs)
 
 
-def _window(plan: Any, todo: Sequence[tuple[int, int]], n_jobs: int | None) -> list:
+def _window(plan: Any, todo: Sequence[tuple[int, int]], n_jobs: int | None) -> Any:
     import joblib
 
     # a pool of processes dies with one of its workers; blocks are pure, so they are just redone

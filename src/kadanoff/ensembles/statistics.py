@@ -160,7 +160,7 @@ def _distinct(x: Tensor) -> Tensor:
 
 def _off_diagonal(T: Tensor) -> Tensor:
     """B's slots [1, 3, 2, 4] from Ĥ_ik;12 Ĥ_ik;34 over i ≠ k; T is (S, m, N, m, N)."""
-    S, m, N, _, _ = T.shape
+    _, m, N, _, _ = T.shape
     i, k = torch.nonzero(~torch.eye(m, dtype=torch.bool)).unbind(1)
     flat = T.permute(0, 1, 3, 2, 4)[:, i, k].reshape(-1, N * N)
     found = (flat.T @ flat / (m * (m - 1))).view(N, N, N, N)

@@ -1,0 +1,188 @@
+"""Ensembles at several widths, extrapolated to infinite width at fixed depth."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kadanoff.ensembles.moments import Measured
+from kadanoff.ensembles.result import Ensemble
+from kadanoff.errors import UsageError
+
+__all__ = ["Scaling", "extrapolate", "scaling", "with_width"]
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Observables at several widths and their limits n → ∞ at fixed depth.
+
+    Attributes
+    ----------
+    widths : tuple of int
+        Width of the first hidden layer of each ensemble.
+    ensembles : tuple of Ensemble
+    limit, slope : dict of str to Measured
+        Weighted least-squares fit value = limit + slope / n.
+    chi2 : dict of str to float
+        χ² per degree of freedom of the fit; NaN for two widths.
+    curvature : dict of str to Tensor
+        How far the limit moves, beyond two standard errors, if 1/n² is fitted too (three widths or
+        more): a systematic error.
+    """
+
+    widths: tuple[int, ...]
+    ensembles: tuple[Ensemble, ...]
+    limit: dict[str, Measured]
+    slope: dict[str, Measured]
+    chi2: dict[str, float]
+    curvature: dict[str, Tensor]
+
+    def plot(self, path: str | os.PathLike[str], flow: Any = None) -> None:
+        """Write ``path``: fluctuations against 1/n, and against depth, with the predictions."""
+        from kadanoff.ensembles.plots import scaling_figure, write
+
+        write(scaling_figure(self, flow), path)
+
+
+def with_width(arch: Any, width: int) -> Any:
+    """``arch`` with its first hidden layer of ``width`` and the other hidden layers in proportion.
+
+    Raises
+    ------
+    UsageError
+        There is no hidden layer, or a width would vanish.
+    """
+    if arch.L < 2:
+        raise UsageError("A network without hidden layers has no width to scale.")
+    factor = width / arch.n[1]
+    hidden = tuple(round(n * factor) for n in arch.n[1:-1])
+    if min(hidden) < 1:
+        raise UsageError(f"Width {width} leaves a hidden layer without neurons.")
+    inner = None if arch.hidden is None else max(1, round(arch.hidden * factor))
+    return dataclasses.replace(arch, n=(arch.n[0], *hidden, arch.n[-1]), hidden=inner)
+
+
+def scaling(
+    arch: Any,
+    X: Any,
+    widths: Sequence[int],
+    n_networks: int | Sequence[int] = 20_000,
+    method: str = "exact",
+    *,
+    seed: int = 0,
+    progress: Callable[..., None] | None = None,
+    **options: Any,
+) -> Scaling:
+    """Simulate ``arch`` at several widths and extrapolate linearly in 1/n, depth fixed.
+
+    Parameters
+    ----------
+    arch : Network
+        Hidden layers keep their proportions.
+    widths : two or more widths of the first hidden layer
+    n_networks : int or one per width
+    progress : callable, optional
+        As for :func:`kadanoff.ensemble`, with ``width=`` besides.
+    **options
+        Passed to :func:`kadanoff.ensemble`.
+
+    Returns
+    -------
+    Scaling
+
+    Raises
+    ------
+    UsageError
+        Fewer than two different widths.
+    """
+    widths = [int(w) for w in widths]
+    counts = [n_networks] * len(widths) if isinstance(n_networks, int) else list(n_networks)
+    if len(set(widths)) < 2 or len(counts) != len(widths):
+        raise UsageError(
+            f"Two different widths or more are needed, one n_networks each; got widths {widths} "
+            f"and {len(counts)} numbers of networks."
+        )
+    from kadanoff.ensembles.run import ensemble
+
+    found = []
+    for i, (width, count) in enumerate(zip(widths, counts, strict=True)):
+
+        def report(done: int, total: int, width: int = width, **info: Any) -> None:
+            if progress is not None:
+                progress(done, total, width=width, **info)
+
+        found.append(
+            ensemble(with_width(arch, width), X, count, method, seed=seed + i,
+                     progress=report if progress else None, **options)
+        )  # fmt: skip
+    return extrapolate(found)
+
+
+def extrapolate(ensembles: Sequence[Ensemble]) -> Scaling:
+    """Fit every observable of ensembles of different widths by limit + slope / n.
+
+    Raises
+    ------
+    UsageError
+        The ensembles differ in depth, inputs or proportions, or share one width.
+    """
+    ensembles = sorted(ensembles, key=lambda e: e.arch.n[1])
+    widths = tuple(e.arch.n[1] for e in ensembles)
+    if len(set(widths)) < 2:
+        raise UsageError(f"Extrapolation needs two different widths, got {widths}.")
+    if len({(e.arch.L, tuple(e.X.shape)) for e in ensembles}) > 1:
+        raise UsageError("Ensembles to extrapolate must share depth and inputs.")
+    names = [n for n in ensembles[0].names() if all(n in e.values for e in ensembles)]
+    limit, slope, chi2, curvature = {}, {}, {}, {}
+    x = torch.tensor([1 / w for w in widths], dtype=torch.float64)
+    for name in names:
+        y = torch.stack([e.values[name].value for e in ensembles])
+        s = torch.stack([e.values[name].stderr for e in ensembles])
+        if name in ("K", "Theta"):
+            limit[name], slope[name], _ = _fit(x, y, s, 1)
+            chi2[name] = float("nan")
+            curvature[name] = torch.zeros_like(y[0])
+            continue
+        limit[name], slope[name], chi2[name] = _fit(x, y, s, 1)
+        if len(widths) > 2:
+            curved = _fit(x, y, s, 2)[0]
+            noise = (curved.stderr.square() - limit[name].stderr.square()).clamp_min(0).sqrt()
+            # what the noise of the curved fit does not explain
+            change = (curved.value - limit[name].value).abs() - 2 * noise
+            curvature[name] = change.clamp_min(0.0)
+        else:
+            curvature[name] = torch.zeros_like(y[0])
+    return Scaling(widths, tuple(ensembles), limit, slope, chi2, curvature)
+
+
+def _fit(x: Tensor, y: Tensor, s: Tensor, degree: int) -> tuple[Measured, Measured, float]:
+    """Weighted polynomial fit along the first axis: constant, linear term, χ² per freedom."""
+    fixed = s <= 0  # the same for every network: no error, so any weight will do
+    weight = torch.where(fixed, torch.ones_like(s), 1 / s.square())
+    powers = torch.stack([x**k for k in range(degree + 1)], 1)  # (widths, degree + 1)
+    w = weight.movedim(0, -1)  # (..., widths)
+    normal = torch.einsum("...w,wi,wj->...ij", w, powers, powers)
+    right = torch.einsum("...w,wi,...w->...i", w, powers, y.movedim(0, -1))
+    good = torch.isfinite(normal).all(-1).all(-1)
+    eye = torch.eye(degree + 1, dtype=x.dtype)
+    covariance = torch.linalg.inv(torch.where(good[..., None, None], normal, eye))
+    coefficient = (covariance @ right[..., None])[..., 0]
+    coefficient = torch.where(good[..., None], coefficient, torch.nan)
+    error = covariance.diagonal(dim1=-2, dim2=-1).sqrt()
+    error = torch.where(fixed.all(0)[..., None], 0.0, error)
+    freedom = len(x) - degree - 1
+    fit = torch.einsum("wi,...i->w...", powers, coefficient)
+    pulls = torch.where(fixed, 0.0, (y - fit) / s)
+    live = int((~fixed).any(0).sum())
+    chi2 = float(pulls.square().nansum() / (freedom * live)) if freedom and live else float("nan")
+    return (
+        Measured(coefficient[..., 0], error[..., 0]),
+        Measured(coefficient[..., 1], error[..., 1]),
+        chi2,
+    )
