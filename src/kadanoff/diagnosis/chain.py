@@ -6,10 +6,20 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
+
+import torch
 
 from kadanoff.diagnosis.result import LayerReport
 
-__all__ = ["Trend", "gradient_trend", "hidden_chain", "signal_trend"]
+__all__ = [
+    "Trend",
+    "backward_trend",
+    "expected_trends",
+    "gradient_trend",
+    "hidden_chain",
+    "signal_trend",
+]
 
 
 @dataclass(frozen=True)
@@ -65,6 +75,42 @@ def gradient_trend(chain: Sequence[LayerReport]) -> Trend | None:
     return _trend(logs, noise, len(chain))
 
 
+def backward_trend(chain: Sequence[LayerReport]) -> Trend | None:
+    """Trend of the gradient that really arrives: of the Jacobian to the output, per layer.
+
+    Positive if gradients grow on the way back, as :func:`gradient_trend` has it. The two agree
+    where gradients are spread evenly over directions; with attention they need not.
+    """
+    values = [layer.jacobian_to_output for layer in chain]
+    if not all(v is not None and v.value > 0 and math.isfinite(v.value) for v in values):
+        return None
+    numbers = [v.value for v in values if v is not None]
+    logs = [math.log(a / b) for a, b in pairwise(numbers)]
+    return _trend(logs, [0.0] * len(logs), len(chain))
+
+
+def expected_trends(arch: Any, K: float) -> tuple[Trend, Trend] | None:
+    """Gradient and signal trend at infinite width, from the second moment K of layer 1."""
+    from kadanoff.critical import susceptibilities
+    from kadanoff.gaussian import one
+
+    chi, signal, kernel = [], [], torch.as_tensor(K, dtype=torch.float64)
+    for act, C_b, C_W in zip(arch.activations[:-1], arch.C_b[1:-1], arch.C_W[1:-1], strict=True):
+        perpendicular = float(susceptibilities(act, kernel, C_W)[1])
+        mean = one(lambda z, act=act: act(z).square(), kernel, act.kinks).value
+        after = C_b + C_W * mean
+        if not (perpendicular > 0 and float(after) > 0 and float(kernel) > 0):
+            return None
+        chi.append(math.log(perpendicular))
+        signal.append(math.log(float(after / kernel)))
+        kernel = after
+    zeros = [0.0] * len(chi)
+    gradient, magnitude = (_trend(logs, zeros, len(chi) + 1) for logs in (chi, signal))
+    if gradient is None or magnitude is None:
+        return None
+    return gradient, magnitude
+
+
 def signal_trend(chain: Sequence[LayerReport]) -> Trend | None:
     """Trend of the second moment of the preactivations."""
     values = [layer.second_moment.value for layer in chain]
@@ -78,6 +124,11 @@ def _trend(logs: list[float], noise: list[float], depth: int) -> Trend | None:
     if len(logs) < 2:
         return None
     half, noise = logs[len(logs) // 2 :], noise[len(logs) // 2 :]
+    if len(half) > 2:
+        # one step unlike the others (a pooling, a change of shape, a bad layer) is no trend
+        middle = sorted(half)[len(half) // 2]
+        odd = max(range(len(half)), key=lambda i: abs(half[i] - middle))
+        half, noise = half[:odd] + half[odd + 1 :], noise[:odd] + noise[odd + 1 :]
     count = len(half)
     rate = sum(half) / count
     measured = math.sqrt(sum(e * e for e in noise)) / count

@@ -12,9 +12,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kadanoff.diagnosis.chain import Trend, gradient_trend, hidden_chain, signal_trend
+from kadanoff.diagnosis.chain import (
+    Trend,
+    backward_trend,
+    expected_trends,
+    gradient_trend,
+    hidden_chain,
+    signal_trend,
+)
 from kadanoff.diagnosis.result import Finding, LayerReport
 from kadanoff.diagnosis.words import number
+from kadanoff.errors import KadanoffError
 
 __all__ = ["RULES", "Evidence", "Rule", "examine"]
 
@@ -27,6 +35,8 @@ class Evidence:
     chain: tuple[LayerReport, ...]
     gradient: Trend | None
     signal: Trend | None
+    backward: Trend | None = None
+    batch_normalised: bool = False
     arch: Any = None
 
 
@@ -51,13 +61,19 @@ class Rule:
 
 
 def examine(
-    layers: Sequence[LayerReport], arch: Any = None
-) -> tuple[tuple[Finding, ...], str]:  # fmt: skip
+    layers: Sequence[LayerReport], arch: Any = None, batch_normalised: bool = False
+) -> tuple[tuple[Finding, ...], str]:
     """Findings, the costliest first, and the verdict in one sentence."""
     chain = tuple(hidden_chain(layers))
     evidence = Evidence(
-        tuple(layers), chain, gradient_trend(chain), signal_trend(chain), arch
-    )  # fmt: skip
+        tuple(layers),
+        chain,
+        gradient_trend(chain),
+        signal_trend(chain),
+        backward_trend(chain),
+        batch_normalised,
+        arch,
+    )
     found = [finding for rule in RULES for finding in rule.check(evidence, rule.threshold)]
     found.sort(key=lambda finding: -finding.cost)
     return tuple(found), found[0].sentence if found else _healthy(evidence)
@@ -112,6 +128,9 @@ def _depth_scale(evidence: Evidence, lengths: float) -> Iterator[Finding]:
         return
     gradient = gradient if gradient is not None and gradient.exceeds(lengths) else None
     signal = signal if signal is not None and signal.exceeds(lengths) else None
+    if gradient is not None and not _arrives(evidence, gradient, lengths):
+        gradient = None
+    gradient, signal = _at_infinite_width(evidence, gradient, signal, lengths)
     gain, critical = _gain(evidence.chain)
     remedy = _gain_remedy(evidence, gain, critical)
     where = tuple(layer.index for layer in evidence.chain)
@@ -163,6 +182,39 @@ def _depth_scale(evidence: Evidence, lengths: float) -> Iterator[Finding]:
             gradient.factor_error,
             math.exp(math.copysign(lengths / depth, gradient.rate)),
         )
+
+
+def _arrives(evidence: Evidence, gradient: Trend, lengths: float) -> bool:
+    """Whether the gradient that reaches the layers shows the trend of the local Jacobians."""
+    back = evidence.backward
+    if back is None:
+        return True
+    if evidence.batch_normalised and gradient.rate > 0:
+        # weights before a batch norm are scale invariant: a growing gradient costs learning rate
+        # rather than learning, and every such net has it (Yang et al. 2019, arXiv:1902.08129)
+        lengths = BATCH_NORM_LENGTHS
+    return back.rate * gradient.rate > 0 and min(
+        abs(back.rate), abs(gradient.rate)
+    ) > lengths / len(evidence.chain)
+
+
+def _at_infinite_width(
+    evidence: Evidence, gradient: Trend | None, signal: Trend | None, lengths: float
+) -> tuple[Trend | None, Trend | None]:
+    """Drop trends that the theory at these C_W and C_b lacks: a chance of the draw, at finite n."""
+    if evidence.arch is None or (gradient is None and signal is None):
+        return gradient, signal
+    try:
+        expected = expected_trends(evidence.arch, evidence.chain[0].second_moment.value)
+    except KadanoffError:
+        return gradient, signal
+    if expected is None:
+        return gradient, signal
+    kept = [
+        found if found and wanted.exceeds(lengths) and wanted.rate * found.rate > 0 else None
+        for found, wanted in zip((gradient, signal), expected, strict=True)
+    ]
+    return kept[0], kept[1]
 
 
 def _odd_layer(evidence: Evidence, ratio: float) -> Iterator[Finding]:
@@ -270,6 +322,8 @@ def _collapsed(evidence: Evidence, limit: float) -> Iterator[Finding]:
     # below 1e-6 single precision sees nothing, and batches of one repeated sample say nothing
     if before < 1e-6 or not math.isfinite(after):
         return
+    if last.predicted is not None and 1 - last.predicted > limit * before:
+        return  # this draw of a narrow net did it, not its C_W and C_b
     error = last.stderr if math.isfinite(last.stderr) else 0.0
     if (max(after, 1e-9) + 3 * error) / before < limit:
         ratio = max(after, 1e-9) / before
@@ -312,6 +366,7 @@ def _narrow(evidence: Evidence, limit: float) -> Iterator[Finding]:
         )
 
 
+BATCH_NORM_LENGTHS = 8.0
 MIN_DEPTH = 4  # layers below which no exponential can be told from anything else
 
 RULES: tuple[Rule, ...] = (

@@ -112,7 +112,7 @@ def diagnose(
         except (KadanoffError, ArithmeticError, RuntimeError) as error:
             notes.append(f"no prediction: {error}")
     layers = _layers(model, found, expectation, arch, inputs.samples)
-    findings, verdict = examine(layers, arch)
+    findings, verdict = examine(layers, arch, any(call.op == "batch_norm" for call in found.calls))
     x = inputs.first
     statistics = reduce(x) if x.is_floating_point() and x.ndim > 1 else None
     chain = [layer for layer in layers if not layer.residual]
