@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -94,7 +95,10 @@ class Network:
         if isinstance(X, Tensor) and X.is_complex():
             raise DataError("Inputs must be real, got complex numbers.", "Pass real features.")
         try:
-            X = torch.as_tensor(X).detach().to("cpu", torch.float64)
+            if not isinstance(X, Tensor):
+                # by way of numpy, since torch would make plain lists float32
+                X = torch.as_tensor(np.asarray(X, dtype=np.float64))
+            X = X.detach().to("cpu", torch.float64)
         except (TypeError, ValueError, RuntimeError) as error:
             raise DataError(f"Inputs cannot be made a tensor: {error}.") from None
         X = X[None] if X.ndim == 1 else X.flatten(1)

@@ -1,0 +1,98 @@
+"""``kadanoff critical``: the critical initialisation of an activation, and its phase diagram."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def command(
+    activation: Annotated[str, typer.Argument(help="Name, e.g. tanh, gelu, leaky_relu(0.1).")],
+    C_b: Annotated[
+        float | None, typer.Option("--C_b", help="Bias variance: analyse this setting instead.")
+    ] = None,
+    C_W: Annotated[
+        float | None, typer.Option("--C_W", help="Weight variance times fan-in, likewise.")
+    ] = None,
+    gamma: Annotated[float, typer.Option(help="Strength of a skip connection.")] = 0.0,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the phase diagram into this file (svg, png, pdf).")
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Critical C_b and C_W of an activation: where signals and gradients survive depth.
+
+    Example: `kadanoff critical gelu`, `kadanoff critical tanh --C_W 0.333 --plot phases.svg`
+    """
+    import json
+
+    from kadanoff.critical import criticality, depth_scales
+    from kadanoff.files import jsonable
+
+    point = criticality(activation, gamma=gamma)
+    setting = None
+    if C_b is not None or C_W is not None:
+        b = C_b if C_b is not None else (point.C_b if point.exists else 0.0)
+        W = C_W if C_W is not None else (point.C_W if point.exists else 1.0)
+        setting = {"C_b": b, "C_W": W} | vars(depth_scales(activation, b, W, gamma))
+    if plot is not None:
+        _draw(activation, plot)
+    if json_:
+        print(json.dumps(jsonable({"critical": point, "setting": setting}), indent=1))
+        return
+    _show(point, setting)
+
+
+def _draw(activation: str, path: Path) -> None:
+    from rich.progress import Progress
+
+    from kadanoff.critical import phase_diagram
+    from kadanoff.errors import UsageError
+    from kadanoff.files import atomic_open
+
+    kind = path.suffix.lstrip(".").lower()
+    if kind not in ("svg", "png", "pdf"):
+        raise UsageError(f"Cannot draw into {str(path)!r}.", "Name a .svg, .png or .pdf file.")
+    with Progress(transient=True) as bar:
+        task = bar.add_task("phase diagram")
+        diagram = phase_diagram(
+            activation, progress=lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    with atomic_open(path) as stream:
+        diagram.figure().savefig(stream, format=kind)
+
+
+def _show(point: Any, setting: dict[str, Any] | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=min(100, Console().width))
+    if not point.exists:
+        console.print(f"[bold]{point.activation}[/bold] has no critical point: {point.reason}.")
+    else:
+        table = Table(title=f"{point.activation}: {point.universality_class}", title_justify="left")
+        table.add_column("quantity")
+        table.add_column("value", justify="right")
+        table.add_column("meaning")
+        for name, value, meaning in (
+            ("C_W", point.C_W, "fan-in × variance of a weight"),
+            ("C_b", point.C_b, "variance of a bias"),
+            ("K*", point.K_star, "fixed point of the signal (nan: every K)"),
+            ("χ∥", point.chi_parallel, "growth of a difference in magnitude"),
+            ("χ⊥", point.chi_perp, "growth of a difference in direction; of gradients"),
+            ("p_K", point.p_K, "K − K* ~ ℓ^(−p_K)"),
+            ("p_⊥", point.p_perp, "squared angles ~ ℓ^(−p_⊥)"),
+            ("ν", point.nu, "V/K² grows by ν a layer (nan: not universal)"),
+        ):
+            table.add_row(name, f"{value:.8g}", meaning)
+        console.print(table)
+    if setting:
+        console.print(
+            f"At C_W = {setting['C_W']:g}, C_b = {setting['C_b']:g}: [bold]{setting['phase']}"
+            f"[/bold], χ⊥ = {setting['chi_perp']:.4g}, χ∥ = {setting['chi_parallel']:.4g}, "
+            f"K* = {setting['K_star']:.4g}. Two inputs forget their difference (or lose touch) "
+            f"over {setting['xi_angle']:.3g} layers, gradients change by e over "
+            f"{setting['xi_gradient']:.3g}."
+        )
