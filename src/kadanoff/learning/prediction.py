@@ -5,23 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from kadanoff.errors import AnalysisError, DataError, UsageError
+from kadanoff.errors import DataError, UsageError
 from kadanoff.learning.bayes import Posterior, posterior
 from kadanoff.learning.dynamics import Blocks, as_targets
 from kadanoff.learning.finite_width import end_of_training
 from kadanoff.learning.gradient_descent import trained_covariance, trained_mean
+from kadanoff.learning.tensors import output_tensors
 
 __all__ = ["MAX_TRAIN_ORDER_1", "Prediction", "blocks", "predict"]
 
 MAX_TRAIN_ORDER_1 = 64
-_RANK_4 = ("A", "B", "P", "Q", "R", "S", "T", "U")
-_NEED = {"gradient": ("H1", *_RANK_4), "bayes": ("G1", "V")}
+_METHODS = ("gradient", "bayes")
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,8 @@ class Prediction:
         Covariance over initialisations (or of the posterior), the same for each output. At
         ``order=1`` with ``method="gradient"`` it is still that of infinite width (see ``notes``).
     terms : dict
-        Each contribution, 1/n included, that the mean is the sum of; more for ``"bayes"``.
+        Each contribution, 1/n included, that the mean is the sum of; more for ``"bayes"``. At
+        order 1 also ``quadrature_error``, the numerical error of the correction.
     order, method, t, eta
         As asked for.
     classes : Tensor or None
@@ -165,7 +165,7 @@ def predict(
     """
     if order not in (0, 1):
         raise UsageError(f"order = {order} is not available.", "Choose 0 or 1.")
-    if method not in _NEED:
+    if method not in _METHODS:
         raise UsageError(f"Unknown method {method!r}.", "Choose 'gradient' or 'bayes'.")
     if method == "bayes" and (eta is not None or not math.isinf(t) or ridge):
         raise UsageError(
@@ -240,20 +240,27 @@ def _order_1(
     if arch.L < 2:
         raise UsageError("A linear map has no hidden layer and no order 1/n.", "Use order=0.")
     n = arch.n[-2]
+    X = torch.cat([X_train, X_test])
     if method == "bayes":
-        tensors = _tensors(arch, torch.cat([X_train, X_test]), method)
-        post = posterior(tensors.K, y, noise=noise, G1=tensors.G1, V=tensors.V, n=n)
-        return _from_posterior(post, 1)
+        posts = [
+            posterior(x.K, y, noise=noise, G1=x.G1, V=x.V, n=n)
+            for x in output_tensors(arch, X, method)
+        ]
+        return _averaged(posts, y, noise, flow_kernel(arch, X))
     b = blocks(arch, X_train, y, X_test)
-    means, terms = [], []
+    kernel_mean = trained_mean(b, math.inf, eta)
+    replicas: list[list[dict[str, Tensor]]] = []
     for rows in _test_blocks(y.shape[0], X_test.shape[0]):
-        tensors = _tensors(arch, torch.cat([X_train, X_test[rows]]), method)
-        found = end_of_training(tensors, y, eta=eta, algorithm=algorithm)
-        means.append(found.kernel)
-        terms.append(found.terms)
-    kernel_mean = torch.cat(means)
-    parts = {name: torch.cat([part[name] for part in terms]) / n for name in terms[0]}
-    mean = kernel_mean + torch.stack(list(parts.values())).sum(0)
+        sets = output_tensors(arch, torch.cat([X_train, X_test[rows]]), method)
+        replicas.append([end_of_training(x, y, eta=eta, algorithm=algorithm).terms for x in sets])
+    runs = [
+        {name: torch.cat([part[r][name] for part in replicas]) / n for name in replicas[0][0]}
+        for r in range(len(replicas[0]))
+    ]
+    parts = {name: torch.stack([run[name] for run in runs]).mean(0) for name in runs[0]}
+    sums = torch.stack([torch.stack(list(run.values())).sum(0) for run in runs])
+    mean = kernel_mean + sums.mean(0)
+    error = sums.std(0) / math.sqrt(len(runs)) if len(runs) > 1 else torch.zeros_like(mean)
     notes = ["The covariance is that of infinite width; its order 1/n is not derived here."]
     ratio = float((mean - kernel_mean).norm() / kernel_mean.norm().clamp_min(1e-300))
     if ratio > 0.3:
@@ -265,9 +272,36 @@ def _order_1(
         method,
         math.inf,
         eta,
-        {"infinite_width": kernel_mean, **parts},
+        {"infinite_width": kernel_mean, **parts, "quadrature_error": error},
         notes=tuple(notes),
     )
+
+
+def flow_kernel(arch: Any, X: Tensor) -> Tensor:
+    """Infinite-width kernel of the output layer, shape (N, N)."""
+    from kadanoff.rgflow import flow
+
+    return flow(arch, X, order=0).K[-1]
+
+
+def _averaged(posts: list[Posterior], y: Tensor, noise: float, K: Tensor) -> Prediction:
+    """Replicas averaged in what is of order 1/n; order 0 from the exact kernel."""
+    exact = posterior(K, y, noise=noise)
+    if len(posts) == 1:
+        return _from_posterior(posts[0], 1)
+    names = [k for k in posts[0].terms if k.endswith("_1") or k in ("kernel_shift", "hebbian")]
+    stacked = {k: torch.stack([torch.as_tensor(p.terms[k]) for p in posts]) for k in names}
+    terms: dict[str, Any] = {k: v.mean(0) for k, v in stacked.items()}
+    terms["log_evidence_1"] = float(terms["log_evidence_1"])
+    terms |= {"mean_0": exact.mean, "cov_0": exact.cov, "log_evidence_0": exact.log_evidence}
+    terms["quadrature_error"] = stacked["mean_1"].std(0) / math.sqrt(len(posts))
+    found = Posterior(
+        exact.mean + terms["mean_1"],
+        exact.cov + terms["cov_1"],
+        exact.log_evidence + terms["log_evidence_1"],
+        terms,
+    )
+    return _from_posterior(found, 1)
 
 
 def _test_blocks(n_train: int, n_test: int) -> Iterator[slice]:
@@ -275,30 +309,3 @@ def _test_blocks(n_train: int, n_test: int) -> Iterator[slice]:
     size = max(8, n_train // 4)
     for start in range(0, n_test, size):
         yield slice(start, min(start + size, n_test))
-
-
-def _tensors(arch: Any, X: Tensor, method: str) -> SimpleNamespace:
-    """Tensors of the output layer from the flow at order 1."""
-    from kadanoff.rgflow import flow
-
-    names = _NEED[method]
-    needed = 8 * X.shape[0] ** 4 * 14 * 2
-    free = _free_memory()
-    if free is not None and needed > free:
-        raise AnalysisError(
-            f"order=1 for {X.shape[0]} points at a time needs about {needed:,} bytes; "
-            f"{free:,} are free.",
-            "Use fewer training points, or order=0.",
-        )
-    result = flow(arch, X, order=1)
-    found = {name: getattr(result, name)[-1] for name in ("K", "Theta", *names)}
-    return SimpleNamespace(**found)
-
-
-def _free_memory() -> int | None:
-    import os
-
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None

@@ -1,0 +1,152 @@
+"""Order-1/n tensors of the output layer for up to dozens of points.
+
+Up to four points the flow's own quadrature is exact to many digits. Beyond, every quadruple would
+need an integral of its own; here all averages of a layer share one set of Sobol points instead,
+the kernel and the NTK included. The tensors are then exactly those of a network whose neurons are
+drawn from the points, so that what must cancel (at training points, say) cancels to rounding, and
+an ill-conditioned NTK does not amplify the sampling error. Independent scrambles give the error.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kadanoff.errors import AnalysisError
+from kadanoff.rgflow import flow
+from kadanoff.rgflow.differential import Differential, differential_step
+from kadanoff.rgflow.kernel import steps
+from kadanoff.rgflow.tables import Tables
+from kadanoff.rgflow.tangent import Tangent, tangent_step
+
+__all__ = ["EXACT_POINTS", "output_tensors"]
+
+EXACT_POINTS = 4
+_FOUR = {
+    "bayes": ((0, 0, 0, 0), (0, 0, 1, 1), (1, 1, 1, 1)),
+    "gradient": (
+        (0, 0, 0, 0),
+        (0, 0, 1, 1),
+        (1, 1, 1, 1),
+        (2, 1, 1, 0),
+        (3, 1, 1, 1),
+        (2, 2, 1, 1),
+    ),
+}
+_NAMES = {"bayes": ("G1", "V"), "gradient": ("H1", "A", "B", "P", "Q", "R", "S", "T", "U")}
+_PAIRS = ((1, 1), (2, 0), (3, 1), (2, 2), (4, 0), (5, 1), (4, 2), (3, 3))
+
+
+def output_tensors(
+    arch: Any,
+    X: Tensor,
+    method: str = "gradient",
+    *,
+    nodes: int | None = None,
+    replicas: int = 4,
+    seed: int = 0,
+) -> list[SimpleNamespace]:
+    """Tensors of the output layer, one set a replica (a single one if they are exact).
+
+    Parameters
+    ----------
+    X : Tensor, shape (N, n_0)
+    method : {"gradient", "bayes"}
+        Which tensors: the former needs H1, A, B and P to U, the latter G1 and V.
+    nodes : int, optional
+        Sobol points a layer and replica; by default fewer the more points there are.
+
+    Raises
+    ------
+    UsageError
+        A tensor does not exist for this architecture (R, S, T, U with kinks).
+    AnalysisError
+        More memory is needed than there is.
+    """
+    plain = not arch.residual and arch.block == "single" and arch.init == "gaussian"
+    smooth = all(a.smooth for a in arch.activations)
+    if X.shape[0] <= EXACT_POINTS or not (plain and smooth):
+        result = flow(arch, X, order=1)
+        names = ("K", "Theta", *_NAMES[method])
+        return [SimpleNamespace(**{name: result.require(name)[-1] for name in names})]
+    _check_memory(X.shape[0])
+    # 8192 points up to 16 inputs; then so few that a table costs the same
+    count = nodes or max(1024, min(8192, 2**29 // X.shape[0] ** 4))
+    count = 2 ** (count - 1).bit_length()
+    return [_shared(arch, X, method, count, seed + r) for r in range(replicas)]
+
+
+def _check_memory(points: int) -> None:
+    # two layers of every tensor, the tables of a layer, and the matrices on pairs of the tangent
+    needed = 8 * points**4 * 40
+    free = _free_memory()
+    if free is not None and needed > free:
+        raise AnalysisError(
+            f"order=1 for {points} points at a time needs about {needed:,} bytes; "
+            f"{free:,} are free.",
+            "Use fewer training points, or order=0.",
+        )
+
+
+def _free_memory() -> int | None:
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            found = [line for line in lines if line.startswith("MemAvailable")]
+        return int(found[0].split()[1]) * 1024
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def _shared(arch: Any, X: Tensor, method: str, count: int, seed: int) -> SimpleNamespace:
+    inner = arch.metric(X)
+    K = arch.C_b[0] + arch.C_W[0] * inner
+    Theta = arch.lambda_b[0] + arch.lambda_W[0] * inner
+    tangent = Tangent.first_layer(K)
+    deep = Differential.first_layer(K, True) if method == "gradient" else None
+    for step in steps(arch):
+        t = _tables(step.activation, K, method, count, seed * 1009 + step.layer)
+        new = tangent_step(step, t, Theta, tangent)
+        if deep is not None:
+            deep = differential_step(step, t, Theta, tangent.B, tangent.F, new.F, deep)
+        tangent = new
+        l = step.layer
+        Theta = arch.lambda_b[l] + step.lambda_W * t.ss + step.C_W * t.dd * Theta
+        K = arch.C_b[l] + step.C_W * t.ss
+    found: dict[str, Any] = {"K": K, "Theta": Theta}
+    for name in _NAMES[method]:
+        found[name] = getattr(tangent if hasattr(tangent, name) else deep, name)
+    return SimpleNamespace(**found)
+
+
+def _tables(act: Any, K: Tensor, method: str, count: int, seed: int) -> Tables:
+    """Averages of one layer over one scrambled Sobol sequence and its mirror image."""
+    N = K.shape[0]
+    values, vectors = torch.linalg.eigh(K)
+    keep = values > 1e-14 * values[-1]
+    root = (vectors[:, keep] * values[keep].sqrt()).flip(1)  # largest direction first
+    engine = torch.quasirandom.SobolEngine(root.shape[1], scramble=True, seed=seed)
+    u = engine.draw(count // 2, dtype=torch.float64).clamp(1e-15, 1 - 1e-15)
+    half = torch.special.ndtri(u)
+    # points with exactly the covariance K: the largest part of the sampling error goes
+    moment = half.mT @ half / half.shape[0]
+    half = half @ torch.linalg.inv(torch.linalg.cholesky(moment)).mT
+    z = torch.cat([half, -half]) @ root.mT
+    f = [act.derivative(k)(z) for k in range(6)]
+    two = {(i, j): f[i].mT @ f[j] / count for i, j in _PAIRS}
+    ss, dd = f[0].mT @ f[0] / count, two[1, 1]
+    two[0, 0] = ss
+    four = {p: torch.zeros(N * N, N * N, dtype=K.dtype) for p in _FOUR[method]}
+    block = max(64, 2**26 // (8 * N * N))
+    for start in range(0, count, block):
+        rows = slice(start, start + block)
+        g = [x[rows] for x in f]
+        pair = {
+            (i, j): (g[i][:, :, None] * g[j][:, None, :]).flatten(1)
+            for i, j in {q for p in four for q in (p[:2], p[2:])}
+        }
+        for p, total in four.items():
+            total.addmm_(pair[p[:2]].mT, pair[p[2:]], alpha=1 / count)
+    return Tables(ss, dd, {p: v.reshape((N,) * 4) for p, v in four.items()}, two, {}, None)
