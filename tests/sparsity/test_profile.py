@@ -169,6 +169,7 @@ def test_bad_calls():
         profile(model, torch.full((2, 8), float("nan")))
     with pytest.raises(DataError, match="no example"):
         profile(model, [])
+    with pytest.warns(DeprecationWarning):
+        scripted = torch.jit.script(model)
     with pytest.raises(UsageError, match="TorchScript"):
-        scripted = torch.jit.ScriptModule()
         profile(scripted, torch.randn(5, 8))

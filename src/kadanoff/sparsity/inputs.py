@@ -85,6 +85,8 @@ def _example(item: Any) -> Example:
         return item
     targets = None
     if hasattr(item, "inputs") and not isinstance(item, Mapping):
+        if isinstance(item.inputs, tuple):
+            return Example(item.inputs, {}, getattr(item, "targets", None))
         item = (item.inputs, getattr(item, "targets", None))
     if isinstance(item, (tuple, list)) and len(item) == 2:
         item, targets = item

@@ -219,7 +219,7 @@ def measure_drift(model: nn.Module, data: Any) -> list[DriftMeasurement]:
     targets = example.targets
     was = model.training
     model.eval()
-    blocks, _ = find_blocks(model, example)
+    blocks, recorder = find_blocks(model, example)
     kept: dict[str, Tensor] = {}
     handles = []
     for block in blocks:
@@ -251,7 +251,7 @@ def measure_drift(model: nn.Module, data: Any) -> list[DriftMeasurement]:
         spread = float((pulls - slope * squares).square().sum().sqrt() / squares.sum())
         v = block.down.rows().double()
         predicted = None
-        if v.shape[0] == output.shape[-1]:
+        if recorder.linears[-1].path == block.down.path and v.shape[0] == output.shape[-1]:
             sigma = float(v.square().mean())
             if targets.is_floating_point():
                 predicted = v.shape[0] * sigma

@@ -1,0 +1,253 @@
+"""What skipping inactive rows gains, beside dense kernels of both kinds and the limit.
+
+``python -m benchmarks.sparsity``: one token through one MLP block, weights rotating through more
+layers than the cache holds; then a trained Top-k decoder end to end. Both ratios always: over a
+dense kernel at the speed of memory (what sparsity gains) and over torch (what a user gains).
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from kadanoff.files import atomic_write, write_json
+from kadanoff.sparsity import accelerate, bandwidth
+from kadanoff.sparsity.backends import load
+from kadanoff.sparsity.toy import Decoder, generate, text, train
+from kadanoff.sparsity.traffic import limit
+
+RESULTS = Path(__file__).parent / "results"
+DENSITIES = (0.5, 0.2, 0.1, 0.05, 0.005)
+TOKENS = 8
+OURS = load("numba")
+
+
+def measure(ways: dict[str, Callable[[int], Any]], layers: int, rounds: int) -> dict[str, float]:
+    """Tenth percentile of seconds a call, ways alternating round by round."""
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for way in ways.values():
+        way(0)
+    for turn in range(rounds):
+        for name, way in ways.items():
+            for layer in range(layers):
+                start = time.perf_counter()
+                way(turn * layers + layer)
+                taken[name].append(time.perf_counter() - start)
+    return {name: float(np.percentile(values, 10)) for name, values in taken.items()}
+
+
+def setting(d: int, dtype: torch.dtype, gated: bool, seed: int = 0) -> dict[str, Any]:
+    """Layers enough to exceed the cache three times over, and inputs."""
+    m = 4 * d
+    generator = torch.Generator().manual_seed(seed)
+    matrices = 3 if gated else 2
+    layers = max(2, -(-100 * 2**20 // (matrices * d * m * (4 if dtype == torch.float32 else 2))))
+    draw = [
+        [(torch.randn(m, d, generator=generator) / d**0.5).to(dtype) for _ in range(matrices)]
+        for _ in range(layers)
+    ]
+    x = torch.randn(TOKENS, d, generator=generator).to(dtype)
+    return {"m": m, "d": d, "layers": layers, "w": draw, "x": x, "gated": gated, "dtype": dtype}
+
+
+def block_row(s: dict[str, Any], density: float, rounds: int) -> dict[str, float]:
+    """Seconds of every way at one density (thresholds chosen per layer and token)."""
+    layers, x, gated = s["layers"], s["x"], s["gated"]
+    first = [w[0] for w in s["w"]]
+    up = [w[1] for w in s["w"]] if gated else None
+    table = [w[-1] for w in s["w"]]
+    down = s.setdefault("down", [t.t().contiguous() for t in table])
+    level = [
+        [float(torch.quantile((w.float() @ v.float()), 1 - density)) for v in x] for w in first
+    ]
+    active = [
+        [(F.linear(v, w).float() > t).nonzero().squeeze(1) for v, t in zip(x, row)]
+        for w, row in zip(first, level)
+    ]
+
+    def gate(z: torch.Tensor, i: int, j: int) -> torch.Tensor:
+        return F.threshold(z, level[i][j], 0.0)
+
+    def torch_dense(n: int) -> torch.Tensor:
+        i, j = n % layers, n % TOKENS
+        a = gate(F.linear(x[j], first[i]), i, j)
+        return F.linear(a if up is None else a * F.linear(x[j], up[i]), down[i])
+
+    def memory_dense(n: int) -> torch.Tensor:
+        i, j = n % layers, n % TOKENS
+        a = gate(OURS.matvec(first[i], None, x[j]), i, j)
+        if up is not None:
+            a = a * OURS.matvec(up[i], None, x[j])
+        return OURS.matvec(down[i], None, a)
+
+    def skipping(backend: Any) -> Callable[[int], torch.Tensor]:
+        def way(n: int) -> torch.Tensor:
+            i, j = n % layers, n % TOKENS
+            rows, values = backend.nonzero(gate(backend.matvec(first[i], None, x[j]), i, j))
+            if up is not None:
+                values = values * backend.matvec_rows(up[i], None, x[j], rows)
+            return backend.combine(table[i], rows, values, None)
+
+        return way
+
+    def oracle(n: int) -> torch.Tensor:
+        i, j = n % layers, n % TOKENS
+        rows = active[i][j]
+        values = OURS.matvec_rows(first[i], None, x[j], rows)
+        if up is not None:
+            values = values * OURS.matvec_rows(up[i], None, x[j], rows)
+        return OURS.combine(table[i], rows, values, None)
+
+    ways: dict[str, Callable[[int], Any]] = {
+        "torch": torch_dense,
+        "dense": memory_dense,
+        "ours (torch)": skipping(load("torch")),
+        "ours (numba)": skipping(OURS),
+        "both skipped": oracle,
+    }
+    if not gated and s["dtype"] == torch.float32:
+
+        def torch_sparse(n: int) -> torch.Tensor:
+            i, j = n % layers, n % TOKENS
+            a = gate(F.linear(x[j], first[i]), i, j)
+            return torch.sparse.mm(a.unsqueeze(0).to_sparse_csr(), table[i])
+
+        ways["torch.sparse"] = torch_sparse
+    reference = torch_dense(1).float()
+    for way in ways.values():
+        error = (way(1).float().reshape(-1) - reference).norm() / reference.norm()
+        assert error < (1e-4 if s["dtype"] == torch.float32 else 5e-2), float(error)
+    return measure(ways, layers, rounds)
+
+
+def blocks(sizes: list[int], rounds: int) -> list[dict[str, Any]]:
+    rows = []
+    for d in sizes:
+        for gated in (False, True):
+            for dtype in (torch.float32, torch.bfloat16):
+                s = setting(d, dtype, gated)
+                for density in DENSITIES:
+                    row = block_row(s, density, rounds)
+                    name = str(dtype).removeprefix("torch.")
+                    rows.append(
+                        {"d": d, "gated": gated, "dtype": name, "density": density, "seconds": row}
+                    )
+                    show = {key: round(1e6 * value) for key, value in row.items()}
+                    print(d, "gated" if gated else "relu", name, density, show, flush=True)
+    return rows
+
+
+def decoding(d: int, layers: int, steps: int, symbols: int) -> dict[str, Any]:
+    """Train a Top-k decoder on text, accelerate it, decode: same text, and how much faster."""
+    data = text()
+    generator = torch.Generator().manual_seed(0)
+    m = 4 * d
+    model = Decoder(len(data.symbols), d, m, layers, heads=8, length=symbols + 32, k=m // 20)
+    losses = train(model, lambda _: data.batch(2, 32, generator), steps, rate=1e-3)
+    prompt = data.valid[:24].unsqueeze(0)
+    fast: Any = accelerate(model, prompt[:, -1:])
+    dense_text = generate(model, prompt, symbols)
+    fast_text = generate(fast, prompt, symbols)
+    ratios, times = [], []
+    for _ in range(5):
+        start = time.perf_counter()
+        generate(model, prompt, symbols)
+        middle = time.perf_counter()
+        generate(fast, prompt, symbols)
+        end = time.perf_counter()
+        ratios.append((middle - start) / (end - middle))
+        times.append(((middle - start) / symbols, (end - middle) / symbols))
+    choices = fast.acceleration.blocks
+    slow, quick = (float(np.median([t[i] for t in times])) for i in (0, 1))
+    blocks_time = sum(choice.dense_seconds for choice in choices)
+    # Amdahl with the measured times: all but the blocks stays
+    mlp = blocks_time / slow
+    gain = blocks_time / sum(choice.chosen_seconds for choice in choices)
+    return {
+        "d": d, "layers": layers, "k": m // 20, "m": m, "loss": float(np.mean(losses[-10:])),
+        "same_text": bool(torch.equal(dense_text, fast_text)), "symbols": symbols,
+        "choices": [choice.choice for choice in choices],
+        "dense_seconds": slow, "fast_seconds": quick, "speedup": float(np.median(ratios)),
+        "mlp_share": mlp, "block_speedup": gain, "amdahl": 1 / (1 - mlp + mlp / gain),
+        "decoded": "".join(data.symbols[i] for i in fast_text[0].tolist()),
+    }  # fmt: skip
+
+
+def markdown(store: dict[str, Any]) -> str:
+    lines = [
+        f"One thread; torch {store['torch']}, numba {store['numba']}; read bandwidth "
+        f"{store['bandwidth'] / 1e9:.1f} GB/s; peak memory {store['memory_gb']:.1f} GB. "
+        "Microseconds a token, tenth percentile; d_ff = 4 d. *dense* is our dense kernel at the "
+        "speed of memory. Ratios: over *dense* / over *torch*.",
+        "",
+        "| block | dtype | d | active | torch | dense | torch.sparse | ours (torch) | ours (numba) "
+        "| ratios | limit | both skipped | ratios | limit |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in store["blocks"]:
+        t, rho = row["seconds"], row["density"]
+        us = {key: f"{1e6 * value:.0f}" for key, value in t.items()}
+        ours, both = t["ours (numba)"], t["both skipped"]
+        lines.append(
+            f"| {'ReGLU' if row['gated'] else 'ReLU'} | {row['dtype']} | {row['d']} | "
+            f"{100 * rho:g}% | {us['torch']} | {us['dense']} | {us.get('torch.sparse', '–')} | "
+            f"{us['ours (torch)']} | {us['ours (numba)']} | "
+            f"{t['dense'] / ours:.2f} / {t['torch'] / ours:.2f} | {limit(rho, row['gated']):.2f} | "
+            f"{us['both skipped']} | {t['dense'] / both:.2f} / {t['torch'] / both:.2f} | "
+            f"{1 / rho:.0f} |"
+        )
+    e = store.get("decoding")
+    if e:
+        lines += [
+            "",
+            f"Decoding: {e['layers']}-layer Top-{e['k']} Transformer (d = {e['d']}, "
+            f"d_ff = {e['m']}), trained here to {e['loss']:.2f} nats a character; "
+            f"{e['symbols']} characters, greedy, "
+            f"{'the same text' if e['same_text'] else 'NOT the same text'}: "
+            f"{1e3 * e['dense_seconds']:.2f} → {1e3 * e['fast_seconds']:.2f} ms a character, "
+            f"**{e['speedup']:.2f}×**; MLP blocks are {100 * e['mlp_share']:.0f}% of the time and "
+            f"run {e['block_speedup']:.2f}× faster, so Amdahl allows {e['amdahl']:.2f}×.",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", type=int, nargs="*", default=[1024, 2048, 4096])
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--part", choices=("all", "blocks", "decoding"), default="all")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    import numba
+
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / "sparsity.json"
+    store: dict[str, Any] = {}
+    if path.exists() and options.part != "all":
+        import json
+
+        store = json.loads(path.read_text())
+    store |= {"torch": torch.__version__, "numba": numba.__version__, "bandwidth": bandwidth()}
+    with torch.no_grad():
+        if options.part != "decoding":
+            store["blocks"] = blocks(options.sizes, options.rounds)
+    if options.part != "blocks":
+        store["decoding"] = decoding(512, 4, options.steps, 96)
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    store["memory_gb"] = max(used, store.get("memory_gb", 0.0))
+    write_json(path, store)
+    atomic_write(RESULTS / "sparsity.md", markdown(store))
+    print(markdown(store))
+
+
+if __name__ == "__main__":
+    main()
