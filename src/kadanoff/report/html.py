@@ -21,7 +21,7 @@ def diagnosis_html(diagnosis: Diagnosis, *, title: str = "") -> str:
     d = diagnosis
     verdict = callout(
         "good" if d.healthy else "bad",
-        d.verdict,
+        d.verdict[:1].upper() + d.verdict[1:],
         label="Healthy" if d.healthy else "Not healthy",
     )
     return page(
@@ -40,7 +40,7 @@ def diagnosis_sections(d: Diagnosis) -> Iterator[Section]:
         boxes = [
             callout(
                 "bad" if f.severity == "critical" else "warn",
-                f.sentence,
+                f.sentence[:1].upper() + f.sentence[1:],
                 span(f.layers).capitalize() if f.layers else "",
                 f.remedy,
                 label=f"{i}. {f.severity}",

@@ -15,7 +15,8 @@ def short(value: float | None, digits: int = 3) -> str:
         return "inf" if value > 0 else "-inf"
     if value == 0:
         return "0"
-    size = math.floor(math.log10(abs(value)))
+    # the size after rounding: 0.99996 is 1.00, not 1.000
+    size = int(f"{value:.{digits - 1}e}".split("e")[1])
     if not -3 <= size < 5:
         mantissa, exponent = f"{value:.{max(digits - 2, 0)}e}".split("e")
         return f"{mantissa}e{int(exponent)}"

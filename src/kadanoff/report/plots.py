@@ -75,11 +75,16 @@ _PLOTS = (
     ),
     _Plot(
         "Sparsity and saturation",
-        (("zeros", "exact zeros"), ("dead", "dead units"), ("saturated", "saturated")),
+        (
+            ("zeros", "exact zeros"),
+            ("dead", "dead units"),
+            ("saturated", "saturated"),
+            ("near_zeros", "near zeros"),
+        ),
         "share of activations",
-        "Exact zeros are work that could be skipped (half of them are normal for ReLU). Dead units "
-        "give nothing for any input of the batch; saturated ones sit where the activation is flat "
-        "and pass no gradient.",
+        "Exact zeros are work that could be skipped (half of them are normal for ReLU); near zeros "
+        "are below a hundredth of the layer's rms. Dead units give nothing for any input of the "
+        "batch; saturated ones sit where the activation is flat and pass no gradient.",
         scale="share",
     ),
     _Plot(
@@ -125,10 +130,12 @@ def _draw(d: Diagnosis, plot: _Plot, fields: Sequence[tuple[str, str]], said: st
             drawn += _measured(ax, d, field, label, index)
         drawn += _predicted(ax, d, plot)
         if plot.scale == "share":
-            ax.set_ylim(-0.03, 1.03)
+            top = min(1.03, max(0.05, 1.15 * max(drawn)))
+            ax.set_ylim(-0.03 * top, top)
             ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
         elif _logarithmic(plot, drawn):
             ax.set_yscale("log")
+            ax.yaxis.set_minor_formatter("")  # between the decades there is no room for words
         elif plot.heading.startswith("Correlation"):
             ax.set_ylim(min(-0.05, min(drawn) - 0.05), 1.05)
         _level(ax, plot, drawn)
@@ -142,8 +149,7 @@ def _draw(d: Diagnosis, plot: _Plot, fields: Sequence[tuple[str, str]], said: st
 
 
 def _measured(ax: Any, d: Diagnosis, field: str, label: str, index: int) -> list[float]:
-    main = [layer for layer in d.layers if layer.role not in _SIDE]
-    side = [layer for layer in d.layers if layer.role in _SIDE]
+    main, side = _split(d, field)
     values: list[float] = []
     x, estimates = _xy(main, field)
     if x:
@@ -153,10 +159,19 @@ def _measured(ax: Any, d: Diagnosis, field: str, label: str, index: int) -> list
     if x:
         points(
             ax, x, [e.value for e in estimates], _errors(estimates), index=index,
-            label=f"{label} (attention, embedding, shortcut)", markerfacecolor="none", alpha=0.75,
+            label=f"{label}, inside branches", markerfacecolor="none", alpha=0.6,
         )  # fmt: skip
         values += [e.value for e in estimates]
     return values
+
+
+def _split(d: Diagnosis, field: str) -> tuple[list[LayerReport], list[LayerReport]]:
+    """Layers that carry the whole signal, and those on branches beside it."""
+    layers = [r for r in d.layers if field != "weight_gain" or r.role != "embedding"]
+    side = [r for r in layers if r.role in _SIDE or (r.residual and r.role != "stream")]
+    if len(side) == len(layers):
+        return layers, []
+    return [r for r in layers if r not in side], side
 
 
 def _errors(estimates: Sequence[Estimate]) -> list[float]:
@@ -213,8 +228,7 @@ def _reading(d: Diagnosis, plot: _Plot, fields: Sequence[tuple[str, str]]) -> st
             worst = max(e.value for e in estimates)
             parts.append(f"{label} reach {percent(worst)}")
         return "Here " + ", ".join(parts) + "."
-    main = [layer for layer in d.layers if layer.role not in _SIDE]
-    x, estimates = _xy(main, fields[0][0])
+    x, estimates = _xy(_split(d, fields[0][0])[0], fields[0][0])
     if len(x) < 2:
         x, estimates = _xy(d.layers, fields[0][0])
     first, last = estimates[0].value, estimates[-1].value

@@ -61,7 +61,11 @@ class DiagnosisView:
 def _parts(d: Diagnosis, write: Callable[[str], str], plain: bool, width: int) -> Iterator[Any]:
     mark, colour = ("OK", "green") if d.healthy else ("SICK", "red")
     count = "" if d.healthy else f" ({len(d.findings)} finding{'s' * (len(d.findings) > 1)})"
-    yield Text.assemble((f" {mark} ", f"bold reverse {colour}"), " ", (write(d.verdict), "bold"))
+    yield Text.assemble(
+        (f" {mark} ", f"bold reverse {colour}"),
+        " ",
+        (write(d.verdict[:1].upper() + d.verdict[1:]), "bold"),
+    )
     yield Text(write(_subject(d) + count), style="dim")
     yield Text("")
     yield _layer_table(d, write, plain, width)

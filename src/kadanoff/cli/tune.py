@@ -1,0 +1,126 @@
+"""``kadanoff tune``: critical weights for a model, and the proof that they train better."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kadanoff.cli.diagnose import (
+    BatchOption,
+    DataOption,
+    DeviceOption,
+    KwargsOption,
+    SeedOption,
+    TargetArgument,
+    analysed,
+    prepare,
+    writable,
+)
+
+__all__ = ["command"]
+
+
+def command(
+    target: TargetArgument,
+    json_file: Annotated[Path | None, typer.Argument(hidden=True)] = None,
+    data: DataOption = "digits",
+    check: Annotated[
+        bool, typer.Option("--check", help="Diagnose before and after, and train both.")
+    ] = False,
+    save: Annotated[
+        Path | None, typer.Option(help="Write the tuned state dict (`torch.load` reads it).")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="With --check: write the comparison as one HTML file.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON, or write it: `--json FILE`.")
+    ] = False,
+    steps: Annotated[int, typer.Option(help="Training steps of --check.")] = 300,
+    lr: Annotated[
+        float | None, typer.Option(help="Learning rate of --check; default: best of a few.")
+    ] = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "cpu",
+    batch: BatchOption = 128,
+    kwargs: KwargsOption = None,
+) -> None:
+    """Rescale a model's initial weights to criticality.
+
+    Exit code 0: tuned; 1: with --check, the tuned model still has a finding; 2: the call is wrong;
+    3: it could not be tuned.
+
+    Example: `kadanoff tune examples/deep_tanh.py:default --data digits --check`
+    """
+    from kadanoff.errors import UsageError
+    from kadanoff.report.progress import console, waiting
+
+    if json_file is not None and not as_json:
+        raise UsageError(f"Unexpected argument {str(json_file)!r}.", "See kadanoff tune --help.")
+    if html is not None and not check:
+        raise UsageError("--html shows the comparison of --check.", "Add --check.")
+    if steps < 1:
+        raise UsageError(f"--steps {steps} trains nothing.", "Give at least 1.")
+    if lr is not None and not lr > 0:
+        raise UsageError(f"--lr {lr} is not positive.", "Give e.g. --lr 0.01.")
+    for path in (save, html, json_file):
+        writable(path)
+    with waiting("loading the model and the data"):
+        loaded, sample = prepare(target, data, kwargs, seed=seed, device=device, batch=batch)
+    import copy
+
+    from kadanoff.tuning import initialise
+
+    before: Any = copy.deepcopy(loaded.model) if check else None
+    with waiting("tuning, sweep") as progress, analysed(target):
+        plan = initialise(loaded.model, sample, seed=seed, progress=progress)
+    result: dict[str, Any] = {"target": target, "data": data, "initialisation": plan}
+    comparison = None
+    if check:
+        from kadanoff.tuning.check import compare
+
+        with waiting("training both, step") as progress, analysed(target):
+            comparison = compare(
+                before, loaded.model, sample, data, steps=steps, lr=lr, seed=seed,
+                batch=batch, progress=progress,
+            )  # fmt: skip
+        result["check"] = comparison.to_dict()
+    if save is not None:
+        _save(loaded.model, save)
+    if html is not None and comparison is not None:
+        from kadanoff.files import atomic_write
+        from kadanoff.report.tuning import comparison_html
+
+        atomic_write(html, comparison_html(target, plan, comparison))
+    from kadanoff.report.json import dumps, envelope
+
+    tree = envelope("tune", result, seed=seed) if as_json else {}
+    if json_file is not None:
+        from kadanoff.files import write_json
+
+        write_json(json_file, tree)
+    elif as_json:
+        typer.echo(dumps(tree))
+    if not as_json or json_file is not None:
+        from kadanoff.report.tuning import plan_terminal
+
+        screen = console()
+        screen.print(plan_terminal(plan))
+        if comparison is not None:
+            screen.print(comparison)
+        for path in (save, html, json_file):
+            if path is not None:
+                screen.print(f"wrote {path}", style="dim", soft_wrap=True, markup=False)
+    sick = comparison is not None and not comparison.after.healthy
+    raise typer.Exit(1 if sick else 0)
+
+
+def _save(model: Any, path: Path) -> None:
+    import torch
+
+    from kadanoff.files import atomic_open
+
+    with atomic_open(path) as stream:
+        torch.save(model.state_dict(), stream)

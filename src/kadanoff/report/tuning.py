@@ -1,0 +1,181 @@
+"""What tuning did, in the terminal and as a page: before and after, side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from kadanoff.report.figures import SERIES, figure, style, to_svg
+from kadanoff.report.html import diagnosis_sections
+from kadanoff.report.numbers import short
+from kadanoff.report.page import Raw, Section, callout, figure_block, page, table
+from kadanoff.report.terminal import ascii_only
+
+__all__ = ["comparison_html", "comparison_terminal", "loss_figure", "plan_terminal"]
+
+HEIGHT, COLUMNS = 12, 60
+
+
+class _View:
+    """A renderable that writes plain ASCII where the terminal has nothing else."""
+
+    def __init__(self, build: Any) -> None:
+        self.build = build
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        limited = options.update(max_width=min(options.max_width, 100))
+        parts = self.build(ascii_only if options.ascii_only else str, options.ascii_only)
+        yield from console.render(Group(*parts), limited)
+
+
+def plan_terminal(plan: Any) -> Any:
+    """What happened to each weight."""
+
+    def build(write: Any, plain: bool) -> list[Any]:
+        lines: list[Any] = [Text(write(_sentence(plan)), style="bold")]
+        moved = [c for c in plan.changes if abs(c.gain_after / (c.gain_before or 1) - 1) > 1e-6]
+        if moved:
+            rows = Table(box=box.ASCII2 if plain else box.SIMPLE_HEAD, show_edge=False)
+            for name in ("weight", "gain before", "gain after", "χ after"):
+                rows.add_column(write(name), justify="left" if name == "weight" else "right")
+            for c in moved[:6] + ([None] if len(moved) > 9 else []) + moved[6:][-3:]:
+                if c is None:
+                    rows.add_row(f"... ({len(moved) - 9} more)", "", "", "")
+                else:
+                    cells = (short(c.gain_before), short(c.gain_after), short(c.chi))
+                    rows.add_row(c.name, *cells)
+            lines.append(rows)
+        if plan.left:
+            lines.append(
+                Text(f"{len(plan.left)} weights need nothing and were left as they were", "dim")
+            )
+        return lines
+
+    return _View(build)
+
+
+def _sentence(plan: Any) -> str:
+    if plan.method == "closed form":
+        return f"Tuned {len(plan.changes)} weights in closed form, by the theory's C_W and C_b."
+    if plan.method == "numerical":
+        return (
+            f"Tuned {len(plan.changes)} weights in {plan.sweeps} sweeps; the largest |χ − 1| left "
+            f"is {short(plan.worst, 2)}."
+        )
+    return "Nothing to tune: every step is critical or normalised already."
+
+
+def comparison_terminal(comparison: Any) -> Any:
+    """Verdicts before and after, then both loss curves in one plot of characters."""
+
+    def build(write: Any, plain: bool) -> list[Any]:
+        parts: list[Any] = []
+        for name, d in (("before", comparison.before), ("after", comparison.after)):
+            tone = "green" if d.healthy else "red"
+            parts.append(Text(""))
+            parts.append(Text.assemble((f"{name}: ", f"bold {tone}"), write(d.verdict)))
+            parts += [Text(write(f"  {f.severity}: {f.sentence}"), "dim") for f in d.findings[1:3]]
+        parts.append(Text(""))
+        if comparison.note:
+            return [*parts, Text(comparison.note)]
+        a, b = comparison.trained_before, comparison.trained_after
+        parts.append(Text(_trained(comparison), style="bold"))
+        parts.append(Text("\n".join(_chart(a.losses, b.losses, plain))))
+        return parts
+
+    return _View(build)
+
+
+def _trained(comparison: Any) -> str:
+    a, b = comparison.trained_before, comparison.trained_after
+    steps = len(a.losses)
+    return (
+        f"{comparison.loss_name} after {steps} steps of SGD: before {short(a.final)} "
+        f"(lr {a.lr:g}), after {short(b.final)} (lr {b.lr:g})"
+    )
+
+
+def _chart(before: Sequence[float], after: Sequence[float], plain: bool) -> list[str]:
+    """Two curves as characters: ``x`` before, ``o`` after."""
+    marks = ("x", "o") if plain else ("×", "●")
+    columns = min(COLUMNS, len(before))
+    curves = [_thinned(run, columns) for run in (before, after)]
+    finite = [v for curve in curves for v in curve if math.isfinite(v)]
+    if not finite:
+        return ["both diverged"]
+    low, high = min(finite), max(finite)
+    scale = (HEIGHT - 1) / (high - low or 1.0)
+    grid = [[" "] * columns for _ in range(HEIGHT)]
+    for curve, mark in zip(curves, marks):
+        for column, value in enumerate(curve):
+            if math.isfinite(value):
+                grid[round((high - value) * scale)][column] = mark
+    lines = []
+    for row, cells in enumerate(grid):
+        label = short(high - row / scale) if row in (0, HEIGHT - 1) else ""
+        lines.append(f"{label:>8} {'|' if plain else '│'}{''.join(cells)}")
+    lines.append(" " * 9 + ("+" if plain else "└") + ("-" if plain else "─") * columns)
+    lines.append(f"{'':9} step 1 to {len(before)}    {marks[0]} before   {marks[1]} after")
+    return lines
+
+
+def _thinned(run: Sequence[float], columns: int) -> list[float]:
+    size = len(run) / columns
+    parts = [
+        run[int(i * size) : max(int(i * size) + 1, int((i + 1) * size))] for i in range(columns)
+    ]
+    return [sum(part) / len(part) for part in parts]
+
+
+def loss_figure(runs: Sequence[tuple[str, Sequence[float]]], axis: str, said: str) -> str:
+    """Loss curves together, as an SVG element."""
+    with style():
+        fig, ax = figure(width=7.2, height=3.4)
+        for index, (label, losses) in enumerate(runs):
+            steps = range(1, len(losses) + 1)
+            dash = ("-", (0, (5, 2)))[index % 2]
+            ax.plot(steps, losses, color=SERIES[(1 - index) % 2], ls=dash, label=label)
+        ax.set_xlabel("step")
+        ax.set_ylabel(axis)
+        ax.legend()
+        return to_svg(fig, "Training loss before and after tuning", said)
+
+
+def comparison_html(target: str, plan: Any, comparison: Any) -> str:
+    """The whole comparison as one page."""
+    a, b = comparison.before, comparison.after
+    sections: list[Section] = []
+    boxes = [
+        callout("good" if d.healthy else "bad", f"{name}: {d.verdict}", label=name)
+        for name, d in (("Before", a), ("After", b))
+    ]
+    sections.append(Section("Before and after", Raw("".join(boxes))))
+    if comparison.trained_before is not None:
+        said = _trained(comparison) + "."
+        runs = [
+            (f"before (lr {comparison.trained_before.lr:g})", comparison.trained_before.losses),
+            (f"after (lr {comparison.trained_after.lr:g})", comparison.trained_after.losses),
+        ]
+        words = said + (
+            " Both saw the same batches in the same order; each has its own best learning rate."
+        )
+        svg = loss_figure(runs, comparison.loss_name, said)
+        sections.append(Section("Training", figure_block(svg, words, "Loss, step by step")))
+    rows = [
+        [c.name, short(c.gain_before), short(c.gain_after), short(c.chi), c.reason]
+        for c in plan.changes
+    ]
+    if rows:
+        head = ["weight", "gain before", "gain after", "χ after", "why"]
+        body = table(head, rows, "Gain is n · mean(W²); χ the squared partial-Jacobian norm.")
+        sections.append(Section("What was changed", body))
+    for name, d in (("before", a), ("after", b)):
+        kept = [s for s in diagnosis_sections(d) if s.title in ("Layer by layer",)]
+        sections += [Section(f"{s.title}, {name}", s.body) for s in kept]
+    return page(f"Tuning {a.model}", sections, subtitle=f"{target}: {_sentence(plan)}")

@@ -1,0 +1,186 @@
+"""Does the tuned initialisation train better? Both are trained on the same batches."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kadanoff.data import Batch, adapt, load
+from kadanoff.errors import AnalysisError
+
+__all__ = ["Comparison", "Training", "batches", "compare", "train"]
+
+RATES = (0.3, 0.1, 0.03, 0.01, 0.003)
+
+
+@dataclass(frozen=True)
+class Training:
+    """One run of plain SGD: learning rate, and the loss of each step (inf once it diverged)."""
+
+    lr: float
+    losses: tuple[float, ...]
+
+    @property
+    def final(self) -> float:
+        """Mean loss over the last tenth of the steps."""
+        last = self.losses[-max(1, len(self.losses) // 10) :]
+        return math.inf if any(not math.isfinite(v) for v in last) else sum(last) / len(last)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Diagnoses and training runs of a model before and after tuning."""
+
+    before: Any
+    after: Any
+    trained_before: Training | None
+    trained_after: Training | None
+    loss_name: str
+    note: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values of everything, for JSON."""
+        return {
+            "before": self.before.to_dict(),
+            "after": self.after.to_dict(),
+            "training": {
+                "loss": self.loss_name,
+                "optimizer": "SGD",
+                "before": self.trained_before,
+                "after": self.trained_after,
+                "note": self.note,
+            },
+        }
+
+    def __rich__(self) -> Any:
+        # report stands above tuning in the import order, so it is found by name
+        return importlib.import_module("kadanoff.report.tuning").comparison_terminal(self)
+
+
+def compare(
+    before: nn.Module,
+    after: nn.Module,
+    sample: Batch,
+    data: str,
+    *,
+    steps: int = 300,
+    lr: float | None = None,
+    seed: int = 0,
+    batch: int = 128,
+    progress: Callable[..., None] | None = None,
+) -> Comparison:
+    """Diagnose and train a model before and after tuning; neither argument is changed.
+
+    Without ``lr`` each of the two gets the best of five learning rates (one short run each), so
+    that neither is handicapped by a rate that suits the other.
+    """
+    diagnose = importlib.import_module("kadanoff.diagnosis").diagnose
+    first, second = (diagnose(model, sample, seed=seed) for model in (before, after))
+    whole = adapt(after, load(data, batch=None, seed=seed))
+    if whole.targets is None:
+        note = "The data has no targets, so nothing was trained."
+        return Comparison(first, second, None, None, "", note)
+    short, trials = max(1, steps // 8), RATES if lr is None else (lr,)
+    total, done = 2 * (steps + (len(trials) * short if lr is None else 0)), 0
+    runs: list[Training] = []
+    for model in (before, after):
+
+        def tick(count: int, start: int = done) -> None:
+            if progress is not None:
+                progress(start + count, total)
+
+        rate = lr
+        if rate is None:
+            found = []
+            for trial in RATES:
+                found.append(train(model, whole, lr=trial, steps=short, seed=seed, batch=batch))
+                done += short
+                tick(0, done)
+            rate = min(found, key=lambda run: (run.final, run.lr)).lr
+        run = train(
+            model, whole, lr=rate, steps=steps, seed=seed, batch=batch,
+            progress=lambda i, start=done: tick(i, start),
+        )  # fmt: skip
+        done += steps
+        runs.append(run)
+    name = "cross entropy" if whole.task == "classification" else "mean squared error"
+    return Comparison(first, second, runs[0], runs[1], name)
+
+
+def train(
+    model: nn.Module,
+    whole: Batch,
+    *,
+    lr: float,
+    steps: int,
+    seed: int = 0,
+    batch: int = 128,
+    progress: Callable[[int], None] | None = None,
+) -> Training:
+    """Train a copy of ``model`` by plain SGD on random batches of ``whole``."""
+    model = copy.deepcopy(model).train()
+    optimiser = torch.optim.SGD(model.parameters(), lr=lr)
+    losses: list[float] = []
+    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
+    with torch.random.fork_rng(devices=list(devices)):
+        torch.manual_seed(seed)  # dropout
+        for index in batches(len(whole), batch, steps, seed):
+            part = whole.take(index)
+            optimiser.zero_grad()
+            loss = _loss(_run(model, part.inputs), part)
+            loss.backward()
+            optimiser.step()
+            losses.append(float(loss.detach()))
+            if not math.isfinite(losses[-1]):
+                losses += [math.inf] * (steps - len(losses))
+                break
+            if progress is not None:
+                progress(len(losses))
+    return Training(lr, tuple(losses))
+
+
+def batches(n: int, batch: int, steps: int, seed: int) -> Iterator[Tensor]:
+    """Indices of ``steps`` batches: one permutation of all samples after another."""
+    generator = torch.Generator().manual_seed(seed)
+    left = torch.empty(0, dtype=torch.int64)
+    for _ in range(steps):
+        while len(left) < min(batch, n):
+            left = torch.cat([left, torch.randperm(n, generator=generator)])
+        yield left[:batch]
+        left = left[batch:]
+
+
+def _run(model: nn.Module, inputs: Any) -> Tensor:
+    if isinstance(inputs, dict):
+        output = model(**inputs)
+    elif isinstance(inputs, tuple):
+        output = model(*inputs)
+    else:
+        output = model(inputs)
+    for name in ("logits", "last_hidden_state"):
+        output = getattr(output, name, output)
+    return output[0] if isinstance(output, (tuple, list)) else output
+
+
+def _loss(output: Tensor, part: Batch) -> Tensor:
+    targets = part.targets
+    assert targets is not None  # compare() has looked
+    if part.task == "classification" and output.shape[:-1] == targets.shape:
+        classes = part.n_classes or 0
+        if output.shape[-1] >= classes:
+            return F.cross_entropy(output.flatten(0, -2), targets.flatten())
+    if part.task == "regression" and output.numel() == targets.numel():
+        return F.mse_loss(output, targets.reshape(output.shape).to(output.dtype))
+    raise AnalysisError(
+        f"The output of shape {tuple(output.shape)} does not fit targets of shape "
+        f"{tuple(targets.shape)} ({part.task}, {part.n_classes or 'no'} classes).",
+        "Give the readout one output per class, or leave out --check.",
+    )
