@@ -101,7 +101,8 @@ def place(
         position += force
     # the focus keeps a clear ring around it
     radius = np.maximum(np.linalg.norm(position, axis=1), 1e-6)
-    near = (radius < 80.0) & ~pinned
-    position[near] *= (80.0 / radius[near])[:, None]
+    clear = 70.0 + 3.0 * np.sqrt(count)
+    near = (radius < clear) & ~pinned
+    position[near] *= (clear / radius[near])[:, None]
     rounded = np.round(position, 1).tolist()
     return {name: (x, y) for name, (x, y) in zip(names, rounded, strict=True)}

@@ -1,11 +1,11 @@
 // The map: nodes are links in an SVG, so that keyboard and screen reader reach each one.
 import { call, calm } from "./http.js";
 import { Edges } from "./edges.js";
+import { labels, widest } from "./labels.js";
 import { drag, forceCollide, forceSimulation, forceX, forceY, select, zoom, zoomIdentity } from "../vendor/d3.js";
 
 const SAYS = { current: "current paper", cites: "cites this paper", referenced: "referenced by this paper", near: "nearby, not cited" };
 const SVG = "http://www.w3.org/2000/svg";
-const MOST_LABELS = 45;
 
 const radius = (node) => (node.kind === "current" ? 20 : 9 + Math.min(15, 2.6 * Math.log10(1 + node.weight) ** 1.25));
 
@@ -30,6 +30,9 @@ export class Graph {
     Object.assign(this, { host, onOpen, onHot, focus: data.focus, nodes: data.nodes });
     this.byId = new Map(data.nodes.map((node) => [node.id, node]));
     this.links = data.links.map(({ source, target }) => ({ source: this.byId.get(source), target: this.byId.get(target) }));
+    // on a tall, narrow screen the future points up instead of right
+    this.tall = host.clientWidth < 0.95 * host.clientHeight;
+    for (const node of this.nodes) if (this.tall) [node.x, node.y] = [node.y, -node.x];
     this.build();
     this.watch();
     this.fit(false);
@@ -41,7 +44,6 @@ export class Graph {
     this.world = element("g");
     this.edges = new Edges(this.host, this.world, this.links, this.focus);
     this.svg.append(this.world);
-    const heavy = new Set([...this.nodes].sort((a, b) => b.weight - a.weight).slice(0, this.nodes.length <= MOST_LABELS ? this.nodes.length : 16));
     // drawn last is on top: the current paper
     for (const node of [...this.nodes].reverse()) {
       node.r = radius(node);
@@ -49,11 +51,10 @@ export class Graph {
       node.homeY = node.y;
       const year = node.year ? ` (${node.year})` : "";
       const link = element("a", { class: `node ${node.kind}`, href: `/papers/${encodeURIComponent(node.id)}`, role: "link", tabindex: node.kind === "current" ? "0" : "-1", "data-id": node.id, "aria-label": `${node.title}${year}, ${SAYS[node.kind]}${node.study ? ", has a study" : ""}` });
-      if (!heavy.has(node) && node.kind !== "current") link.classList.add("quiet");
       link.append(element("circle", { class: "halo", r: node.r + (node.study ? 7.5 : 4.5) }));
       if (node.study) link.append(element("circle", { class: "mark-ring", r: node.r + 4 }));
       link.append(element("path", { class: "shape", d: shape(node) }));
-      const text = element("text", this.beside(node));
+      const text = element("text");
       text.textContent = node.label || node.title.slice(0, 24);
       link.append(text);
       node.element = link;
@@ -61,13 +62,6 @@ export class Graph {
     }
     this.host.append(this.svg);
     this.draw();
-  }
-
-  // names stand on the outer side, where no edge runs
-  beside(node) {
-    const gap = node.r + (node.study ? 11 : 7);
-    if (node.kind === "current" || Math.abs(node.x) < 0.3 * Math.abs(node.y)) return { y: node.y < 0 ? -gap - 3 : gap + 12, "text-anchor": "middle" };
-    return { x: node.x < 0 ? -gap : gap, y: 4.5, "text-anchor": node.x < 0 ? "end" : "start" };
   }
 
   draw() {
@@ -85,6 +79,9 @@ export class Graph {
         this.world.setAttribute("transform", transform);
         this.edges.view(transform);
         this.tip(null);
+        if (transform.k !== this.view?.k) this.world.style.setProperty("--k", transform.k);
+        this.view = transform;
+        this.name();
       });
     svg.call(this.zoom).on("dblclick.zoom", null);
     this.relax = forceSimulation(this.nodes)
@@ -92,6 +89,7 @@ export class Graph {
       .force("y", forceY((node) => node.homeY).strength(0.16))
       .force("apart", forceCollide((node) => node.r + 6).strength(0.7))
       .on("tick", () => this.draw())
+      .on("end", () => this.name())
       .stop();
     select(this.world).selectAll(".node").data([...this.nodes].reverse()).call(this.dragging());
     for (const node of this.nodes) this.listen(node);
@@ -99,6 +97,13 @@ export class Graph {
       this.edges.resize();
       if (!this.touched) this.fit(false);
     }).observe(this.host);
+  }
+
+  // names are placed when the map has come to rest
+  name() {
+    clearTimeout(this.naming);
+    this.naming = setTimeout(() => labels(this.nodes, this.view, this.host, this.tall), this.named ? 90 : 0);
+    this.named = true;
   }
 
   dragging() {
@@ -122,8 +127,10 @@ export class Graph {
     Object.assign(node, { homeX: node.x, homeY: node.y, fx: null, fy: null });
     this.relax.force("x").initialize(this.nodes, Math.random);
     this.relax.force("y").initialize(this.nodes, Math.random);
+    this.name();
     if (node.kind === "current") return;
-    call("PUT", `/api/papers/${encodeURIComponent(this.focus)}/layout`, { positions: { [node.id]: [node.x, node.y] } }).catch(() => {});
+    const place = this.tall ? [-node.y, node.x] : [node.x, node.y];
+    call("PUT", `/api/papers/${encodeURIComponent(this.focus)}/layout`, { positions: { [node.id]: place } }).catch(() => {});
   }
 
   listen(node) {
@@ -215,14 +222,16 @@ export class Graph {
   fit(smooth = true) {
     const { clientWidth: width, clientHeight: height } = this.host;
     if (!width || !height) return;
-    const side = this.nodes.length <= MOST_LABELS ? 150 : 40;
     const xs = this.nodes.map((node) => node.x);
     const ys = this.nodes.map((node) => node.y);
-    const [left, right, top, bottom] = [Math.min(...xs) - side, Math.max(...xs) + side, Math.min(...ys) - 34, Math.max(...ys) + 34];
-    // the legend and the buttons keep their corner
-    const room = height - (width < 560 ? 150 : 60);
-    const k = Math.max(0.08, Math.min(1.35, width / (right - left), room / (bottom - top)));
-    const view = zoomIdentity.translate(width / 2 - (k * (left + right)) / 2, (room + (width < 560 ? 20 : 30)) / 2 - (k * (top + bottom)) / 2).scale(k);
+    const [left, right, top, bottom] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
+    // names, the legend and the buttons keep their room
+    const small = this.nodes.length <= 45;
+    const side = small && !this.tall ? Math.min(width / 4, widest(this.nodes) + 44) : 44;
+    const foot = width < 560 ? 118 : small ? 44 : 30;
+    const room = height - foot - 84;
+    const k = Math.max(0.08, Math.min(1.5, (width - 2 * side) / Math.max(1, right - left), room / Math.max(1, bottom - top)));
+    const view = zoomIdentity.translate(width / 2 - (k * (left + right)) / 2, 42 + room / 2 - (k * (top + bottom)) / 2).scale(k);
     const svg = select(this.svg);
     (smooth && !calm() ? svg.transition().duration(260) : svg).call(this.zoom.transform, view);
     if (smooth) this.touched = false;
@@ -230,6 +239,7 @@ export class Graph {
 
   end() {
     this.relax.stop();
+    clearTimeout(this.naming);
     this.host.replaceChildren();
   }
 }

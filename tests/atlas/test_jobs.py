@@ -1,0 +1,123 @@
+"""Studies as processes: progress, results, cancelling, surviving the server."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from kadanoff.atlas.jobs import Job, Jobs
+from kadanoff.atlas.site import Site
+from kadanoff.atlas.store import Store
+from kadanoff.atlas.studies import Registry, read_result
+from kadanoff.errors import UsageError
+from tests.atlas.serving import TinyStudies
+
+
+def wait(jobs: Jobs, number: str, until: str = "", seconds: float = 30.0) -> Job:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        job = jobs.get(number)
+        assert job is not None
+        if (job.status != "running") if not until else (job.done > 0):
+            return job
+        time.sleep(0.05)
+    raise AssertionError(f"still {job}")
+
+
+def test_a_study_runs_and_leaves_claims_and_figures(store: Store) -> None:
+    site = Site(store, TinyStudies())
+    job = site.run_study("tiny")
+    assert job.status == "running"
+    job = wait(site.jobs, job.id)
+    assert (job.status, job.done, job.total) == ("done", 3, 3)
+    result = site.outcome(site.study("tiny"))["result"]
+    assert [c.verdict for c in result.claims] == ["holds", "fails"]
+    assert result.claims[0].our_value == "2.013 ± 0.020"
+    # the other "figure" lies outside the folder
+    assert [f.file.name for f in result.figures] == ["curve.svg"]
+    with store.read() as db:
+        assert set(site.marks(db)) == {"roberts2021"}
+
+
+def test_a_run_outlives_the_server_and_two_starts_are_one(store: Store) -> None:
+    site = Site(store, TinyStudies(steps=8, pause=0.15))
+    job = site.run_study("tiny")
+    assert site.run_study("tiny").id == job.id
+    wait(site.jobs, job.id, until="progress")
+    restarted = Site(Store(store.folder), TinyStudies())
+    found = restarted.jobs.latest("study", "tiny")
+    assert found is not None
+    assert (found.id, found.status) == (job.id, "running")
+    assert wait(restarted.jobs, job.id).status == "done"
+    restarted.store.close()
+
+
+def test_cancel_ends_the_process_and_its_children(store: Store, tmp_path: Path) -> None:
+    mark = tmp_path / "pid"
+    code = f"import os,time; open({str(mark)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    jobs = Jobs(store, tmp_path / "runs")
+    job = jobs.start("study", "long", lambda out: [sys.executable, "-c", code])
+    while not (mark.exists() and mark.read_text()):
+        time.sleep(0.05)
+    cancelled = jobs.cancel(job.id)
+    assert cancelled is not None
+    assert cancelled.status == "cancelled"
+    pid = int(mark.read_text())
+    for _ in range(60):
+        try:
+            gone = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "ZX"
+        except OSError:
+            gone = True
+        if gone:
+            break
+        time.sleep(0.05)
+    assert gone
+    assert jobs.cancel("absent") is None
+
+
+def test_failures_say_why_and_a_killed_worker_is_noticed(store: Store, tmp_path: Path) -> None:
+    jobs = Jobs(store, tmp_path / "runs")
+    boom = [sys.executable, "-c", "import sys; sys.exit('no data to work on')"]
+    job = wait(jobs, jobs.start("study", "boom", lambda out: boom).id)
+    assert (job.status, job.message) == ("failed", "no data to work on")
+    job = wait(jobs, jobs.start("study", "absent", lambda out: ["/no/such/program"]).id)
+    assert job.status == "failed"
+    sleeper = jobs.start("study", "s", lambda out: [sys.executable, "-c", "import time; time.sleep(60)"])
+    with store.read() as db:
+        pid = db.execute("SELECT pid FROM job WHERE id = ?", (sleeper.id,)).fetchone()[0]
+    os.killpg(pid, 9)
+    assert wait(jobs, sleeper.id).status == "failed"
+
+
+def test_only_two_at_once(store: Store, tmp_path: Path) -> None:
+    jobs = Jobs(store, tmp_path / "runs")
+    nap = [sys.executable, "-c", "import time; time.sleep(60)"]
+    running = [jobs.start("study", name, lambda out: nap) for name in "ab"]
+    with pytest.raises(UsageError, match="going on"):
+        jobs.start("study", "c", lambda out: nap)
+    for job in running:
+        jobs.cancel(job.id)
+
+
+def test_results_may_be_absent_broken_or_odd(tmp_path: Path) -> None:
+    assert read_result(tmp_path) is None
+    path = tmp_path / "result.json"
+    for text in ("", "[", "[]", "null"):
+        path.write_text(text)
+        assert read_result(tmp_path) is None
+    path.write_text(json.dumps({"claims": [None, {"verdict": "<b>"}], "figures": [3, {"file": 1}]}))
+    result = read_result(tmp_path)
+    assert result is not None
+    assert [c.verdict for c in result.claims] == ["undecided"]
+    assert result.figures == []
+
+
+def test_the_registry_of_this_installation_answers() -> None:
+    for study in Registry().all():
+        assert study.name
+        assert Registry().command(study.name, Path("out"))[-1] == "json"

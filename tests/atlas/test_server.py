@@ -1,0 +1,278 @@
+"""The server: pages, the API and its description, what is refused, and many at once."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from collections.abc import Iterator
+from urllib.parse import quote, urlsplit
+
+import httpx
+import pytest
+
+from kadanoff.atlas import papers
+from kadanoff.atlas.identity import Record
+from kadanoff.atlas.server import create_app
+from kadanoff.atlas.store import Store
+from tests.atlas.serving import TinyStudies, served
+
+
+@pytest.fixture
+def client(store: Store) -> Iterator[httpx.Client]:
+    with served(store) as address, httpx.Client(base_url=address) as made:
+        yield made
+
+
+def test_one_command_leads_to_the_essay(client: httpx.Client) -> None:
+    answer = client.get("/", follow_redirects=True)
+    assert answer.status_code == 200
+    assert "Why is AI hard and Physics simple?" in answer.text
+    assert answer.text.count("<tr data-id=") == 10
+
+
+def test_policy_and_no_inline_anything(client: httpx.Client) -> None:
+    import re
+
+    for path in ("/papers/roberts2021", "/search?q=a", "/reading", "/papers/none", "/studies/tiny/panel"):
+        answer = client.get(path)
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert not re.search(r"\sstyle=|\son\w+=|<style|<script(?![^>]*\ssrc=\"/static/)", answer.text)
+    assert client.get("/papers/none").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example", "", "localhost@evil.example", "10.0.0.1"]
+)
+def test_foreign_hosts_are_refused(client: httpx.Client, host: str) -> None:
+    answer = client.get("/papers/roberts2021", headers={"host": host})
+    assert answer.status_code in (400, 421)
+
+
+def test_foreign_origins_cannot_write(client: httpx.Client) -> None:
+    path, new = "/api/papers/pdlt2021/comments", {"body": "x"}
+    good = str(client.base_url).rstrip("/")
+    for origin in ("http://evil.example", "null", good + "0", "http://localhost:1"):
+        assert client.post(path, json=new, headers={"origin": origin}).status_code == 403
+    cross = {"sec-fetch-site": "cross-site"}
+    assert client.post(path, json=new, headers=cross).status_code == 403
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    old = client.post("/papers/pdlt2021/thread", content="body=x", headers=form)
+    assert old.status_code == 403
+    assert client.post(path, json=new, headers={"origin": good}).status_code == 201
+    fine = client.post("/papers/pdlt2021/thread", content="body=y", headers={**form, "origin": good})
+    assert fine.status_code == 303
+    assert len(client.get(path).json()) == 2
+
+
+def test_bodies_are_bounded_and_never_unpacked(client: httpx.Client) -> None:
+    url = "/api/papers/pdlt2021/comments"
+    assert client.post(url, json={"body": "x" * 10_001}).status_code == 422
+    huge = client.post("/api/import", content=b"[" * 9_000_000)
+    assert huge.status_code == 413
+
+    def stream() -> Iterator[bytes]:
+        for _ in range(10):
+            yield b" " * 1_000_000
+
+    assert client.post("/api/import", content=stream()).status_code == 413
+    packed = client.post(url, content=b"\x1f\x8b", headers={"content-encoding": "gzip"})
+    assert packed.status_code == 415
+    for body in (b"[" * 200_000, b"\xff\xfe", b'{"format": "kadanoff-atlas-1"}'):
+        assert client.post("/api/import", content=body).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["../papers.py", "..%2fserver.py", "%2e%2e/server.py", "js/../../server.py", "js", "/etc/passwd",
+     "js%00", "vendor/licences"],
+)  # fmt: skip
+def test_static_files_only(client: httpx.Client, path: str) -> None:
+    parts = urlsplit(str(client.base_url))
+    raw = http.client.HTTPConnection(parts.hostname or "", parts.port)
+    raw.request("GET", f"/static/{path}")
+    answer = raw.getresponse()
+    answer.read()
+    raw.close()
+    assert answer.status == 404
+
+
+def test_imported_titles_are_only_text(store: Store, client: httpx.Client) -> None:
+    evil = '"><script>alert(1)</script>{{7*7}}'
+    record = Record(evil, [evil], 2000, venue=evil, abstract=evil, url="javascript:alert(1)")
+    with store.write() as db:
+        name = papers.save(db, record)
+        papers.cite(db, name, "roberts2021")
+    for path in (f"/papers/{name}", "/papers/roberts2021", "/search?q=alert", f"/papers/{name}/card"):
+        text = client.get(path).text
+        assert "<script>alert" not in text
+        assert "javascript:" not in text
+        assert "{{7*7}}" in text
+
+
+def test_a_token_is_asked_for_and_kept_as_a_cookie(store: Store) -> None:
+    token = "s" * 20
+    with served(store, token=token) as address, httpx.Client(base_url=address) as client:
+        assert client.get("/papers/roberts2021").status_code == 401
+        assert client.get("/api/papers?token=wrong").status_code == 401
+        assert client.post(f"/api/preview?token={token}", json={"body": "x"}).status_code == 401
+        bearer = {"authorization": f"Bearer {token}"}
+        assert client.get("/api/papers", headers=bearer).status_code == 200
+        answer = client.get(f"/papers/roberts2021?token={token}")
+        assert answer.status_code == 303
+        assert answer.headers["location"] == "/papers/roberts2021"
+        assert "HttpOnly" in answer.headers["set-cookie"]
+        assert "SameSite=Strict" in answer.headers["set-cookie"]
+        assert client.get("/papers/roberts2021").status_code == 200
+
+
+def test_identifiers_lead_to_the_page_of_the_paper(client: httpx.Client) -> None:
+    for name in ("arXiv:2104.00008", "li2022parsimonious"):
+        answer = client.get(f"/papers/{quote(name)}")
+        assert answer.status_code == 303
+    assert answer.headers["location"] == "/papers/li2022lazy"
+
+
+def test_a_conflict_tells_the_present_state(client: httpx.Client) -> None:
+    made = client.post("/api/papers/pdlt2021/comments", json={"body": "one"}).json()
+    url = f"/api/comments/{made['id']}"
+    assert client.put(url, json={"body": "two", "version": 1}).status_code == 200
+    answer = client.put(url, json={"body": "three", "version": 1})
+    assert answer.status_code == 409
+    assert answer.json()["current"]["body"] == "two"
+
+
+def test_a_figure_has_a_number_and_no_path(client: httpx.Client) -> None:
+    job = client.post("/api/studies/tiny/runs").json()
+    while client.get(f"/api/jobs/{job['id']}").json()["status"] == "running":
+        time.sleep(0.05)
+    answer = client.get(f"/api/jobs/{job['id']}/figures/0")
+    assert answer.headers["content-type"] == "image/svg+xml"
+    assert "sandbox" in answer.headers["content-security-policy"]
+    assert client.get(f"/api/jobs/{job['id']}/figures/1").status_code == 404
+    assert client.get("/api/jobs/..%2f..%2fx/figures/0").status_code == 404
+
+
+def test_the_api_keeps_to_its_description(store: Store) -> None:
+    schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
+    from hypothesis import HealthCheck, settings
+
+    class Nothing(TinyStudies):
+        def command(self, name, out):
+            return ["true"]
+
+    app = create_app(store, Nothing())
+    schema = schemathesis.openapi.from_asgi("/openapi.json", app, headers={"host": "127.0.0.1"})
+    checks = schemathesis.checks
+    seen: set[str] = set()
+
+    @schema.include(method="GET").parametrize()
+    @settings(max_examples=1)
+    def _unused(case):
+        """Keep the decorator's own check that the description is valid."""
+
+    for operation in schema.get_all_operations():
+        op = operation.ok()
+        if op.path == "/api/imports":
+            continue
+        seen.add(op.label)
+
+        @settings(
+            max_examples=12,
+            deadline=None,
+            database=None,
+            derandomize=True,
+            suppress_health_check=list(HealthCheck),
+        )
+        @__import__("hypothesis").given(case=op.as_strategy())
+        def check(case):
+            case.call_and_validate(
+                headers={"host": "127.0.0.1"},
+                checks=[
+                    checks.not_a_server_error,
+                    schemathesis.openapi.checks.status_code_conformance
+                    if hasattr(schemathesis.openapi, "checks")
+                    else checks.not_a_server_error,
+                ],
+            )
+
+        check()
+    assert len(seen) >= 18
+
+
+def test_two_hundred_readers_and_twenty_writers(store: Store) -> None:
+    # the same for a minute, with the figures: benchmarks/atlas.py
+    from benchmarks.atlas import load
+
+    with served(store) as address:
+        found = load(address, readers=200, writers=20, seconds=5.0)
+        listed = httpx.get(f"{address}/api/papers/pdlt2021/comments").json()
+    assert found["errors"] == []
+    assert found["reads"] > 200
+    assert found["written"] > 20
+    assert len(listed) == found["written"]
+    assert {c["body"] for c in listed} == set(found["bodies"])
+
+
+def test_the_commands(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
+    from kadanoff.cli.app import main
+
+    def run(*arguments: str) -> int:
+        with pytest.raises(SystemExit) as caught:
+            main(["atlas", *arguments, "--data-dir", str(tmp_path / "d")])
+        return int(caught.value.code or 0)
+
+    bib = tmp_path / "a.bib"
+    bib.write_text("@misc{k, title={A title of some length}, author={A B}, year=2001}")
+    assert run("add", str(bib), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["new"] == 1
+    assert run("export", str(tmp_path / "out.json")) == 0
+    assert "12 papers" in capsys.readouterr().out
+    assert run("import", str(tmp_path / "out.json"), "--json") == 0
+    assert run("add", "nonsense") == 2
+    assert "no identifier" in capsys.readouterr().err
+    assert run("add", str(tmp_path / "absent.bib")) == 2
+    assert run("import", str(bib)) == 2
+    assert run("export", "x.docx") == 2
+
+
+def test_the_command_serves_and_prints_where(tmp_path) -> None:
+    import subprocess
+    import sys
+
+    command = [sys.executable, "-m", "kadanoff.cli.app", "atlas", "--no-browser", "--port", "0"]
+    run = subprocess.Popen(
+        [*command, "--json", "--data-dir", str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert run.stdout is not None
+    told = json.loads(run.stdout.readline())
+    answer = httpx.get(told["url"], follow_redirects=True, timeout=30)
+    assert "Physics simple" in answer.text
+    run.terminate()
+    run.wait(20)
+    run.stdout.close()
+    beyond = subprocess.Popen(
+        [*command, "--json", "--host", "0.0.0.0", "--data-dir", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert beyond.stdout is not None
+    url = json.loads(beyond.stdout.readline())["url"].replace("0.0.0.0", "127.0.0.1")
+    assert len(url.split("token=")[1]) >= 16
+    assert httpx.get(url.split("?")[0], timeout=30).status_code == 401
+    with httpx.Client(timeout=30) as client:
+        assert client.get(url, follow_redirects=True).status_code == 200
+    beyond.terminate()
+    beyond.wait(20)
+    beyond.stdout.close()
+
+
+def test_threads_are_not_left_behind(store: Store) -> None:
+    before = threading.active_count()
+    with served(store) as address:
+        httpx.get(f"{address}/papers/roberts2021")
+    assert threading.active_count() <= before + 40
