@@ -165,9 +165,7 @@ def _parameters(model: Any) -> list[Tensor]:
             )
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
-        raise UsageError(
-            "The model has no parameter with requires_grad.", "Unfreeze at least one."
-        )
+        raise UsageError("The model has no parameter with requires_grad.", "Unfreeze at least one.")
     return parameters
 
 

@@ -17,7 +17,7 @@ from kadanoff.kernels.composite import Compiled
 from kadanoff.kernels.layers import advance, propagate, walk
 from kadanoff.rgflow.kernel import steps
 
-__all__ = ["Composite", "Inputs", "Layered", "homogeneous"]
+__all__ = ["Composite", "Inputs", "Layered", "UnitMap", "homogeneous"]
 
 # 1 − ρ below which an inner product has lost the distance between two inputs to rounding
 _NEAR = {torch.float64: 1e-9, torch.float32: 1e-2}
@@ -167,7 +167,7 @@ class Layered:
         self.walk1 = [K for K, _ in walk(arch, one.metric)]
         self.walk2 = self.walk1 if two is one else [K for K, _ in walk(arch, two.metric)]
         self.maps = {
-            a: _UnitMap(a, accuracy / arch.L) for a in set(arch.activations) if a.slopes is not None
+            a: UnitMap(a, accuracy / arch.L) for a in set(arch.activations) if a.slopes is not None
         }
 
     def inner(self, rows: slice, columns: slice) -> Tensor:
@@ -195,7 +195,7 @@ class Layered:
             o.copy_(found[name])
 
 
-class _UnitMap:
+class UnitMap:
     """⟨σσ⟩ and ⟨σ'σ'⟩ of a homogeneous activation through polynomials of ρ."""
 
     def __init__(self, act: Any, accuracy: float) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from kadanoff.errors import ConvergenceError, DataError, UsageError
+from kadanoff.kernels.conv import ConvKernel, ConvNet
 from kadanoff.kernels.evaluators import Composite, Inputs, Layered, homogeneous
 from kadanoff.kernels.layers import diagonal, propagate
 from kadanoff.kernels.surface import Surface
@@ -110,7 +111,7 @@ class Kernel:
         DomainError
             The kernel overflows.
         """
-        names = self.names(get)
+        names = check_names(get)
         one = Inputs.of(self.check(X1))
         two = one if X2 is None else Inputs.of(self.check(X2, like=one.X))
         gram = self._run(one, two, names, progress)
@@ -118,16 +119,10 @@ class Kernel:
 
     def diagonal(self, X: Any, get: str | Sequence[str] = NAMES) -> Any:
         """Entries (x, x) only: tensors of shape (N,), one a name (or one, for a string)."""
-        names = self.names(get)
+        names = check_names(get)
         K, Theta = diagonal(self.arch, Inputs.of(self.check(X)).metric)
         found = tuple({"nngp": K, "ntk": Theta}[name] for name in names)
         return found[0] if isinstance(get, str) else found
-
-    def names(self, get: str | Sequence[str]) -> tuple[str, ...]:
-        names = (get,) if isinstance(get, str) else tuple(get)
-        if not names or any(name not in NAMES for name in names) or len(set(names)) < len(names):
-            raise UsageError(f"get must name 'nngp', 'ntk' or both, got {get!r}.")
-        return names
 
     def check(self, X: Any, like: Tensor | None = None) -> Tensor:
         """``X`` as a (N, n_0) tensor of its own dtype, or a DataError that says what is wrong."""
@@ -155,6 +150,20 @@ class Kernel:
             count = int((~torch.isfinite(X)).sum())
             raise DataError(f"Inputs hold {count} NaN or infinite values.", "Remove them first.")
         return X
+
+    def prepare(self, X: Any, get: str = "ntk") -> Prepared:
+        """The symmetric kernel of ``X`` compiled once, to be evaluated in blocks."""
+        (name,) = check_names(get)
+        one = Inputs.of(self.check(X))
+        for method in self._candidates(one, one):
+            try:
+                evaluator = self._evaluator(method, one, one, (name,))
+            except ConvergenceError:
+                if method == "layers":
+                    raise
+                continue
+            return Prepared(self, evaluator, one, name)
+        raise ConvergenceError(f"method={self.method!r} does not converge for these inputs.")
 
     def _run(self, one: Inputs, two: Inputs, names: tuple[str, ...], progress) -> Gram:
         last: ConvergenceError | None = None
@@ -240,7 +249,46 @@ class Kernel:
         return worst
 
 
-def kernel(arch: Any, *, accuracy: float = 1e-10, method: str = "auto") -> Kernel:
+class Prepared:
+    """One kernel of one data set, ready for any of its blocks; made by :meth:`Kernel.prepare`."""
+
+    def __init__(self, owner: Kernel, evaluator: Any, one: Inputs, name: str) -> None:
+        self.evaluator, self.one = evaluator, one
+        self.own = dict(zip(NAMES, diagonal(owner.arch, one.metric)))[name].to(one.X.dtype)
+
+    def __len__(self) -> int:
+        return len(self.one.X)
+
+    def block(self, rows: slice, columns: slice) -> Tensor:
+        """Entries of the given (contiguous) rows and columns."""
+        A, B = self.one.X[rows], self.one.X[columns]
+        out = A.new_empty(len(A), len(B))
+        fill(A, B, [out], self._shift(self.evaluator.inner, rows, columns),
+             self._shift(self.evaluator, rows, columns))  # fmt: skip
+        low, high = max(rows.start, columns.start), min(rows.stop, columns.stop)
+        if low < high:
+            index = torch.arange(low, high)
+            out[index - rows.start, index - columns.start] = self.own[low:high]
+        return out
+
+    @staticmethod
+    def _shift(function: Callable, rows: slice, columns: slice) -> Callable:
+        def shifted(r: slice, c: slice, *rest: Any) -> Any:
+            there = slice(r.start + rows.start, r.stop + rows.start)
+            across = slice(c.start + columns.start, c.stop + columns.start)
+            return function(there, across, *rest)
+
+        return shifted
+
+
+def check_names(get: str | Sequence[str]) -> tuple[str, ...]:
+    names = (get,) if isinstance(get, str) else tuple(get)
+    if not names or any(name not in NAMES for name in names) or len(set(names)) < len(names):
+        raise UsageError(f"get must name 'nngp', 'ntk' or both, got {get!r}.")
+    return names
+
+
+def kernel(arch: Any, *, accuracy: float = 1e-10, method: str = "auto") -> Any:
     """The NNGP and NTK of an infinitely wide network, as a function of two data sets.
 
     Equal norms, or homogeneous activations without bias: the whole network is compiled into one
@@ -251,18 +299,21 @@ def kernel(arch: Any, *, accuracy: float = 1e-10, method: str = "auto") -> Kerne
 
     Parameters
     ----------
-    arch : MLP or Residual
+    arch : MLP, Residual or ConvNet
+        A :class:`ConvNet` gives a :class:`ConvKernel`, to which the other arguments do not apply.
     accuracy : float
         Of the compiled map, relative to its largest value.
     method : {"auto", "composite", "three variables", "layers"}
 
     Returns
     -------
-    Kernel
+    Kernel or ConvKernel
         Call it as ``kernel(arch)(X1, X2, get=("nngp", "ntk"))``.
 
     Notes
     -----
     Infinite width; the correction at width n is of relative order L/n (``kadanoff.flow``).
     """
+    if isinstance(arch, ConvNet):
+        return ConvKernel(arch)
     return Kernel(arch, accuracy=accuracy, method=method)

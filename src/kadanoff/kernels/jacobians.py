@@ -6,6 +6,7 @@ Jacobian is never formed. Everything else is an explicit block J of shape (B, O,
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,11 +92,27 @@ def jacobian(model: Any, parameters: list[Tensor], x: Tensor, spare: int) -> Blo
             where = {id(c): d for c, d in zip(calls, deltas)}
             for p in parameters:
                 found = uses.get(id(p))
-                if found:
+                if found and not _merge(block, p, found, uses, where):
                     _place(block, p, [(c, name, where[id(c)]) for c, name in found])
     if general:
         _general(block, model, general, x, spare)
     return block
+
+
+def _merge(block: Block, p: Tensor, found: list, uses: dict, where: dict[int, Tensor]) -> bool:
+    """A linear map on one position with its own bias: one product, with a constant feature."""
+    call, name = found[0]
+    a = call.arguments
+    bias = a.get("bias")
+    if len(found) > 1 or call.kind != "linear" or len(uses.get(id(bias), ())) != 1:
+        return False
+    if len(uses.get(id(a["weight"]), ())) != 1 or call.shape[:-1].numel() != block.samples:
+        return False
+    if name == "weight":
+        h = a["input"].reshape(block.samples, 1, -1)
+        delta = where[id(call)].reshape(block.samples, block.outputs, 1, -1)
+        block.products[id(p)] = (delta, torch.cat([h, torch.ones_like(h[..., :1])], 2))
+    return True
 
 
 def _forward(model: Any, parameters: list[Tensor], x: Tensor) -> tuple[Watch, Tensor]:
@@ -110,6 +127,22 @@ def _forward(model: Any, parameters: list[Tensor], x: Tensor) -> tuple[Watch, Te
 def _deltas(y: Tensor, calls: list[Call], O: int) -> list[Tensor]:
     """∂y_o/∂(result of each call), (B, O, …): one backward pass an output, for all samples."""
     edges = [c.edge for c in calls]
+    if O > 1:
+        # all outputs in one batched pass, where every backward function supports it
+        seeds = torch.eye(O, dtype=y.dtype, device=y.device)[:, None].expand(O, *y.shape)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                stacked = torch.autograd.grad(
+                    y, edges, seeds, is_grads_batched=True, retain_graph=True, allow_unused=True
+                )
+        except RuntimeError:
+            pass
+        else:
+            return [
+                y.new_zeros(len(y), O, *c.shape[1:]) if g is None else g.transpose(0, 1)
+                for g, c in zip(stacked, calls)
+            ]
     found: list[list[Tensor]] = [[] for _ in calls]
     sums = y.sum(0)
     for o in range(O):

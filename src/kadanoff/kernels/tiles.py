@@ -90,7 +90,7 @@ def fill(
                 if progress:
                     progress(done, len(jobs))
             return
-        with ThreadPoolExecutor(count) as pool:
+        with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             for _ in pool.map(work, jobs):
                 done += 1
                 if progress:
