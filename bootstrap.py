@@ -63,6 +63,7 @@ def test(arguments: list[str]) -> int:
     for name, command in {
         "ruff check": [python, "-m", "ruff", "check", "."],
         "ruff format": [python, "-m", "ruff", "format", "--check", "."],
+        "import rule": [str(SCRIPTS / "lint-imports")],
         "pyright": [python, "-m", "pyright", "--pythonpath", python],
     }.items():
         print(f"== {name}", flush=True)
