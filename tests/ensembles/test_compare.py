@@ -1,0 +1,134 @@
+"""Comparing predictions with ensembles, in the library and on the command line."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+import kadanoff as kd
+from kadanoff.cli.app import main
+from kadanoff.ensembles import Ensemble, scaling
+from kadanoff.errors import UsageError
+
+X = torch.tensor([[1.0, 0.5]], dtype=torch.float64)
+ARCH = kd.MLP(2, [16, 16], 2, "tanh", C_b=0.1, C_W=1.3)
+NAMES = ["G1", "V", "A", "B", "D", "F", "H1"]
+
+
+@pytest.fixture(scope="module")
+def flow():
+    return kd.flow(ARCH, X, order=1)
+
+
+@pytest.fixture(scope="module")
+def measured():
+    return kd.ensemble(ARCH, X, 20_000, seed=1, observables=NAMES)
+
+
+def test_right_prediction_passes(flow, measured):
+    result = kd.compare(flow, measured)
+    assert result.passed
+    assert {line.observable for line in result.lines} >= {"V", "A", "B", "D", "F"}
+    assert "no prediction rejected" in str(result)
+    json.dumps(result.to_dict())
+
+
+@pytest.mark.parametrize("name", ["V", "A", "B", "D", "F"])
+def test_factor_of_two_is_rejected(flow, measured, name):
+    wrong = dataclasses.replace(flow, **{name: 2 * getattr(flow, name)})
+    result = kd.compare(wrong, measured)
+    assert not result.passed
+    assert {line.observable for line in result.rejected} == {name}
+    assert result.verdict(result.rejected[0]) == "rejected"
+
+
+def test_two_widths_remove_the_drift(flow, measured):
+    wide = dataclasses.replace(ARCH, n=(2, 64, 64, 2))
+    result = kd.compare(flow, measured, kd.ensemble(wide, X, 20_000, seed=2, observables=NAMES))
+    assert result.passed
+    assert all(line.systematic == 0 for line in result.lines)
+    assert max(abs(line.z) for line in result.lines) < 4
+
+
+def test_scaling_extrapolates_a_known_law():
+    relu = kd.MLP(2, [16] * 3, 2, "relu", C_W=2.0)
+    found = scaling(relu, X, [16, 32, 64], 30_000, observables=["V"], seed=3)
+    K = (1.25 / 2 * 2) ** 2
+    limit, slope = found.limit["V"], found.slope["V"]
+    # V = nK²[(1 + 5/n)² − 1] = K²(10 + 25/n) at layer 3
+    assert abs(float(limit.value[2]) - 10 * K) < 4 * float(limit.stderr[2])
+    assert abs(float(slope.value[2]) - 25 * K) < 4 * float(slope.stderr[2])
+    assert float(limit.stderr[2]) < 0.05 * 10 * K
+    assert float(slope.stderr[2]) < 25 * K
+
+
+def test_infinite_width_flow_is_compared_with_means(measured):
+    order_zero = kd.flow(ARCH, X)
+    result = kd.compare(order_zero, kd.ensemble(ARCH, X, 4000, observables=["K", "Theta", *"VAB"]))
+    assert {line.observable for line in result.lines} == {"K", "Theta"}
+    assert result.passed
+
+
+def test_nothing_to_compare(flow, measured):
+    with pytest.raises(UsageError, match="shape"):
+        kd.compare(kd.flow(kd.MLP(2, [16], 2, "tanh"), X, order=1), measured)
+    with pytest.raises(UsageError, match="wo different widths"):
+        scaling(ARCH, X, [16], 100)
+
+
+def test_round_trip(measured):
+    text = json.dumps(measured.to_dict())
+    back = Ensemble.from_dict(json.loads(text))
+    assert torch.equal(back.V.value, measured.V.value)
+    assert torch.equal(back.G.stderr, measured.G.stderr) if "K" in measured.values else True
+    with pytest.raises(UsageError, match="no ensemble"):
+        Ensemble.from_dict({"observables": {}})
+
+
+def run(*arguments):
+    with pytest.raises(SystemExit) as stop:
+        main(list(arguments))
+    return stop.value.code
+
+
+def test_command_line(tmp_path, capsys):
+    result, plot = tmp_path / "e.json", tmp_path / "scaling.svg"
+    options = ["--activation", "relu", "--depth", "3", "--observables", "V,B"]
+    code = run("ensemble", *options, "--width", "16", "--networks", "4000", "--json", str(result))
+    assert code == 0
+    assert "4000 networks" in capsys.readouterr().out
+    assert json.loads(result.read_text())["n_networks"] == 4000
+    out = str(tmp_path / "c.json")
+    assert run("compare", "--ensemble", str(result), "--json", out) == 0
+    assert json.loads((tmp_path / "c.json").read_text())["passed"]
+    many = [*options, "--width", "8,16,32", "--networks", "4000", "--plot", str(plot)]
+    assert run("compare", *many) == 0
+    assert plot.read_text().lstrip().startswith("<?xml")
+
+
+def test_command_line_rejects(tmp_path):
+    result = tmp_path / "e.json"
+    run("ensemble", "--depth", "3", "--width", "16", "--networks", "4000", "--observables", "V",
+        "--json", str(result))  # fmt: skip
+    data = json.loads(result.read_text())
+    value = data["observables"]["V"]["value"]
+    data["observables"]["V"]["value"] = [[[[[2 * v for v in a] for a in b] for b in c] for c in d]
+                                         for d in value]  # fmt: skip
+    result.write_text(json.dumps(data))
+    assert run("compare", "--ensemble", str(result)) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["compare", "--width", "a"],
+        ["compare", "--ensemble", "/nowhere.json"],
+        ["ensemble", "--activation", "nothing"],
+        ["ensemble", "--observables", "Z"],
+        ["ensemble", "--activation", "sigmoid"],
+    ],
+)
+def test_command_line_wrong_calls(arguments, capsys):
+    assert run(*arguments) == 2
+    assert "Traceback" not in capsys.readouterr().err
