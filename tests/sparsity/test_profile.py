@@ -169,7 +169,7 @@ def test_bad_calls():
         profile(model, torch.full((2, 8), float("nan")))
     with pytest.raises(DataError, match="no example"):
         profile(model, [])
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="jit"):
         scripted = torch.jit.script(model)
     with pytest.raises(UsageError, match="TorchScript"):
         profile(scripted, torch.randn(5, 8))

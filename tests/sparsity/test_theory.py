@@ -22,7 +22,7 @@ from tests.known import assert_consistent
 
 @pytest.mark.parametrize(
     "loss, n, sigma",
-    [("cross_entropy", 10, 0.05), ("cross_entropy", 10, 0.5), ("cross_entropy", 200, 0.05),
+    [("cross_entropy", 10, 0.05), ("cross_entropy", 10, 0.5), ("cross_entropy", 100, 0.1),
      ("mse", 10, 0.05), ("mse", 50, 0.1)],
 )  # fmt: skip
 def test_drift_by_monte_carlo(loss, n, sigma):
@@ -31,18 +31,18 @@ def test_drift_by_monte_carlo(loss, n, sigma):
     closed = drift(p, sigma, n, loss)
     slopes = []
     for seed in range(20):
-        mean, _ = drift_monte_carlo(p, sigma, n, loss, n_draws=400, seed=seed)
+        mean, _ = drift_monte_carlo(p, sigma, n, loss, n_draws=150, seed=seed)
         slopes.append(float(mean @ p / (p @ p)))
     slopes = torch.tensor(slopes)
     assert_consistent(
         float(closed @ p / (p @ p)), float(slopes.mean()), float(slopes.std() / 20**0.5),
-        relative_error=0.08,
+        relative_error=0.15,
     )  # fmt: skip
 
 
 def test_softmax_square_by_sampling_and_limits():
     for variance, n in ((0.3, 4), (5.0, 10), (40.0, 3), (1.0, 1000)):
-        u = torch.randn(200_000 // (n // 50 + 1), n, dtype=torch.float64,
+        u = torch.randn(40_000 // (n // 50 + 1), n, dtype=torch.float64,
                         generator=torch.Generator().manual_seed(n))  # fmt: skip
         sample = torch.softmax(u * variance**0.5, 1).square().sum(1)
         error = float(sample.std() / len(sample) ** 0.5)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from kadanoff.errors import UsageError
 from kadanoff.sparsity.blocks import Block, find_blocks
 from kadanoff.sparsity.inputs import Example, examples, loss_of, output_of
-from kadanoff.sparsity.keep import keep_threshold, keep_topk
+from kadanoff.sparsity.keep import keep_columns, keep_threshold, keep_topk
 
 __all__ = ["LayerChange", "Sparsification", "relufy", "sparsify"]
 
@@ -71,22 +71,17 @@ class Keep:
         done = min(1.0, self.step / self.steps)
         return max(1, round(self.start * (self.k / self.start) ** done))
 
-    def _keep(self, z: Tensor) -> Tensor:
-        k = self._current()
-        if k is not None:
-            return keep_topk(z, k, self.program)
-        if self.tau is not None:
-            return keep_threshold(z, self.tau, self.program)
-        return z
-
     def __call__(self, module: nn.Module, args: Any, z: Tensor) -> Tensor:
         if module.training and self.start is not None:
             self.step += 1
+        k = self._current()
+        if k is None and self.tau is None:
+            return z
+        function: Any = keep_threshold if k is None else keep_topk
+        options = (self.tau if k is None else k, self.program)
         if self.columns is None:
-            return self._keep(z)
-        start, stop = self.columns
-        parts = [z[..., :start], self._keep(z[..., start:stop]), z[..., stop:]]
-        return torch.cat(parts, -1)
+            return function(z, *options)
+        return keep_columns(z, *self.columns, function, *options)
 
 
 def sparsify(

@@ -15,7 +15,16 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from kadanoff.errors import UsageError
 
-__all__ = ["Threshold", "TopK", "TopKMLP", "keep_threshold", "keep_topk", "threshold", "topk"]
+__all__ = [
+    "Threshold",
+    "TopK",
+    "TopKMLP",
+    "keep_columns",
+    "keep_threshold",
+    "keep_topk",
+    "threshold",
+    "topk",
+]
 
 
 def _count(k: int | float, width: int) -> int:
@@ -111,6 +120,14 @@ def keep_threshold(z: Tensor, tau: float, activation: Any) -> Tensor:
     if has_torch_function_unary(z):
         return handle_torch_function(keep_threshold, (z,), z, tau, activation)
     return z * (activation(z.detach()).abs() >= _tau(tau)).to(z.dtype)
+
+
+def keep_columns(z: Tensor, start: int, stop: int, keep: Any, *options: Any) -> Tensor:
+    """``keep(z, *options)`` on the columns start:stop alone (two maps packed in one matrix)."""
+    if has_torch_function_unary(z):
+        return handle_torch_function(keep_columns, (z,), z, start, stop, keep, *options)
+    kept = keep(z[..., start:stop], *options)
+    return torch.cat([z[..., :start], kept, z[..., stop:]], -1)
 
 
 class TopK(nn.Module):

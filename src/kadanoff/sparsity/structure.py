@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -149,6 +149,7 @@ class Node:
     tokens: Tensor | None = None  # some of its inputs, if the recorder keeps them
     channel: bool = False
     used: bool = False
+    kept: tuple[Any, ...] = ()  # (start, stop, function, options ...) of keep_columns
 
     @property
     def nonlinear(self) -> bool:
@@ -284,6 +285,10 @@ class Recorder(TorchFunctionMode):
             return
         if not isinstance(result, Tensor):
             return
+        if name == "keep_columns":
+            if first.kind == "linear":
+                self._put(result, replace(first, kept=tuple(args[1:])))
+            return
         source = args[0] if args else kwargs.get("input")
         if name in _SAME or (name in _CASTS and result is source):
             if isinstance(source, Tensor) and source.shape[-1:] == result.shape[-1:]:
@@ -310,7 +315,12 @@ class Recorder(TorchFunctionMode):
         start = 0
         for part in parts:
             stop = start + part.shape[-1]
-            self._put(part, Node("part", "part", parent=linear, columns=(start, stop)))
+            node = Node("part", "part", parent=linear, columns=(start, stop))
+            if linear.kept[:2] == (start, stop):
+                function, *options = linear.kept[2:]
+                arguments = (part, *options)
+                node = Node("map", function.__name__, function, arguments, sources={0: node})
+            self._put(part, node)
             start = stop
 
     def _linear(self, name, func, args, kwargs):
@@ -362,7 +372,7 @@ tokens=sample_rows(x, self.keep) if self.keep and known else None,
         self.pending, self.nodes = [], {}
 
 
-_KNOWN = _NONLINEAR | _ARITHMETIC | _CASTS | _SAME | _SPLIT
+_KNOWN = frozenset(["keep_columns"]) | _NONLINEAR | _ARITHMETIC | _CASTS | _SAME | _SPLIT
 _ARGUMENTS = {
     "linear": ("input", "weight", "bias"),
     "addmm": ("bias", "mat1", "mat2"),

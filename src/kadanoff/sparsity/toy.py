@@ -84,6 +84,8 @@ class _Layer(nn.Module):
 def _initialise(model: nn.Module, layers: int, generator: torch.Generator) -> None:
     for name, p in model.named_parameters():
         if p.ndim < 2:
+            if name.endswith("bias"):
+                nn.init.zeros_(p)
             continue
         scale = 0.02 if "embed" in name or "position" in name else p.shape[1] ** -0.5
         if name.endswith(("out.weight", "down.weight")):
