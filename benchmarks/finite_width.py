@@ -1,11 +1,13 @@
 """Order 1/n at the end of training, predicted and measured on trained networks.
 
 Three widths, extrapolated; each term of the prediction on its own. Run with
-``python -m benchmarks.finite_width`` (about five minutes on one core; ``--quick`` for one).
+``python -m benchmarks.finite_width`` (minutes a case; ``--quick`` for a tenth of the networks,
+``--case K`` for one case only). Results are written after every case.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from pathlib import Path
@@ -24,19 +26,22 @@ Y = 2 * torch.tensor([[1.0, -0.7], [0.4, 0.8]], dtype=torch.float64).mT
 SETUP = {"C_b": 0.3, "C_W": 1.5, "lambda_b": 0.3, "lambda_W": 0.9}
 # hidden layers, activation, eta x largest eigenvalue, widths, trained pairs, NTK-only networks
 CASES = [
-    (1, "tanh", 0.5, (48, 96, 192), 16_000, 0),
-    (1, "tanh", 1.2, (48, 96, 192), 12_000, 0),
-    (1, "gelu", 0.5, (48, 96, 192), 12_000, 0),
-    (2, "tanh", 0.5, (64, 96, 128), 6_000, 60_000),
+    (1, "tanh", 0.5, (96, 192, 384), 12_000, 0),
+    (2, "tanh", 0.5, (64, 128, 256), 4_000, 20_000),
+    (1, "tanh", 1.2, (96, 192, 384), 12_000, 0),
+    (1, "gelu", 0.5, (96, 192, 384), 12_000, 0),
 ]
 RESULTS = Path(__file__).parent / "results"
 
 
-def main(quick: bool = False) -> None:
-    """Run all cases and write the table."""
+def main(quick: bool = False, only: int | None = None) -> None:
+    """Run the cases and write the table after each."""
     torch.set_num_threads(1)
-    rows = []
-    for hidden, act, edge, widths, pairs, linear in CASES:
+    store = RESULTS / "finite_width.json"
+    rows = json.loads(store.read_text())["rows"] if store.exists() and only is not None else []
+    for index, (hidden, act, edge, widths, pairs, linear) in enumerate(CASES):
+        if only is not None and index != only:
+            continue
         if quick:
             pairs, linear = pairs // 10, linear // 10
         start = time.perf_counter()
@@ -61,8 +66,10 @@ def main(quick: bool = False) -> None:
             torch.stack([m.value for m in measured]),
             torch.stack([m.stderr for m in measured]),
         )
+        rows = [r for r in rows if r["case"] != index]
         rows.append(
             {
+                "case": index,
                 "L": hidden + 1,
                 "activation": act,
                 "eta_lambda_max": edge,
@@ -82,10 +89,11 @@ def main(quick: bool = False) -> None:
             }
         )
         print(rows[-1])
-    if quick:
-        return
-    write_json(RESULTS / "finite_width.json", {"torch": torch.__version__, "rows": rows})
-    atomic_write(RESULTS / "finite_width.md", _table(rows))
+        if not quick:
+            rows.sort(key=lambda r: r["case"])
+            write_json(store, {"torch": torch.__version__, "rows": rows})
+            rows = json.loads(store.read_text())["rows"]
+            atomic_write(RESULTS / "finite_width.md", _table(rows))
 
 
 def _table(rows: list[dict]) -> str:
@@ -113,4 +121,5 @@ def _table(rows: list[dict]) -> str:
 
 
 if __name__ == "__main__":
-    main("--quick" in sys.argv)
+    chosen = int(sys.argv[sys.argv.index("--case") + 1]) if "--case" in sys.argv else None
+    main("--quick" in sys.argv, chosen)

@@ -35,7 +35,7 @@ __all__ = [
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "muon")
 # output change a step, in units of the output, that trains fast and stably: benchmarks/
-BASE = {"sgd": 0.5, "adam": 0.2, "adamw": 0.2, "muon": 0.2}
+BASE = {"sgd": 4.0, "adam": 1.6, "adamw": 1.6, "muon": 1.6}
 _NORMS = ("norm", "batchnorm", "layernorm", "rmsnorm", "groupnorm")
 _ATTENTION = ("attention", "attn")
 _MLP = ("mlp", "feedforward", "feed_forward", "ffn", "linear1", "linear2", "fc1", "fc2", "interm")

@@ -1,0 +1,208 @@
+"""``kadanoff predict``: what the trained networks will say, before any is trained."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Annotated, Any
+
+import typer
+
+from kadanoff.errors import DataError, UsageError
+
+
+def command(
+    data: Annotated[str, typer.Option(help="Dataset by name or file.")] = "diabetes",
+    train: Annotated[int, typer.Option(help="Training points.", min=1)] = 200,
+    test: Annotated[int, typer.Option(help="Test points.", min=1)] = 50,
+    activation: Annotated[str, typer.Option(help="Activation.")] = "relu",
+    depth: Annotated[int, typer.Option(help="Number of linear maps, readout included.", min=1)] = 3,
+    width: Annotated[int, typer.Option(help="Hidden width (matters at order 1).", min=1)] = 256,
+    c_b: Annotated[float | None, typer.Option(help="C_b; critical by default.")] = None,
+    c_w: Annotated[float | None, typer.Option(help="C_W; critical by default.")] = None,
+    order: Annotated[int, typer.Option(help="0: infinite width; 1: adds 1/n (<= 64 points).")] = 0,
+    method: Annotated[str, typer.Option(help="gradient or bayes.")] = "gradient",
+    time: Annotated[float, typer.Option(help="Steps or time of training; inf is the end.")] = (
+        math.inf
+    ),
+    eta: Annotated[float | None, typer.Option(help="Step of descent; flow if absent.")] = None,
+    ridge: Annotated[float, typer.Option(help="Regulariser of the descent.")] = 0.0,
+    noise: Annotated[float, typer.Option(help="Label noise variance, for bayes.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seed of the draw of the points.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Predict the outputs of trained networks on test points, with error bars, beside the targets.
+
+    Example: `kadanoff predict --activation relu --depth 3 --data diabetes --train 200 --test 50`
+    """
+    from kadanoff.learning import leave_one_out, modes, predict
+    from kadanoff.learning.prediction import blocks
+
+    X, y, names = _data(data, train + test, seed)
+    arch = _architecture(X.shape[1], y, activation, depth, width, c_b, c_w)
+    found = predict(
+        arch,
+        X[:train],
+        y[:train],
+        X[train:],
+        order=order,
+        method=method,
+        t=time,
+        eta=eta,
+        ridge=ridge,
+        noise=noise,
+    )
+    target = y[train:]
+    result: dict[str, Any] = {
+        "architecture": repr(arch),
+        "data": data,
+        "train": train,
+        "test": test,
+        "order": order,
+        "method": method,
+        "t": time,
+        "eta": eta,
+        "notes": [*names, *found.notes],
+    }
+    scored = target
+    if found.classes is not None:
+        scored = (target[:, None] == found.classes[None]).double()
+        result["accuracy"] = float((found.labels == target).double().mean())
+        share = result["accuracy"]
+        result["accuracy_stderr"] = math.sqrt(share * (1 - share) / test)
+    result |= _errors(found, scored)
+    b = blocks(arch, arch.inputs(X[:train]), _onehot(y[:train], arch.n_out), arch.inputs(X[train:]))
+    found_modes = modes(b.Theta_AA, b.y)
+    result["largest_stable_eta"] = found_modes.largest_stable_rate
+    if method == "bayes":
+        result["log_evidence"] = found.log_evidence
+        loo = leave_one_out(b.K_AA, b.y, noise)
+        result["leave_one_out_mse"] = loo.mean_squared_error
+    elif ridge > 0 or float(found_modes.values[-1]) > 1e-12 * float(found_modes.values[0]):
+        result["leave_one_out_mse"] = leave_one_out(b.Theta_AA, b.y, ridge).mean_squared_error
+    result["points"] = [
+        {"mean": m, "std": s, "target": t}
+        for m, s, t in zip(found.mean.tolist(), found.std.tolist(), scored.tolist())
+    ]
+    if as_json:
+        from kadanoff.files import jsonable
+
+        typer.echo(json.dumps(jsonable(result), indent=1))
+        return
+    _show(result, found.labels.tolist() if found.classes is not None else None, target)
+
+
+def _data(name: str, count: int, seed: int) -> tuple[Any, Any, list[str]]:
+    import torch
+
+    from kadanoff.data import load
+
+    batch = load(name, batch=count, seed=seed)
+    X, y = batch.inputs, batch.targets
+    if not isinstance(X, torch.Tensor) or not X.dtype.is_floating_point or y is None:
+        raise DataError(
+            f"{name!r} has no numeric features with targets.",
+            "Choose digits, diabetes, wine or breast_cancer, or a file with X and y.",
+        )
+    if X.shape[0] < count:
+        raise DataError(
+            f"{name!r} has {X.shape[0]} points, fewer than train + test = {count}.",
+            "Lower --train or --test.",
+        )
+    X = X.flatten(1).double()
+    notes = list(batch.notes)
+    if y.dtype.is_floating_point:
+        y = y.double().reshape(count, -1)
+        mean, std = y.mean(0), y.std(0)
+        if float((mean.abs() / std.clamp_min(1e-12)).max()) > 0.5 or float(std.max()) > 3:
+            y = (y - mean) / std.clamp_min(1e-12)
+            notes.append("targets standardised")
+    return X, y, notes
+
+
+def _onehot(y: Any, n_out: int) -> Any:
+    from kadanoff.learning import as_targets
+
+    return as_targets(y, y.shape[0], n_out).y
+
+
+def _architecture(n_in, y, activation, depth, width, c_b, c_w) -> Any:
+    from kadanoff.architecture import MLP
+    from kadanoff.critical import criticality
+    from kadanoff.errors import NotCriticalError
+
+    if c_b is None or c_w is None:
+        try:
+            point = criticality(activation)
+        except NotCriticalError as error:
+            raise UsageError(
+                f"{activation!r} has no critical initialisation: {error.message}",
+                "Pass --c-b and --c-w.",
+            ) from None
+        c_b = float(point.C_b) if c_b is None else c_b
+        c_w = float(point.C_W) if c_w is None else c_w
+    n_out = y.shape[1] if y.ndim > 1 else int(y.max()) + 1
+    return MLP(n_in, [width] * (depth - 1), n_out, activation, C_b=c_b, C_W=c_w)
+
+
+def _errors(found: Any, target: Any) -> dict[str, float]:
+    squares = ((found.mean - target.reshape(found.mean.shape)) ** 2).mean(1)
+    bias, variance = found.expected_error(target)
+    inside = (found.mean - target.reshape(found.mean.shape)).abs() <= 2 * found.std[:, None]
+    return {
+        "mse_of_mean": bias,
+        "mse_stderr": float(squares.std()) / math.sqrt(max(len(squares), 1)),
+        "variance": variance,
+        "mse_of_one_network": bias + variance,
+        "mse_of_zero": float((target**2).mean()),
+        "inside_two_std": float(inside.double().mean()),
+    }
+
+
+def _show(result: dict[str, Any], labels: Any, target: Any) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from kadanoff.report.numbers import percent, short, uncertain
+
+    console = Console()
+    console.print(f"[bold]{result['architecture']}[/bold]", highlight=False)
+    when = "at the end of training" if math.isinf(result["t"]) else f"at t = {result['t']:g}"
+    how = "posterior" if result["method"] == "bayes" else f"trained by gradient, {when}"
+    console.print(
+        f"{result['data']}: {result['train']} training, {result['test']} test points; {how}; "
+        f"order {result['order']}\n",
+        highlight=False,
+    )
+    table = Table("test point", "prediction", "target", box=None, header_style="bold")
+    for i, point in enumerate(result["points"][:10]):
+        if labels is not None:
+            table.add_row(str(i), f"class {labels[i]}", f"class {int(target[i])}")
+        else:
+            shown = ", ".join(uncertain(m, point["std"]) for m in point["mean"])
+            table.add_row(str(i), shown, ", ".join(short(t) for t in point["target"]))
+    console.print(table)
+    if len(result["points"]) > 10:
+        console.print(f"… and {len(result['points']) - 10} more (all with --json)")
+    console.print()
+    if "accuracy" in result:
+        console.print(
+            "accuracy of the mean network  "
+            + uncertain(result["accuracy"], result["accuracy_stderr"]),
+            highlight=False,
+        )
+    lines = [
+        ("squared error of the mean", uncertain(result["mse_of_mean"], result["mse_stderr"])),
+        ("variance between networks", short(result["variance"])),
+        ("expected error of one network", short(result["mse_of_one_network"])),
+        ("error of predicting zero", short(result["mse_of_zero"])),
+        ("targets within two std", percent(result["inside_two_std"])),
+        ("leave-one-out squared error", short(result.get("leave_one_out_mse"))),
+        ("largest stable step", short(result["largest_stable_eta"])),
+    ]
+    if result.get("log_evidence") is not None:
+        lines.append(("log evidence", short(result["log_evidence"], 6)))
+    for name, value in lines:
+        console.print(f"{name:<30}{value}", highlight=False)
+    for note in result["notes"]:
+        console.print(f"[dim]{note}[/dim]", highlight=False)

@@ -1,0 +1,377 @@
+"""Does a learning rate found on a small model hold on a large one? The sweep and the check.
+
+The sweep trains at every width, depth and base rate, and reads the best base off a parabola in
+its logarithm. The coordinate check measures how much hidden activations move in a few steps, and
+holds the exponent in the width against the prediction for the member s of the family.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kadanoff.errors import UsageError
+from kadanoff.tuning.rates import parameter_groups, split_muon
+
+__all__ = ["Coordinate", "Curve", "Transfer", "coordinate_check", "make_optimizers", "transfer"]
+
+Build = Callable[[int, int, int], nn.Module]
+# bases added, at most, where the optimum lies at the end of the grid
+_EXTEND = 5
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Final loss against base rate at one size; arrays have one entry a base.
+
+    ``optimum`` is log2 of the best base with its standard error over seeds.
+    """
+
+    width: int
+    depth: int
+    bases: tuple[float, ...]
+    loss: tuple[float, ...]
+    stderr: tuple[float, ...]
+    optimum: float
+    optimum_stderr: float
+    at_edge: bool
+
+
+@dataclass(frozen=True)
+class Coordinate:
+    """Root mean square change of one layer's activations against width.
+
+    ``slope`` is d log(change / size) / d log(width), ``predicted`` its value in theory; ``fine``
+    says whether they agree within the tolerance plus two standard errors.
+    """
+
+    layer: str
+    widths: tuple[int, ...]
+    change: tuple[float, ...]
+    stderr: tuple[float, ...]
+    slope: float
+    slope_stderr: float
+    predicted: float
+    fine: bool
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """The sweep, the check, and what they say.
+
+    ``spread`` is the largest distance, in factors of two of the base rate, between the optima of
+    two sizes; ``carries`` holds it against ``tolerance`` (two standard errors allowed), and is false
+    where an optimum lies outside the bases tried.
+    """
+
+    optimizer: str
+    s: float
+    curves: tuple[Curve, ...]
+    coordinates: tuple[Coordinate, ...]
+    spread: float
+    spread_stderr: float
+    tolerance: float
+    carries: bool
+
+    @property
+    def fine(self) -> bool:
+        """Whether the rate carries and every layer moves as predicted."""
+        return self.carries and all(c.fine for c in self.coordinates)
+
+
+def make_optimizers(groups: list[dict[str, Any]], optimizer: str) -> list[torch.optim.Optimizer]:
+    """Torch optimizers for parameter groups (two of them for Muon)."""
+    if optimizer == "muon":
+        muon, rest = split_muon(groups)
+        out: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest)] if rest else []
+        return [torch.optim.Muon(muon), *out] if muon else out
+    classes = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    return [classes[optimizer](groups)]
+
+
+def _loss(out: Tensor, y: Tensor) -> Tensor:
+    if y.dtype.is_floating_point:
+        return nn.functional.mse_loss(out.reshape(y.shape), y)
+    return nn.functional.cross_entropy(out.reshape(-1, out.shape[-1]), y.reshape(-1))
+
+
+def train(
+    model: nn.Module,
+    optimizers: list[torch.optim.Optimizer],
+    X: Tensor,
+    y: Tensor,
+    *,
+    steps: int,
+    batch: int,
+    seed: int,
+) -> float:
+    """Train on random batches; mean training loss of the last tenth (inf if it diverged)."""
+    generator = torch.Generator().manual_seed(seed)
+    tail: list[float] = []
+    ceiling = math.inf
+    for step in range(steps):
+        rows = torch.randint(X.shape[0], (min(batch, X.shape[0]),), generator=generator)
+        loss = _loss(model(X[rows]), y[rows])
+        value = float(loss.detach())
+        if step == 0:
+            ceiling = 1e3 * max(value, 1e-3)
+        if not math.isfinite(value) or value > ceiling:
+            return math.inf
+        for o in optimizers:
+            o.zero_grad(set_to_none=True)
+        loss.backward()
+        for o in optimizers:
+            o.step()
+        if step >= steps - max(1, steps // 10):
+            tail.append(value)
+    return sum(tail) / len(tail)
+
+
+def _best(bases: Sequence[float], losses: Sequence[float]) -> float:
+    """log2 of the best base: the vertex of the parabola through the lowest three points."""
+    k = min(range(len(losses)), key=losses.__getitem__)
+    x = [math.log2(b) for b in bases]
+    if 0 < k < len(losses) - 1 and math.isfinite(losses[k + 1]) and math.isfinite(losses[k - 1]):
+        left, here, right = (math.log(max(losses[j], 1e-30)) for j in (k - 1, k, k + 1))
+        bend = left - 2 * here + right
+        if bend > 0:
+            return x[k] + 0.5 * (left - right) / bend * (x[k + 1] - x[k])
+    return x[k]
+
+
+def transfer(
+    build: Build,
+    X: Tensor,
+    y: Tensor,
+    *,
+    widths: Sequence[int] = (32, 64, 128),
+    depths: Sequence[int] = (3,),
+    optimizer: str = "adam",
+    s: float = 1.0,
+    bases: Sequence[float] | None = None,
+    steps: int = 100,
+    batch: int = 64,
+    seeds: int = 3,
+    seed: int = 0,
+    tolerance: float = 1.0,
+    check_steps: int = 5,
+    progress: Callable[..., None] | None = None,
+) -> Transfer:
+    """Sweep the base rate over sizes and check how activations move.
+
+    Parameters
+    ----------
+    build : callable
+        (width, depth, seed) -> model at its critical initialisation.
+    X, y : Tensor
+        Training inputs and targets (integers: cross-entropy, floats: squared error).
+    widths, depths : sequences of int
+        The first depth is swept over all widths, the last width over all depths.
+    bases : sequence of float, optional
+        Base rates, ascending; by default seven in factors of two around the default.
+    tolerance : float
+        Largest distance between optima, in factors of two, at which the rate is said to carry.
+
+    Returns
+    -------
+    Transfer
+
+    Raises
+    ------
+    UsageError
+        Fewer than two sizes or three bases, or empty data.
+    """
+    from kadanoff.tuning.rates import BASE
+
+    if optimizer not in BASE:
+        raise UsageError(f"Unknown optimizer {optimizer!r}.", f"Choose from {sorted(BASE)}.")
+    widths, depths = sorted(set(widths)), sorted(set(depths))
+    sizes = [(w, depths[0]) for w in widths] + [(widths[-1], d) for d in depths[1:]]
+    bases = sorted(bases) if bases else [BASE[optimizer] * 2.0**k for k in range(-3, 4)]
+    if len(sizes) < 2 or len(bases) < 3 or seeds < 2 or X.shape[0] == 0:
+        raise UsageError(
+            f"{len(sizes)} sizes, {len(bases)} base rates, {seeds} seeds and {X.shape[0]} points "
+            "do not make a transfer run.",
+            "Give at least two sizes, three base rates, two seeds, and data.",
+        )
+    total, done = len(sizes) * len(bases) * seeds, 0
+    curves = []
+    for width, depth in sizes:
+        column: dict[float, list[float]] = {}
+        todo = list(bases)
+        while todo:
+            for base in todo:
+                column[base] = []
+                for k in range(seeds):
+                    model = build(width, depth, seed + k)
+                    groups = parameter_groups(model, X[:batch], optimizer, s=s, base=base)
+                    made = make_optimizers(groups, optimizer)
+                    column[base].append(
+                        train(model, made, X, y, steps=steps, batch=batch, seed=seed + 1000 + k)
+                    )
+                    done += 1
+                    if progress is not None:
+                        progress(done, max(total, done), width=width, depth=depth)
+            todo = _further(column, len(bases) + _EXTEND)
+        curves.append(_curve(width, depth, column))
+    ends = sorted(curves, key=lambda c: c.optimum)
+    spread = ends[-1].optimum - ends[0].optimum
+    error = math.hypot(ends[-1].optimum_stderr, ends[0].optimum_stderr)
+    coordinates: tuple[Coordinate, ...] = ()
+    if len(widths) > 1:
+        coordinates = coordinate_check(
+            lambda w, k: build(w, depths[0], k),
+            X,
+            y,
+            widths=widths,
+            optimizer=optimizer,
+            s=s,
+            base=2 ** (sum(c.optimum for c in curves) / len(curves) - 2),
+            steps=check_steps,
+            batch=batch,
+            seeds=max(seeds, 8),
+            seed=seed,
+        )
+    carries = spread <= tolerance + 2 * error and not any(c.at_edge for c in curves)
+    return Transfer(optimizer, s, tuple(curves), coordinates, spread, error, tolerance, carries)
+
+
+def _further(column: dict[float, list[float]], most: int) -> list[float]:
+    """One base more on the side where the lowest loss sits at the end of the grid."""
+    bases = sorted(column)
+    mean = [sum(column[b]) for b in bases]
+    k = min(range(len(mean)), key=mean.__getitem__)
+    if len(bases) >= most or 0 < k < len(bases) - 1:
+        return []
+    return [bases[0] ** 2 / bases[1]] if k == 0 else [bases[-1] ** 2 / bases[-2]]
+
+
+def _curve(width: int, depth: int, column: dict[float, list[float]]) -> Curve:
+    bases = sorted(column)
+    table = [list(row) for row in zip(*(column[b] for b in bases))]
+    losses = torch.tensor(table, dtype=torch.float64)
+    count = losses.shape[0]
+    best = torch.tensor([_best(bases, row) for row in table], dtype=torch.float64)
+    mean = losses.mean(0)
+    middle = int(mean.argmin())
+    # one grid step over sqrt(12) is what the grid itself leaves open
+    grid = (math.log2(bases[1]) - math.log2(bases[0])) / math.sqrt(12)
+    return Curve(
+        width,
+        depth,
+        tuple(bases),
+        tuple(mean.tolist()),
+        tuple((losses.std(0) / math.sqrt(count)).nan_to_num(math.inf).tolist()),
+        float(best.mean()),
+        math.hypot(float(best.std()) / math.sqrt(count), grid / math.sqrt(count)),
+        middle in (0, len(bases) - 1),
+    )
+
+
+def coordinate_check(
+    build: Callable[[int, int], nn.Module],
+    X: Tensor,
+    y: Tensor,
+    *,
+    widths: Sequence[int],
+    optimizer: str = "adam",
+    s: float = 1.0,
+    base: float | None = None,
+    steps: int = 5,
+    batch: int = 64,
+    seeds: int = 4,
+    seed: int = 0,
+    tolerance: float = 0.15,
+) -> tuple[Coordinate, ...]:
+    """How activations move in ``steps`` steps, against width, layer by layer.
+
+    Hidden layers move, relative to their size, as n^(-(1-s)/2); the output moves by an amount that
+    does not depend on n. What is measured is max-free: root mean squares over samples and units,
+    averaged (in the logarithm) over seeds.
+
+    Returns
+    -------
+    tuple of Coordinate
+        One for each module with a matrix, in the order of use.
+    """
+    names: list[str] = []
+    logs: list[Tensor] = []
+    for width in widths:
+        rows = []
+        for k in range(seeds):
+            model = build(width, seed + k)
+            groups = parameter_groups(model, X[:batch], optimizer, s=s, base=base, seed=seed)
+            before = _activations(model, X[:batch])
+            train(
+                model,
+                make_optimizers(groups, optimizer),
+                X,
+                y,
+                steps=steps,
+                batch=batch,
+                seed=seed + 77 + k,
+            )
+            after = _activations(model, X[:batch])
+            names = list(before)
+            last = names[-1]
+            rows.append(
+                [
+                    float(
+                        ((after[n] - before[n]).pow(2).mean().sqrt()
+                         / (1.0 if n == last else before[n].pow(2).mean().sqrt())).log()
+                    )
+                    for n in names
+                ]
+            )  # fmt: skip
+        logs.append(torch.tensor(rows, dtype=torch.float64))
+    stacked = torch.stack(logs)  # (widths, seeds, layers)
+    x = torch.tensor([math.log(w) for w in widths], dtype=torch.float64)
+    x = x - x.mean()
+    slopes = torch.einsum("w,wkl->kl", x, stacked) / (x * x).sum()
+    mean, error = slopes.mean(0), slopes.std(0) / math.sqrt(seeds)
+    out = []
+    for i, name in enumerate(names):
+        predicted = 0.0 if i == len(names) - 1 else -(1 - s) / 2
+        level = stacked[:, :, i]
+        gap = abs(float(mean[i]) - predicted)
+        out.append(
+            Coordinate(
+                name,
+                tuple(widths),
+                tuple(level.mean(1).exp().tolist()),
+                tuple((level.mean(1).exp() * level.std(1) / math.sqrt(seeds)).tolist()),
+                float(mean[i]),
+                float(error[i]),
+                predicted,
+                gap <= tolerance + 2 * float(error[i]),
+            )
+        )
+    return tuple(out)
+
+
+def _activations(model: nn.Module, X: Tensor) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    handles = []
+
+    def keep(name: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, _inputs: Any, out: Tensor) -> None:
+            found.setdefault(name, out.detach().double())
+
+        return hook
+
+    for name, module in model.named_modules():
+        weight = getattr(module, "weight", None)
+        if isinstance(weight, Tensor) and weight.ndim >= 2:
+            handles.append(module.register_forward_hook(keep(name)))
+    try:
+        with torch.no_grad():
+            model(X)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found

@@ -1,0 +1,177 @@
+"""Posterior, evidence and leave-one-out: algebra, and networks weighted by their likelihood."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from kadanoff.architecture import MLP
+from kadanoff.errors import AnalysisError, DataError, DomainError, UsageError
+from kadanoff.learning import (
+    best_noise,
+    hebbian_variance,
+    leave_one_out,
+    log_evidence,
+    posterior,
+    predict,
+    select,
+)
+from kadanoff.learning.trained import draw_batch, outputs
+from kadanoff.rgflow import flow
+from tests.known import assert_consistent
+
+G = torch.Generator().manual_seed(3)
+X = torch.randn(7, 3, generator=G, dtype=torch.float64)
+Y = torch.randn(5, 2, generator=G, dtype=torch.float64)
+
+
+def arch(depth=2, width=64, n_out=2, activation="tanh"):
+    return MLP(3, [width] * depth, n_out, activation, C_b=0.2, C_W=1.3)
+
+
+def test_evidence_is_the_density_of_the_labels():
+    K = flow(arch(), X[:5]).K[-1] + 0.1 * torch.eye(5, dtype=torch.float64)
+    law = torch.distributions.MultivariateNormal(torch.zeros(5, dtype=torch.float64), K)
+    want = float(law.log_prob(Y.mT).sum())
+    assert log_evidence(flow(arch(), X[:5]).K[-1], Y, 0.1) == pytest.approx(want, rel=1e-10)
+    found = predict(arch(), X[:5], Y, X[5:], method="bayes", noise=0.1)
+    assert found.log_evidence == pytest.approx(want, rel=1e-10)
+
+
+def test_leave_one_out_is_leaving_one_out():
+    K = flow(arch(), X[:5]).K[-1]
+    found = leave_one_out(K, Y, 0.05)
+    for i in range(5):
+        rest = [j for j in range(5) if j != i]
+        order = [*rest, i]
+        post = posterior(K[order][:, order], Y[rest], noise=0.05)
+        torch.testing.assert_close(found.mean[i], post.mean[0])
+        torch.testing.assert_close(found.variance[i], post.cov[0, 0] + 0.05)
+
+
+def test_noise_maximises_the_evidence():
+    K = flow(arch(), X[:5]).K[-1]
+    s2, value = best_noise(K, Y)
+    assert value == pytest.approx(log_evidence(K, Y, s2), rel=1e-9)
+    for factor in (0.9, 1.1):
+        assert log_evidence(K, Y, s2 * factor) <= value + 1e-9
+
+
+def test_selection_finds_the_depth_that_made_the_labels():
+    """Labels drawn from one prior are most probable under it, on average over draws."""
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(60, 3, generator=g, dtype=torch.float64)
+    kernels = {d: flow(arch(d, activation="relu"), x).K[-1] for d in (1, 3, 8)}
+    root = torch.linalg.cholesky(kernels[3] + 0.01 * torch.eye(60, dtype=torch.float64))
+    y = root @ torch.randn(60, 40, generator=g, dtype=torch.float64)
+    picked = select([1, 3, 8], kernels.__getitem__, y)
+    assert picked.winner == 3
+    assert picked.noise[1] == pytest.approx(0.01, rel=0.2)
+
+
+def test_order_1_by_expanding_a_known_mixture():
+    """Metric with a two-point law: posterior averages over it, expanded, are the formulas."""
+    K = flow(arch(), X[:4]).K[-1]
+    y = Y[:3]
+    tilt = torch.randn(4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    tilt = 0.05 * (tilt + tilt.mT)
+    shift = 0.03 * torch.eye(4, dtype=torch.float64)
+    V = torch.einsum("ab,cd->abcd", tilt, tilt)
+
+    def exact(n):
+        total, weights = None, []
+        for sign in (-1, 1):
+            metric = K + sign * tilt / math.sqrt(n) + shift / n
+            post = posterior(metric, y, noise=0.1)
+            weights.append(post.log_evidence)
+            first = torch.cat([post.mean.flatten(), post.cov.flatten(), metric.flatten()])
+            total = [*(total or []), first]
+        w = torch.softmax(torch.tensor(weights, dtype=torch.float64), 0)
+        log_p = torch.logsumexp(torch.tensor(weights, dtype=torch.float64), 0) - math.log(2)
+        means = [t[:2] for t in total]
+        average = w[0] * total[0] + w[1] * total[1]
+        spread = torch.einsum("si,sj,s->ij", torch.stack(means), torch.stack(means), w)
+        spread = spread - torch.outer(average[:2], average[:2])
+        return average, spread, log_p
+
+    base = posterior(K, y, noise=0.1)
+    for n, tolerance in ((10**4, 2e-3), (10**5, 2e-4)):
+        average, spread, log_p = exact(n)
+        found = posterior(K, y, noise=0.1, G1=shift, V=V, n=n)
+        scaled = n * (average[:2] - base.mean.flatten())
+        torch.testing.assert_close(
+            scaled, n * found.terms["mean_1"].flatten(), rtol=tolerance, atol=tolerance
+        )
+        torch.testing.assert_close(
+            n * spread, n * found.terms["hebbian"][:, :, 0, 0], rtol=tolerance, atol=tolerance
+        )
+        # total covariance of one output, averaged over outputs
+        cov = average[2] - base.cov[0, 0] + spread.diagonal().mean()
+        torch.testing.assert_close(
+            n * cov, n * found.terms["cov_1"][0, 0], rtol=tolerance, atol=tolerance
+        )
+        torch.testing.assert_close(
+            n * (average[3:].reshape(4, 4) - K),
+            n * found.terms["kernel_shift"],
+            rtol=tolerance,
+            atol=tolerance,
+        )
+        assert n * float(log_p - base.log_evidence) == pytest.approx(
+            n * found.terms["log_evidence_1"], rel=tolerance, abs=tolerance
+        )
+
+
+@pytest.mark.slow
+def test_networks_weighted_by_their_likelihood():
+    """Posterior mean and evidence of real networks, last layer integrated out exactly."""
+    n, S, blocks = 96, 20_000, 10
+    net = arch(2, n)
+    x, y = X[:3], Y[:2]
+    joint = flow(net, x, order=1)
+    base = posterior(joint.K[-1], y, noise=0.3)
+    want = posterior(joint.K[-1], y, noise=0.3, G1=joint.G1[-1], V=joint.V[-1], n=n)
+    estimates = []
+    for b in range(blocks):
+        weights = draw_batch(net, S // blocks, torch.Generator().manual_seed(b))
+        s = torch.tanh(outputs(net, weights, x)[-2])
+        metric = 0.2 + 1.3 / n * s @ s.mT
+        noisy = metric[:, :2, :2] + 0.3 * torch.eye(2, dtype=torch.float64)
+        solved = torch.linalg.solve(noisy, y.expand(len(s), 2, 2))
+        log_w = -0.5 * (solved * y).sum((1, 2)) - torch.logdet(2 * math.pi * noisy)
+        w = torch.exp(log_w - base.log_evidence)
+        mean = (metric[:, 2:, :2] @ solved)[:, 0]
+        top = (w[:, None] * mean).mean(0)
+        estimates.append(torch.cat([top / w.mean() - base.mean[0], w.mean().log()[None]]))
+    stacked = n * torch.stack(estimates)
+    predicted = n * torch.cat(
+        [want.terms["mean_1"][0], torch.tensor([want.terms["log_evidence_1"]])]
+    )
+    # the remainder is of order 1/n: a fraction L/n of the correction itself
+    assert_consistent(
+        predicted,
+        stacked.mean(0),
+        stacked.std(0) / math.sqrt(blocks),
+        relative_error=0.05,
+        bias=6 / n * float(predicted.abs().max()),
+    )
+
+
+def test_hebbian_sign():
+    assert float(hebbian_variance(2.0, 1.0, 0.5, 10)) > 1.0
+    assert float(hebbian_variance(1.0, 1.0, 0.5, 10)) == 1.0
+
+
+def test_errors():
+    doubled, labels = torch.cat([X[:5], X[:1]]), torch.cat([Y, -Y[:1]])
+    with pytest.raises(DataError, match="points 0 and 5"):
+        predict(arch(), doubled, labels, X[5:], method="bayes")
+    with pytest.raises(AnalysisError, match="singular"):
+        predict(arch(), doubled, torch.cat([Y, Y[:1]]), X[5:], method="bayes")
+    with pytest.raises(DomainError, match="variance"):
+        predict(arch(), X[:5], Y, X[5:], method="bayes", noise=-1.0)
+    with pytest.raises(UsageError, match="at most 64"):
+        predict(arch(), X[:1].repeat(65, 1), Y[:1].repeat(65, 1), X[5:], order=1)
+    with pytest.raises(UsageError, match="candidates"):
+        select([], lambda c: c, Y)
