@@ -387,6 +387,15 @@ RULES: tuple[Rule, ...] = (
 def _healthy(evidence: Evidence) -> str:
     depth = len(evidence.chain)
     trend = evidence.gradient or evidence.signal
+    if trend is not None and depth >= MIN_DEPTH and trend.scale < depth / 3:
+        factor = number(trend.factor, trend.factor_error)
+        back = evidence.backward
+        arrives = "" if back is None else f"; the squared gradient changes by {back.factor:.2g}"
+        return (
+            f"healthy: none of {len(RULES)} rules broke on {depth} layers of the main path; "
+            f"locally χ⊥ = {factor} per layer over the deeper half{arrives} per layer, which "
+            "normalisation or the width explain (threshold: a trend beyond them)."
+        )
     if trend is not None and depth >= MIN_DEPTH:
         factor = number(trend.factor, trend.factor_error)
         what = "χ⊥" if evidence.gradient else "the signal changes by"

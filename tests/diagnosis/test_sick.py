@@ -1,0 +1,125 @@
+"""True alarms on broken nets, with the right name, number and layer."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from kadanoff.diagnosis import diagnose
+from tests.trace.models import GPT, mlp
+
+
+def data(seed: int = 0, n: int = 24, width: int = 32) -> torch.Tensor:
+    return torch.randn(n, width, generator=torch.Generator().manual_seed(seed))
+
+
+def codes(found) -> list[str]:
+    return [finding.code for finding in found.findings]
+
+
+@pytest.mark.parametrize("depth", [5, 10, 24])
+@pytest.mark.parametrize("act", [nn.Tanh, nn.ReLU, nn.GELU])
+def test_default_initialisation(act, depth):
+    found = diagnose(mlp(act, depth, 64, default=True), data())
+    assert found.exit_code == 1
+    assert codes(found)[0] in ("ordered", "vanishing")
+    assert "critical" in found.findings[0].sentence
+    if act is nn.Tanh and depth == 24:
+        first = found.findings[0]
+        # χ⊥ = C_W <σ'²> with C_W = 1/3 and σ' close to 1 once the signal is small
+        assert first.value == pytest.approx(1 / 3, rel=0.05)
+        assert first.stderr < 0.05 * first.value
+        assert "depth scale 0.9 layers" in first.sentence
+        assert found.verdict == first.sentence
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_chaotic_tanh(seed):
+    found = diagnose(mlp(nn.Tanh, 24, 96, 3.0, seed=seed), data(seed))
+    assert codes(found) == ["chaotic"]
+    # fixed point of C_W = 3: χ⊥ = 1.24
+    assert found.findings[0].value == pytest.approx(1.24, abs=0.05)
+
+
+def test_ordered_by_biases_alone():
+    found = diagnose(mlp(nn.Tanh, 24, 96, 1.0, 0.1), data())
+    assert codes(found)[0] == "ordered"
+    assert "biases" in found.findings[0].remedy
+
+
+@pytest.mark.parametrize("gain,code", [(0.33, "vanishing"), (2.0, "exploding")])
+def test_linear_nets_off_criticality(gain, code):
+    found = diagnose(mlp(nn.Identity, 30, 64, gain), data())
+    assert codes(found)[0] == code
+    first = found.findings[0]
+    assert first.value == pytest.approx(gain**0.5, rel=0.05)
+    assert f"{gain**0.5:.2f}" in first.sentence or f"{gain**0.5:.1f}" in first.sentence
+
+
+def test_one_bad_layer_in_the_middle():
+    for factor in (10.0, 0.1):
+        model = mlp(nn.Tanh, 12, 64)
+        with torch.no_grad():
+            model[12].weight.mul_(factor)
+        found = diagnose(model, data())
+        assert "odd_layer" in codes(found)
+        odd = next(f for f in found.findings if f.code == "odd_layer")
+        assert odd.layers == (7,)
+        assert odd.value == pytest.approx(factor**2, rel=0.1)
+
+
+def test_dead_relu_from_negative_biases():
+    model = mlp(nn.ReLU, 3, 64, 2.0)
+    with torch.no_grad():
+        model[2].bias.fill_(-6.0)
+    found = diagnose(model, data())
+    dead = next(f for f in found.findings if f.code == "dead")
+    assert dead.layers == (2,)
+    assert dead.value > 0.9
+    with torch.no_grad():
+        model[2].bias.fill_(-1e3)
+    assert {"dead"} <= set(codes(diagnose(model, data())))
+
+
+def test_saturated_tanh():
+    found = diagnose(mlp(nn.Tanh, 3, 64, 50.0), data())
+    assert "saturated" in codes(found)
+
+
+def test_zero_layer_silences_the_net():
+    model = mlp(nn.ReLU, 6, 32, 2.0)
+    with torch.no_grad():
+        model[6].weight.zero_()
+    assert "silent" in codes(diagnose(model, data()))
+
+
+def test_overflow():
+    found = diagnose(mlp(nn.Identity, 10, 32, 1e10), data())
+    assert codes(found)[0] == "overflow"
+    assert found.exit_code == 1
+
+
+def test_narrow_deep_net():
+    assert "narrow" in codes(diagnose(mlp(nn.ReLU, 40, 16, 2.0), data()))
+
+
+def test_deep_post_norm_transformer_loses_its_gradient():
+    torch.manual_seed(0)
+    model = GPT(24, pre_norm=False)
+    ids = torch.randint(0, 48, (4, 16))
+    found = diagnose(model, ids)
+    back = [x.jacobian_to_output.value for x in found.layers if x.role == "stream"]  # type: ignore
+    # the gradient in the middle is much smaller than at the end: sick without warm-up
+    assert min(back) < 0.2 * back[-1]
+    assert codes(found) == ["ordered"]
+
+
+def test_findings_are_ranked_by_cost_and_carry_number_threshold_remedy():
+    found = diagnose(mlp(nn.Tanh, 24, 64, default=True), data())
+    costs = [finding.cost for finding in found.findings]
+    assert costs == sorted(costs, reverse=True)
+    for finding in found.findings:
+        assert finding.remedy
+        assert finding.severity in ("critical", "warning")
+        assert any(character.isdigit() for character in finding.sentence)
