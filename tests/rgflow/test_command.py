@@ -1,0 +1,75 @@
+"""``kadanoff flow`` on the command line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+import kadanoff as kd
+from kadanoff.cli.app import main
+
+
+def run(capsys, *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stop:
+        main(["flow", *arguments])
+    out, err = capsys.readouterr()
+    return int(stop.value.code or 0), out, err
+
+
+def test_json_holds_what_flow_returns(capsys):
+    code, out, _ = run(
+        capsys,
+        "--activation",
+        "relu",
+        "--depth",
+        "2",
+        "--inputs",
+        "2",
+        "--json",
+        "--lambda_b",
+        "0.5",
+    )
+    assert code == 0
+    found = json.loads(out)
+    arch = kd.MLP(64, [128, 128], 1, "relu", C_W=2.0, lambda_b=0.5)
+    g = torch.Generator().manual_seed(0)
+    X = torch.randn(2, 64, generator=g, dtype=torch.float64)
+    X = X * 8 / X.norm(dim=1, keepdim=True)
+    expected = kd.flow(arch, X, order=1)
+    for name in ("K", "Theta", "V", "F", "Q"):
+        got = torch.tensor(found["observables"][name], dtype=torch.float64)
+        torch.testing.assert_close(got, expected.require(name))
+    assert set(found["undefined"]) >= {"R", "S", "T", "U"}
+    assert found["architecture"]["C_W"] == [2.0, 2.0, 2.0]
+
+
+def test_table_and_figure(capsys, tmp_path):
+    target = tmp_path / "flow.svg"
+    code, out, _ = run(
+        capsys, "--data", "digits", "--inputs", "2", "--depth", "2", "--activation", "sin",
+        "--plot", str(target),
+    )  # fmt: skip
+    assert code == 0
+    assert "V/K²" in out
+    assert "first one shown" in out
+    assert target.read_text().lstrip().startswith("<?xml")
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("--activation", "softplus"), "no critical point"),
+        (("--activation", "nonsense"), "nonsense"),
+        (("--order", "4"), "order must be"),
+        (("--plot", "flow.pdf"), ".svg or .png"),
+        (("--data", "missing.csv"), "missing.csv"),
+        (("--skip", "0.5", "--depth", "0"), "at least one block"),
+        (("--C_W", "-1", "--C_b", "0"), "C_W"),
+    ],
+)
+def test_wrong_calls_exit_with_two(capsys, arguments, message):
+    code, _, err = run(capsys, *arguments)
+    assert code == 2
+    assert message in err
