@@ -33,10 +33,12 @@ class TinyStudies:
 
 
 @contextmanager
-def served(store: Store, studies: TinyStudies | None = None, **options: str) -> Iterator[str]:
+def served(
+    store: Store, studies: TinyStudies | None = None, token: str | None = None
+) -> Iterator[str]:
     """Serve ``store``; gives the address."""
     sock: socket.socket = listen("127.0.0.1", 0)
-    app = create_app(store, studies or TinyStudies(), **options)
+    app = create_app(store, studies or TinyStudies(), token=token)
     config = uvicorn.Config(app, log_level="error", access_log=False, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)

@@ -1,4 +1,4 @@
-"""OpenAlex and Semantic Scholar on loopback: the documented shapes, and everything that goes wrong."""
+"""OpenAlex and Semantic Scholar on loopback: the documented shapes, and all that goes wrong."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ def alex_work(number: int, **more: Any) -> dict[str, Any]:
         "title": f"A citing work with number {number}",
         "display_name": f"A citing work with number {number}",
         "publication_year": 2022,
-        "authorships": [{"author_position": "first", "author": {"display_name": f"G. Name{number}"}}],
+        "authorships": [
+            {"author_position": "first", "author": {"display_name": f"G. Name{number}"}}
+        ],
         "primary_location": {"landing_page_url": "https://h.example/", "source": None},
         "locations": [],
         "abstract_inverted_index": {"world": [1], "Hello": [0]},
@@ -58,7 +60,9 @@ class Sources:
         self.s2 = s2_paper(0, title="Why is AI hard and Physics simple?", **main)
         self.s2["authors"] = [{"authorId": None, "name": "Daniel A. Roberts"}]
         self.s2["year"] = 2021
-        self.citations = [{"isInfluential": i == 1, "citingPaper": s2_paper(i)} for i in range(1, 8)]
+        self.citations = [
+            {"isInfluential": i == 1, "citingPaper": s2_paper(i)} for i in range(1, 8)
+        ]
         self.references = [
             {"isInfluential": False, "citedPaper": s2_paper(50)},
             {"citedPaper": {**s2_paper(51), "paperId": None, "externalIds": None, "year": None}},
@@ -163,7 +167,9 @@ def sources() -> Iterator[tuple[Sources, str]]:
                 self.close_connection = True
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+    ).start()
     try:
         yield state, f"http://127.0.0.1:{server.server_address[1]}"
     finally:

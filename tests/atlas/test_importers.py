@@ -176,7 +176,9 @@ def test_bibtex() -> None:
 
 
 def test_ris_and_csl() -> None:
-    (entry,) = parse_ris("TY  - JOUR\nTI  - A title\nAU  - Doe, Jane\nPY  - 2001/05\nDO  - 10.1000/x\nER  - \n")
+    (entry,) = parse_ris(
+        "TY  - JOUR\nTI  - A title\nAU  - Doe, Jane\nPY  - 2001/05\nDO  - 10.1000/x\nER  - \n"
+    )
     assert (entry.title, entry.authors, entry.year) == ("A title", ["Jane Doe"], 2001)
     text = (
         '[{"title": "B", "author": [{"family": "Roe", "given": "R."}, null], '

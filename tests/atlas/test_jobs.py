@@ -16,6 +16,7 @@ from kadanoff.atlas.store import Store
 from kadanoff.atlas.studies import Registry, read_result
 from kadanoff.errors import UsageError
 from tests.atlas.serving import TinyStudies
+from tests.atlas.sources import sources
 
 
 def wait(jobs: Jobs, number: str, until: str = "", seconds: float = 30.0) -> Job:
@@ -87,7 +88,9 @@ def test_failures_say_why_and_a_killed_worker_is_noticed(store: Store, tmp_path:
     assert (job.status, job.message) == ("failed", "no data to work on")
     job = wait(jobs, jobs.start("study", "absent", lambda out: ["/no/such/program"]).id)
     assert job.status == "failed"
-    sleeper = jobs.start("study", "s", lambda out: [sys.executable, "-c", "import time; time.sleep(60)"])
+    sleeper = jobs.start(
+        "study", "s", lambda out: [sys.executable, "-c", "import time; time.sleep(60)"]
+    )
     with store.read() as db:
         pid = db.execute("SELECT pid FROM job WHERE id = ?", (sleeper.id,)).fetchone()[0]
     os.killpg(pid, 9)
@@ -121,3 +124,19 @@ def test_the_registry_of_this_installation_answers() -> None:
     for study in Registry().all():
         assert study.name
         assert Registry().command(study.name, Path("out"))[-1] == "json"
+
+
+def test_an_import_from_the_page_is_a_job_too(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with sources() as (_, address):
+        monkeypatch.setenv("KADANOFF_S2_URL", f"{address}/s2")
+        monkeypatch.setenv("KADANOFF_OPENALEX_URL", f"{address}/alex")
+        site = Site(store, TinyStudies())
+        job = wait(site.jobs, site.run_import("https://arxiv.org/abs/2104.00008").id)
+        assert (job.status, job.total) == ("done", 8)
+    monkeypatch.setenv("KADANOFF_S2_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("KADANOFF_OPENALEX_URL", "http://127.0.0.1:9")
+    job = wait(site.jobs, site.run_import("10.1234/other").id)
+    assert job.status == "failed"
+    assert "No network" in job.message

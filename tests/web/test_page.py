@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Any
 
@@ -112,7 +113,8 @@ def test_drag_moves_a_paper_and_the_place_is_kept(page: Any, address: str) -> No
     assert again == pytest.approx(numbers, abs=0.2)
     page.get_by_role("button", name="Put papers back").click()
     page.wait_for_function(
-        "old => document.querySelector('.node[data-id=banta2023]')?.getAttribute('transform') !== old",
+        "old => document.querySelector('[data-id=banta2023].node')"
+        "?.getAttribute('transform') !== old",
         arg=where,
     )
 
@@ -241,7 +243,9 @@ def test_two_windows_and_a_draft(page: Any, address: str) -> None:
     assert other.locator(".theirs").inner_text() == "From one"
     assert other.get_by_label("Edit your comment").input_value() == "From two"
     other.locator(".comment form [type=submit]").click()
-    other.wait_for_function("() => document.querySelector('.prose')?.textContent.includes('From two')")
+    other.wait_for_function(
+        "() => document.querySelector('.prose')?.textContent.includes('From two')"
+    )
 
 
 def test_run_a_study_reload_cancel_and_see_its_claims(page: Any, address: str) -> None:
@@ -312,7 +316,9 @@ def test_a_thousand_nodes_stay_smooth(page: Any, address: str, store: Store) -> 
         middle = papers.save(db, Record("A central paper", ["Ada Central"], 2015, key="central"))
         ids = []
         for i in range(1000):
-            ids.append(papers.save(db, Record(f"Neighbour {i} of it", [f"A Name{i}"], 2000 + i % 25)))
+            ids.append(
+                papers.save(db, Record(f"Neighbour {i} of it", [f"A Name{i}"], 2000 + i % 25))
+            )
             papers.cite(db, *((ids[-1], middle) if i % 2 else (middle, ids[-1])))
         for i in range(999):
             papers.cite(db, ids[i + 1], ids[i])
@@ -324,13 +330,17 @@ def test_a_thousand_nodes_stay_smooth(page: Any, address: str, store: Store) -> 
     page.mouse.move(box["x"] + 5, box["y"] + 5)
     page.mouse.down()
     frames = page.evaluate_handle(
-        """() => { const t = []; const tick = (now) => { t.push(now); requestAnimationFrame(tick); };
-        requestAnimationFrame(tick); return t; }"""
+        """() => {
+          const times = [];
+          const tick = (now) => { times.push(now); requestAnimationFrame(tick); };
+          requestAnimationFrame(tick);
+          return times;
+        }"""
     )
     for step in range(30):
         page.mouse.move(box["x"] + 5 + 4 * step, box["y"] + 5 + 2 * step)
     page.mouse.up()
     times = frames.evaluate("t => t")
-    gaps = sorted(b - a for a, b in zip(times, times[1:], strict=False))
+    gaps = sorted(b - a for a, b in itertools.pairwise(times))
     # a software-rendered browser on a shared machine: the middle frame, not the worst
     assert gaps[len(gaps) // 2] < 200

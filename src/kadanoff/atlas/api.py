@@ -7,7 +7,7 @@ import json
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from fastapi.responses import FileResponse, PlainTextResponse
+from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from kadanoff.atlas import comments, exports, graph, papers
@@ -25,6 +25,10 @@ class Problem(BaseModel):
 
 def _may(*codes: int) -> dict[int | str, dict[str, Any]]:
     return {code: {"model": Problem} for code in (400, 403, 413, 415, 421, *codes)}
+
+
+def _files(*media: str) -> dict[int | str, dict[str, Any]]:
+    return {200: {"content": {name: {} for name in media}}}
 
 
 router = APIRouter(prefix="/api", responses=_may(404, 422))
@@ -166,7 +170,7 @@ def reset_layout(request: Request, name: Name) -> Response:
     return Response(status_code=204)
 
 
-@router.get("/papers/{name}/export", response_class=PlainTextResponse)
+@router.get("/papers/{name}/export", responses=_files("application/x-bibtex", "text/csv"))
 def export_connected(
     request: Request, name: Name, format: Literal["bibtex", "csv", "json"] = "bibtex"
 ) -> Response:
@@ -275,10 +279,8 @@ def cancel_job(request: Request, number: Name) -> dict[str, Any]:
     return job.json()
 
 
-@router.get("/jobs/{number}/figures/{index}", response_class=FileResponse)
-def figure(
-    request: Request, number: Name, index: Annotated[int, Path(ge=0, le=1000)]
-) -> FileResponse:
+@router.get("/jobs/{number}/figures/{index}", responses=_files("image/svg+xml", "image/png"))
+def figure(request: Request, number: Name, index: Annotated[int, Path(ge=0, le=1000)]) -> Response:
     """A figure of a finished study, by its number: no path ever comes from outside."""
     from kadanoff.atlas.studies import read_result
 

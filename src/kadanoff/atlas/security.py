@@ -112,6 +112,8 @@ class Guard:
 
         refusal = self._refusal(scope, headers)
         if refusal:
+            if refusal[0] == 413:
+                await _drain(receive, self.body_limit)
             await _reply(answer, *refusal)
             return
         if self.token and not self._bears_token(headers):
@@ -192,14 +194,27 @@ def _bounded(receive: Receive, limit: int) -> Receive:
         if seen > limit:
             from starlette.exceptions import HTTPException
 
+            await _drain(receive, limit, message)
             raise HTTPException(413, f"The body is too large: at most {limit} bytes.")
         return message
 
     return bounded
 
 
+async def _drain(receive: Receive, limit: int, message: Message | None = None) -> None:
+    # a client that is cut off while it sends never sees the answer; but there is an end to it
+    seen = 0
+    while seen < 4 * limit:
+        message = message or await receive()
+        seen += len(message.get("body", b""))
+        if not message.get("more_body", False):
+            return
+        message = None
+
+
 async def _reply(send: Send, status: int, text: str, headers: dict[str, str] | None = None) -> None:
     pairs = {"content-type": "text/plain; charset=utf-8", "connection": "close", **(headers or {})}
+    pairs["content-length"] = str(len(text.encode()))
     encoded = [(k.encode(), v.encode()) for k, v in pairs.items()]
     await send({"type": "http.response.start", "status": status, "headers": encoded})
     await send({"type": "http.response.body", "body": text.encode()})

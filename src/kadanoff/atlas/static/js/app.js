@@ -57,6 +57,7 @@ async function sync(focus = false) {
     if (shown() !== id) return;
     find("card-slot").replaceChildren(...parts);
     card.hidden = false;
+    graph?.uncover(id, card);
     if (focus) find("card-title").focus({ preventScroll: true });
   } catch {
     card.hidden = true;

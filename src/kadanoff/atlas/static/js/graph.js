@@ -189,6 +189,17 @@ export class Graph {
     if (tell) this.onHot(id);
   }
 
+  // the paper whose details are open does not hide behind them
+  uncover(id, card) {
+    const at = this.byId.get(id)?.element.querySelector(".shape").getBoundingClientRect();
+    const over = card.getBoundingClientRect();
+    if (!at || at.right < over.left || at.left > over.right || at.bottom < over.top || at.top > over.bottom) return;
+    const wide = over.width < 0.7 * this.host.clientWidth;
+    const [dx, dy] = wide ? [over.left - 50 - at.right, 0] : [0, over.top - 24 - at.bottom];
+    const svg = select(this.svg);
+    (calm() ? svg : svg.transition().duration(260)).call(this.zoom.translateBy, dx / this.view.k, dy / this.view.k);
+  }
+
   opened(id) {
     for (const node of this.nodes) node.element.classList.toggle("open", node.id === id);
   }

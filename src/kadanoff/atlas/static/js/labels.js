@@ -24,7 +24,7 @@ export function labels(nodes, view, host, tall) {
   const order = [...nodes].sort((a, b) => (b.kind === "current") - (a.kind === "current") || b.weight - a.weight);
   for (const node of order) {
     const [x, y] = [view.applyX(node.x), view.applyY(node.y)];
-    const gap = node.r * view.k + (node.study ? 10 : 6);
+    const gap = node.r * view.k + (node.study || node.kind === "near" ? 10 : 6);
     const [w, h] = [width(node), SIZE + 3];
     // on the outer side first, where no edge runs
     const out = node.x < 0 ? -1 : 1;
