@@ -1,6 +1,7 @@
 """What skipping inactive rows gains, beside dense kernels of both kinds and the limit.
 
-``python -m benchmarks.sparsity``: one token through one MLP block, weights rotating through more
+``python -m benchmarks.sparsity`` (goes on where it stopped; delete ``results/sparsity.json`` to
+begin anew): one token through one MLP block, weights rotating through more
 layers than the cache holds; then a trained Top-k decoder end to end. Both ratios always: over a
 dense kernel at the speed of memory (what sparsity gains) and over torch (what a user gains).
 """
@@ -8,6 +9,7 @@ dense kernel at the speed of memory (what sparsity gains) and over torch (what a
 from __future__ import annotations
 
 import argparse
+import json
 import resource
 import time
 from collections.abc import Callable
@@ -128,11 +130,16 @@ def block_row(s: dict[str, Any], density: float, rounds: int) -> dict[str, float
     return measure(ways, layers, rounds)
 
 
-def blocks(sizes: list[int], rounds: int) -> list[dict[str, Any]]:
-    rows = []
+def blocks(
+    sizes: list[int], rounds: int, rows: list[dict[str, Any]], keep: Callable[[], None]
+) -> list[dict[str, Any]]:
+    """Fill ``rows`` with what it lacks; ``keep()`` stores them after every setting."""
     for d in sizes:
         for gated in (False, True):
             for dtype in (torch.float32, torch.bfloat16):
+                have = {(r["d"], r["gated"], r["dtype"]) for r in rows}
+                if (d, gated, str(dtype).removeprefix("torch.")) in have:
+                    continue
                 s = setting(d, dtype, gated)
                 for density in DENSITIES:
                     row = block_row(s, density, rounds)
@@ -142,6 +149,7 @@ def blocks(sizes: list[int], rounds: int) -> list[dict[str, Any]]:
                     )
                     show = {key: round(1e6 * value) for key, value in row.items()}
                     print(d, "gated" if gated else "relu", name, density, show, flush=True)
+                keep()
     return rows
 
 
@@ -232,14 +240,13 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / "sparsity.json"
     store: dict[str, Any] = {}
-    if path.exists() and options.part != "all":
-        import json
-
+    if path.exists():
         store = json.loads(path.read_text())
     store |= {"torch": torch.__version__, "numba": numba.__version__, "bandwidth": bandwidth()}
     with torch.no_grad():
         if options.part != "decoding":
-            store["blocks"] = blocks(options.sizes, options.rounds)
+            rows = store.setdefault("blocks", [])
+            blocks(options.sizes, options.rounds, rows, lambda: write_json(path, store))
     if options.part != "blocks":
         store["decoding"] = decoding(512, 4, options.steps, 96)
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -118,13 +118,17 @@ class _Layer:
             self.threshold = error_threshold(flat, product, weight, error)
         self.counts = Counts(rows.shape[-1])
 
-    def add(self, hidden: Hidden) -> None:
+    def add(self, hidden: Hidden, scratch: dict[Any, Tensor]) -> None:
         rows = rows_of(hidden.skippable.detach(), hidden.kind == "conv")
         # a threshold of 0 means that nothing may be dropped but exact zeros
-        # (written straight into floats, which the counting below can multiply)
-        mask = torch.empty(rows.shape, device=rows.device)
+        # written into one buffer of floats, which the counting can multiply: fresh memory for
+        # every layer would cost more than the comparison
+        mask = scratch.get(rows.shape)
+        if mask is None:
+            mask = scratch[rows.shape] = torch.empty(rows.shape, device=rows.device)
         if self.threshold > 0:
-            torch.ge(rows.abs(), self.threshold, out=mask)
+            torch.abs(rows, out=mask) if rows.dtype == mask.dtype else mask.copy_(rows.abs())
+            mask.ge_(self.threshold)
         else:
             torch.ne(rows, 0, out=mask)
         self.counts.add(mask)
@@ -209,6 +213,7 @@ def profile(
         data = list(data)
     calls = examples(data)
     layers: dict[tuple[str, int], _Layer] = {}
+    scratch: dict[Any, Tensor] = {}
     was_training = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -223,9 +228,9 @@ def profile(
                 if key not in layers:
                     shown = name if seen[name] == 0 else f"{name}#{seen[name] + 1}"
                     layers[key] = _Layer(hidden, error, shown)
-                layers[key].add(hidden)
+                layers[key].add(hidden, scratch)
 
-            record(model, lambda example=example: example.run(model), report)
+            record(model, lambda example=example: example.run(model), report, paths=False)
             if progress is not None:
                 progress(done + 1, len(calls))
     finally:

@@ -45,7 +45,7 @@ def error_threshold(
         Tokens used, evenly spread.
     """
     # a sample small enough that its cost stays a few percent of the layer's own
-    samples = min(samples, max(4, len(product) // 64))
+    samples = min(samples, max(4, len(product) // 128))
     step = max(1, len(product) // samples)
     size = skippable[::step][:samples].detach().abs().float()
     a = product[::step][:samples].detach().float()
@@ -53,7 +53,7 @@ def error_threshold(
     whole = (a if v is None else a @ v).norm()
     if whole == 0:
         return 0.0
-    weights = 1.0 if v is None else v.square().sum(1)
+    weights = 1.0 if v is None else torch.linalg.vector_norm(v, dim=1).square()
     levels, order = torch.sort(size.flatten())
     energy = (a.square() * weights).flatten()[order].cumsum(0)
     # first as if the dropped terms were incoherent, then corrected by the true error

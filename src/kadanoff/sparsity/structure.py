@@ -272,7 +272,9 @@ class Recorder(TorchFunctionMode):
                 sources[-1 if key == "input" else -2] = n
         result = func(*args, **kwargs)
         if name in _CONV and isinstance(result, Tensor):
-            self._put(result, Node("conv", name, path=self.stack[-1], channel=True))
+            weight = args[1] if len(args) > 1 else kwargs.get("weight")
+            weight = weight if isinstance(weight, Tensor) and self.name_of(weight) else None
+            self._put(result, Node("conv", name, path=self.stack[-1], weight=weight, channel=True))
         elif sources:
             self._elementwise(name, func, args, kwargs, sources, result)
         return result
@@ -405,6 +407,7 @@ def record(
     run: Callable[[], Any],
     report: Callable[[Hidden, Recorder], None],
     keep: int = 0,
+    paths: bool = True,
 ) -> Recorder:
     """Call ``run()`` (which calls ``model``) and ``report(hidden, recorder)`` each one met.
 
@@ -412,6 +415,8 @@ def record(
     ----------
     keep : int
         Copy so many rows of every linear map's input to its node's ``tokens``.
+    paths : bool
+        Note which module made each call (``Node.path``); costs two hooks a module.
 
     Raises
     ------
@@ -424,7 +429,7 @@ def record(
         )
     recorder = Recorder(model, report, keep)
     handles = []
-    for path, module in model.named_modules():
+    for path, module in model.named_modules() if paths else ():
 
         def enter(_module, _args, path=path):
             recorder.stack.append(path)
