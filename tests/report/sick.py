@@ -15,6 +15,7 @@ def sick(depth: int = 30, describable: bool = True) -> Diagnosis:
     layers = []
     for i in range(1, depth + 1):
         K = 0.33 * 0.58 ** (i - 1)
+        chi = Estimate(0.33, 0.01, 0.333, 0.02, -0.2) if describable else Estimate(0.33, 0.01)
         measured = Estimate(K * (1 + 0.05 * (-1) ** i), 0.03 * K)
         layers.append(
             LayerReport(
@@ -32,7 +33,7 @@ def sick(depth: int = 30, describable: bool = True) -> Diagnosis:
                 mean=Estimate(0.001, 0.002),
                 second_moment=measured.against(K, 0.06 * K) if describable else measured,
                 correlation=Estimate(1 - 0.5 / i, 0.01),
-                jacobian=Estimate(0.33, 0.01, 0.333, 0.02, -0.2) if i < depth else None,
+                jacobian=chi if i < depth else None,
                 gradient=Estimate(1e-3 * 0.58 ** (depth - i)),
                 weight_gain=Estimate(0.3333, 0.002),
                 critical_gain=1.0,
@@ -59,7 +60,8 @@ def sick(depth: int = 30, describable: bool = True) -> Diagnosis:
         layers=tuple(layers),
         parameters=(ParameterReport("net.0.weight", (256, 64), 0.07, 1e-4, 2e-6, ("tied",)),),
         findings=(finding,),
-        verdict="Ordered: χ⊥ = 0.33(1), the signal dies with depth scale 0.9 layers, the net has 30.",
+        verdict="Ordered: χ⊥ = 0.33(1), the signal dies with depth scale 0.9 layers, the net has "
+        "30.",
         describable=describable,
         description="tanh MLP, 64 → 256 × 29 → 10",
         n_parameters=1234567,

@@ -1,0 +1,42 @@
+"""``kadanoff tune``."""
+
+from __future__ import annotations
+
+import json
+
+import torch
+
+from tests.cli.run import run
+
+
+def test_check_shows_that_tuning_helps(capsys, tmp_path):
+    html, weights, file = tmp_path / "t.html", tmp_path / "w.pt", tmp_path / "t.json"
+    code, out, err = run(
+        capsys, "tune", "examples/deep_tanh.py:default", "--check", "--steps", "80",
+        "--kwargs", '{"depth": 14, "width": 48}', "--batch", "64",
+        "--html", html, "--save", weights, "--json", file,
+    )  # fmt: skip
+    assert code == 0, err
+    assert "closed form" in out
+    tree = json.loads(file.read_text())
+    training = tree["check"]["training"]
+    before, after = (training[k]["losses"] for k in ("before", "after"))
+    assert len(before) == len(after) == 80
+    assert sum(after[-8:]) < 0.5 * sum(before[-8:])
+    assert "Training" in html.read_text()
+    state = torch.load(weights)
+    assert abs(float(state["2.weight"].square().mean()) * 48 - 1) < 1e-5
+
+
+def test_without_check(capsys):
+    code, out, _ = run(capsys, "tune", "examples/transformer.py:pre_ln", "--data", "text",
+                       "--batch", "4", "--kwargs", '{"depth": 1, "d": 32}')  # fmt: skip
+    assert code == 0
+    assert "Nothing to tune" in out
+
+
+def test_wrong_calls(capsys, tmp_path):
+    for extra in (["--steps", "0"], ["--check", "--lr", "-1"], ["--html", f"{tmp_path}/x.html"]):
+        code, _, err = run(capsys, "tune", "examples/deep_tanh.py:default", *extra)
+        assert code == 2
+        assert len(err.strip().splitlines()) == 1
