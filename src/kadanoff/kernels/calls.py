@@ -31,7 +31,7 @@ _NAMES = {
 }  # fmt: skip
 # asking a parameter for these is no use of it
 _HARMLESS = {"size", "dim", "numel", "is_floating_point", "is_complex", "__hash__", "__repr__",
-             "__len__", "data_ptr", "stride", "is_contiguous", "__get__", "element_size"}  # fmt: skip
+             "__len__", "data_ptr", "stride", "is_contiguous", "element_size"}  # fmt: skip
 _READS = ("shape", "dtype", "device", "requires_grad", "ndim", "layout", "is_sparse", "is_cuda",
           "is_nested", "is_leaf", "grad", "names")  # fmt: skip
 

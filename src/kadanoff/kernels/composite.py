@@ -78,7 +78,7 @@ class Compiled:
 
     def piece(self, low: float, high: float, dtype: torch.dtype) -> _Piece:
         """The cheapest polynomials that hold for low <= ρ <= high."""
-        low = max(-1.0, math.floor(low * _GRID) / _GRID)
+        low = min(max(-1.0, math.floor(low * _GRID) / _GRID), 1 - 1 / _GRID)
         # towards 1 the grid is one of √(1−ρ), where things happen
         root = math.floor(math.sqrt(max(0.0, 1 - high)) * 2 * _GRID) / (2 * _GRID)
         key = (low, root, dtype)

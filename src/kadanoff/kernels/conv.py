@@ -182,7 +182,8 @@ class ConvKernel:
             with pool:
                 gram = self._gram(one, two, X2 is None, "ntk" in names, pool, progress)
         found = {n: v.to(torch.as_tensor(X1).dtype) for n, v in zip(("nngp", "ntk"), gram)}
-        result = Gram(names, **{n: found[n] for n in names}, method="positions")
+        kept: Any = {n: found[n] for n in names}
+        result = Gram(names, **kept, method="positions")
         return getattr(result, get) if isinstance(get, str) else result
 
     def _gram(self, one: Tensor, two: Tensor, symmetric: bool, ntk: bool, pool, progress):

@@ -38,7 +38,7 @@ def eigenpro(
     N = len(Y)
     generator = torch.Generator().manual_seed(seed)
     batch = min(N, 512)
-    sample, Ks = _subsample(ready, N, max(1, min(N, 4 * rank, 4000)), generator)
+    sample, Ks = _subsample(ready, max(1, min(N, 4 * rank, 4000)), generator)
     s = len(sample)
     q = max(1, min(rank // 4, s // 4))
     values, vectors = torch.linalg.eigh(Ks)
@@ -53,7 +53,6 @@ def eigenpro(
     size = Y.norm(dim=0).clamp_min(1e-300)
     residual = 1.0
     for epoch in range(1, epochs + 1):
-        start = 0
         square = torch.zeros(Y.shape[1], dtype=torch.float64)
         for start in range(0, N, batch):
             rows = slice(start, min(start + batch, N))
@@ -76,11 +75,8 @@ def eigenpro(
     )
 
 
-def _subsample(ready: Any, N: int, count: int, generator: torch.Generator):
+def _subsample(ready: Any, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Indices of a subsample and its kernel matrix."""
-    index = torch.randperm(N, generator=generator)[:count].sort().values
-    parts = []
-    for i in index.tolist():
-        parts.append(ready.block(slice(i, i + 1), slice(0, N))[0, index].double())
-    Ks = torch.stack(parts)
-    return index, (Ks + Ks.T) / 2
+    index = torch.randperm(len(ready), generator=generator)[:count].sort().values
+    part = ready.owner.prepare(ready.one.X[index], ready.name)
+    return index, part.block(slice(0, count), slice(0, count)).double()

@@ -131,23 +131,22 @@ def ntk_vector_product(
     Y = X1 if X2 is None else X2
     if len(v) != len(Y):
         raise DataError(f"v has {len(v)} rows for {len(Y)} samples of X2.")
-    known = {id(p) for p in parameters}
-    names = [n for n, p in model.named_parameters() if id(p) in known]
     total = [torch.zeros_like(p) for p in parameters]
     for i in _starts(len(Y), block):
         with torch.enable_grad():
             y = model(Y[i])
             grads = torch.autograd.grad(y, parameters, v[i].reshape(y.shape), allow_unused=True)
         total = [t if g is None else t + g for t, g in zip(total, grads)]
-    tangent = dict(zip(names, total))
-    own = dict(zip(names, (p.detach() for p in parameters)))
     out = []
     for i in _starts(len(X1), block):
-
-        def run(values: dict[str, Tensor], part: slice = i) -> Tensor:
-            return torch.func.functional_call(model, values, (X1[part],))
-
-        out.append(torch.func.jvp(run, (own,), (tangent,))[1].detach())
+        # J t = ∂/∂u (uᵀ J) t: two backward passes, which every module supports
+        with torch.enable_grad():
+            y = model(X1[i])
+            u = torch.zeros_like(y, requires_grad=True)
+            grads = torch.autograd.grad(y, parameters, u, create_graph=True, allow_unused=True)
+            pairs = [(g, t) for g, t in zip(grads, total) if g is not None and g.requires_grad]
+            (forward,) = torch.autograd.grad([g for g, _ in pairs], u, [t for _, t in pairs])
+        out.append(forward.detach())
     return torch.cat(out)
 
 
@@ -163,7 +162,7 @@ def _parameters(model: Any) -> list[Tensor]:
                 "on the other samples of the batch.",
                 "Call model.eval() first.",
             )
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    parameters: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise UsageError("The model has no parameter with requires_grad.", "Unfreeze at least one.")
     return parameters

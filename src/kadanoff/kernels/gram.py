@@ -253,8 +253,9 @@ class Prepared:
     """One kernel of one data set, ready for any of its blocks; made by :meth:`Kernel.prepare`."""
 
     def __init__(self, owner: Kernel, evaluator: Any, one: Inputs, name: str) -> None:
-        self.evaluator, self.one = evaluator, one
-        self.own = dict(zip(NAMES, diagonal(owner.arch, one.metric)))[name].to(one.X.dtype)
+        self.owner, self.evaluator, self.one, self.name = owner, evaluator, one, name
+        K, Theta = diagonal(owner.arch, one.metric)
+        self.own = (K if name == "nngp" else Theta).to(one.X.dtype)
 
     def __len__(self) -> int:
         return len(self.one.X)

@@ -198,7 +198,8 @@ def _explicit(call: Call, name: str, delta: Tensor, p: Tensor, B: int, O: int) -
 
 def _conv(a: dict[str, Any], delta: Tensor, p: Tensor, B: int, O: int) -> Tensor:
     x, groups = a["input"], a.get("groups", 1)
-    stride, dilation = a.get("stride", 1), a.get("dilation", 1)
+    stride: Any = a.get("stride", 1)
+    dilation: Any = a.get("dilation", 1)
     padding = a.get("padding", 0)
     kernel = p.shape[2:]
     if isinstance(padding, str):

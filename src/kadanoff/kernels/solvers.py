@@ -195,7 +195,7 @@ def _targets(y: Any, N: int) -> Tensor:
 
 def _rows(K: Any, i: int) -> Tensor:
     part = K[i : i + _ROWS]
-    return part if isinstance(part, Tensor) else torch.from_numpy(np.ascontiguousarray(part))
+    return part if isinstance(part, Tensor) else torch.from_numpy(np.array(part))
 
 
 def _times(K: Any, v: Tensor) -> Tensor:
@@ -214,13 +214,15 @@ def _relative(r: Tensor, y: Tensor) -> float:
 def _cholesky(K: Any, y: Tensor, regulariser: float) -> Solution:
     Y = y[:, None] if y.ndim == 1 else y
     for dtype in (torch.float32, torch.float64):
-        whole = torch.as_tensor(K) if isinstance(K, Tensor) else torch.from_numpy(np.asarray(K))
+        whole = torch.as_tensor(K) if isinstance(K, Tensor) else torch.from_numpy(np.array(K))
         factor = whole.to(dtype, copy=True)
         if not bool(torch.isfinite(factor).all()):
             raise DataError("K holds NaN or infinite values.")
         factor.diagonal().add_(regulariser)
         factor, info = torch.linalg.cholesky_ex(factor)
-        if int(info) != 0:
+        pivots = factor.diagonal() ** 2
+        rounding = 4 * torch.finfo(dtype).eps * len(K) * float(pivots.max())
+        if int(info) != 0 or float(pivots.min()) < rounding:
             continue
         alpha, before = torch.zeros_like(Y), 1.0
         for steps in range(1, 30):
@@ -231,7 +233,7 @@ def _cholesky(K: Any, y: Tensor, regulariser: float) -> Solution:
             alpha = alpha + torch.cholesky_solve(r.to(dtype), factor).double()
             before = now
         # refinement stalls at a condition number beyond the factor's precision
-        if now < 1e-9 or (dtype == torch.float64 and now < 1e-3):
+        if now < 1e-9 or (dtype == torch.float64 and now < 1e-7):
             return Solution(alpha.view_as(y), "cholesky", now, steps)
     raise _singular(K, Y, regulariser)
 

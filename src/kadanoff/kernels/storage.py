@@ -79,7 +79,7 @@ def stream(
         progress(finished, total, resumed=bool(done))
     try:
         with open(_journal(target), "a", encoding="ascii") as journal:
-            for i in _run(kernel, X, target, get, tile, token, todo, n_jobs):
+            for i in map(int, _run(kernel, X, target, get, tile, token, todo, n_jobs)):
                 journal.write(f"{i}\n")
                 journal.flush()
                 os.fsync(journal.fileno())

@@ -1,0 +1,103 @@
+"""The neural-tangents side of benchmarks.kernels; runs in the interpreter KADANOFF_NT_PYTHON."""
+
+import json
+import os
+import resource
+import sys
+import time
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+import jax
+
+jax.config.update("jax_enable_x64", True)
+
+import jax.numpy as jnp  # noqa: E402
+import neural_tangents as nt  # noqa: E402
+import numpy as np  # noqa: E402
+from neural_tangents import stax  # noqa: E402
+
+
+def clock(f, repeats=3):
+    f()
+    best = 1e9
+    for _ in range(repeats):
+        start = time.perf_counter()
+        f()
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def gram(case):
+    acts = {
+        "relu": stax.Relu, "erf": stax.Erf, "gelu": stax.Gelu,
+        "tanh": lambda: stax.ElementwiseNumerical(jnp.tanh, deg=25),
+    }  # fmt: skip
+    s = dict(W_std=case["C_W"] ** 0.5, b_std=None, parameterization="ntk")
+    inner = stax.serial(acts[case["activation"]](), stax.Dense(1, **s))
+    net = stax.serial(stax.Dense(1, **s), stax.repeat(inner, case["depth"] - 1))
+    f = jax.jit(lambda x: net[2](x, None, ("nngp", "ntk")))
+    X = jnp.asarray(np.load(case["file"]))
+    repeats = 2 if case["activation"] != "tanh" else 1
+    product = clock(lambda: (X @ X.T).block_until_ready(), 3)
+
+    def once():
+        out = f(X)
+        out.ntk.block_until_ready()
+        return out
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seconds = clock(once, repeats)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    np.savez(case["out"], nngp=once().nngp[:50, :50], ntk=once().ntk[:50, :50])
+    return {"seconds": seconds, "product": product, "peak_kb": peak}
+
+
+def cntk(case):
+    c = dict(W_std=2**0.5, b_std=None, parameterization="ntk")
+    layers = []
+    for _ in range(3):
+        layers += [stax.Conv(1, (3, 3), padding="SAME", **c), stax.Relu()]
+    net = stax.serial(*layers, stax.GlobalAvgPool(), stax.Dense(1, W_std=1.0, b_std=None))
+    X = jnp.asarray(np.load(case["file"]))
+    f = jax.jit(lambda x: net[2](x, None, ("nngp", "ntk")))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seconds = clock(lambda: f(X).ntk.block_until_ready(), 1)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    np.savez(case["out"], nngp=f(X).nngp, ntk=f(X).ntk)
+    return {"seconds": seconds, "peak_kb": peak}
+
+
+def empirical(case):
+    X = jnp.asarray(np.load(case["file"]))
+    weights = np.load(case["weights"])
+    if case["model"] == "mlp":
+        params = [(jnp.asarray(weights[f"w{i}"]), jnp.asarray(weights[f"b{i}"])) for i in range(4)]
+
+        def f(p, x):
+            for i, (w, b) in enumerate(p):
+                x = x @ w.T + b
+                x = jax.nn.relu(x) if i < 3 else x
+            return x
+    else:
+        params = [jnp.asarray(weights[k]) for k in ("w0", "b0", "w1", "b1", "w2", "b2")]
+
+        def f(p, x):
+            for w, b in ((p[0], p[1]), (p[2], p[3])):
+                x = jax.lax.conv_general_dilated(x, w, (2, 2), [(1, 1), (1, 1)])
+                x = jax.nn.relu(x + b[None, :, None, None])
+            return x.reshape(len(x), -1) @ p[4].T + p[5]
+
+    ntk = nt.empirical_ntk_fn(f, trace_axes=(), vmap_axes=0,
+                              implementation=nt.NtkImplementation.STRUCTURED_DERIVATIVES)  # fmt: skip
+    g = jax.jit(lambda x: ntk(x, None, params))
+    seconds = clock(lambda: g(X).block_until_ready(), 5)
+    np.savez(case["out"], ntk=np.asarray(g(X)))
+    return {"seconds": seconds}
+
+
+if __name__ == "__main__":
+    case = json.loads(sys.argv[1])
+    answer = {"gram": gram, "cntk": cntk, "empirical": empirical}[case["kind"]](case)
+    answer["version"] = nt.__version__
+    print("RESULT " + json.dumps(answer))
