@@ -25,6 +25,12 @@ def wide_one() -> nn.Sequential:
     return nn.Sequential(nn.Linear(4, 1), nn.Tanh(), nn.Linear(1, 2))
 
 
+def complex_net() -> nn.Module:
+    model = net()
+    model[0].weight = nn.Parameter(model[0].weight.detach().to(torch.complex64))
+    return model
+
+
 X = torch.ones(3, 4) * torch.arange(1, 4)[:, None]
 
 CASES = [
@@ -36,7 +42,7 @@ CASES = [
     (nn.Sequential(nn.Tanh()), X, "no parameters", UsageError),
     (net(), X.long(), "integers", DataError),
     (net(), X.to(torch.complex64), "complex", DataError),
-    (net().to(torch.complex64), X, "complex", UsageError),
+    (complex_net(), X, "complex", UsageError),
     (wide_one(), X, "width 1", UsageError),
     (net(), torch.ones(3, 5), "'0'", DataError),
     (net(), torch.tensor(1.0), "single number", DataError),

@@ -62,6 +62,7 @@ def test_gradients_of_the_loss():
     assert same.loss_name == "CrossEntropyLoss"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name,C_W,C_b", [("tanh", 1.5, 0.1), ("relu", 2.0, 0.1)])
 def test_expectation_agrees_with_real_networks(name, C_W, C_b):
     """Mean and spread of the simulation against drawn and diagnosed networks."""
@@ -80,7 +81,7 @@ def test_expectation_agrees_with_real_networks(name, C_W, C_b):
     drawn: dict[str, list[list[float]]] = {key: [] for key in names}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measure, "expect", lambda *_: theory)
-        for seed in range(160):
+        for seed in range(100):
             model = mlp(act, 4, 20, C_W, C_b, n_in=12, n_out=6, seed=seed)
             found = diagnose(model, x, seed=seed, probes=1)
             for key in names:

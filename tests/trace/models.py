@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+
+def hugging_face():
+    """The transformers package; skips visibly where it is absent or its own imports fail."""
+    transformers = pytest.importorskip("transformers")
+    try:
+        for name in ("GPT2LMHeadModel", "LlamaForCausalLM", "BertForSequenceClassification"):
+            getattr(transformers, name)
+    except (ImportError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        pytest.skip(f"transformers is installed, but does not import: {reason}")
+    return transformers
 
 
 class BasicBlock(nn.Module):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from kadanoff.trace import Recorder, record, unwrap
-from tests.trace.models import GPT, Functional, ResNet18
+from tests.trace.models import GPT, Functional, ResNet18, hugging_face
 
 
 def kinds(calls) -> Counter:
@@ -79,7 +79,7 @@ def test_in_place_activation_does_not_change_what_was_recorded():
 
 
 def test_hugging_face_gpt2_and_llama():
-    transformers = pytest.importorskip("transformers")
+    transformers = hugging_face()
     ids = torch.randint(0, 50, (2, 9))
     config = transformers.GPT2Config(
         n_layer=2, n_embd=16, n_head=2, vocab_size=50, n_positions=32,
