@@ -1,0 +1,119 @@
+"""ln E[rᵃ] of the output's norm for complex a: the one function the exact prior is made of.
+
+In law h = κ z Π_ℓ χ_ℓ: z standard normal in Rᵐ, χ_ℓ independent chi variables with n_ℓ degrees
+of freedom (linear), or with a binomial number of them (ReLU). Hence E[rᵃ] is a product over
+layers, and for ReLU a product of sums instead of a sum over all combinations.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from scipy.linalg import eigh_tridiagonal
+from scipy.special import gammaln, loggamma
+
+__all__ = ["LogMoment"]
+
+
+class LogMoment:
+    """ln E[rᵃ], r = ‖h‖/κ, for the part of the law away from the atom at zero.
+
+    Parameters
+    ----------
+    widths : tuple of int
+        Hidden widths n_1 … n_{d−1}.
+    m : int
+        Output dimension.
+    slope : float
+        Slope for negative preactivations: 1 linear, 0 ReLU, between them leaky ReLU.
+    """
+
+    def __init__(self, widths: tuple[int, ...], m: int, slope: float) -> None:
+        self.widths, self.m, self.slope = widths, m, slope
+        # the nearest pole: the fewest degrees of freedom among the factors. A ReLU layer may have
+        # a single unit on; a leaky one always has all n
+        self.lowest = -min(m, *(widths if slope else (1,) * len(widths)))
+        self._layers = {n: self._layer(n) for n in set(widths)}
+
+    def __call__(self, a: Any) -> Any:
+        a = np.asarray(a, dtype=complex)
+        m = self.m
+        total = 0.5 * a * math.log(2) + loggamma((m + a) / 2) - gammaln(m / 2)
+        for n in self.widths:
+            total = total + self._layers[n](a)
+        return total
+
+    def _layer(self, n: int):
+        if self.slope == 1:
+            return lambda a: 0.5 * a * math.log(2) + loggamma((n + a) / 2) - gammaln(n / 2)
+        k = np.arange(0, n + 1)
+        weight = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1) - n * math.log(2)
+        if self.slope == 0:
+            k, weight = k[1:], weight[1:]
+
+            def relu(a: np.ndarray) -> np.ndarray:
+                terms = weight + loggamma((k + a[..., None]) / 2) - gammaln(k / 2)
+                return 0.5 * a * math.log(2) + _log_sum(terms)
+
+            return relu
+        return self._leaky(n, weight)
+
+    def _leaky(self, n: int, weight: np.ndarray):
+        """‖σ(z)‖² = χ²_n (1 − (1 − α²) B), B ~ Beta((n−k)/2, k/2) the share of negative units."""
+        lost = 1 - self.slope**2
+        shares, logs = [np.zeros(1)], [np.array([weight[n]])]
+        for k in range(1, n):
+            # Gauss–Jacobi: the Beta density is the weight function
+            x, w = _beta_nodes((n - k) / 2, k / 2)
+            shares.append((1 + x) / 2)
+            logs.append(weight[k] + np.log(w / w.sum()))
+        shares.append(np.ones(1))
+        logs.append(np.array([weight[0]]))
+        ln_share = np.log1p(-lost * np.concatenate(shares))
+        ln_weight = np.concatenate(logs)
+        norm = gammaln(n / 2)
+
+        def leaky(a: np.ndarray) -> np.ndarray:
+            mixture = _log_sum(ln_weight + 0.5 * a[..., None] * ln_share)
+            return 0.5 * a * math.log(2) + loggamma((n + a) / 2) - norm + mixture
+
+        return leaky
+
+    def layer(self, n: int, a: Any) -> Any:
+        """The share of one layer of width ``n``."""
+        return self._layers[n](a)
+
+    def slopes(self, a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """L'(a) and L''(a) at real a, by complex steps."""
+        # small enough that the phase, known only modulo 2π, stays far below π
+        h = 1e-6 * (a - self.lowest) / np.log(2 + np.abs(a))
+        first = self(a + 1j * h).imag / h
+        wide = 1e-3 * (a - self.lowest)
+        right = self(a + wide + 1j * h).imag / h
+        left = self(a - wide + 1j * h).imag / h
+        return first, (right - left) / (2 * wide)
+
+
+def _beta_nodes(p: float, q: float, count: int = 48) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes on [−1, 1] and weights for the density ∝ (1 + x)^(p−1) (1 − x)^(q−1)."""
+    k = np.arange(1, count)
+    alpha, beta = q - 1, p - 1
+    s = 2 * np.arange(count) + alpha + beta
+    # Golub–Welsch on the Jacobi matrix: roots_jacobi overflows for thousands of units
+    with np.errstate(divide="ignore", invalid="ignore"):
+        diagonal = (beta**2 - alpha**2) / (s * (s + 2))
+    diagonal[0] = (beta - alpha) / (alpha + beta + 2)
+    t = 2 * k + alpha + beta
+    with np.errstate(divide="ignore", invalid="ignore"):
+        off = 4 * k * (k + alpha) * (k + beta) * (k + alpha + beta) / (t**2 * (t + 1) * (t - 1))
+    off[0] = 4 * (1 + alpha) * (1 + beta) / ((2 + alpha + beta) ** 2 * (3 + alpha + beta))
+    x, vectors = eigh_tridiagonal(np.nan_to_num(diagonal), np.sqrt(off))
+    return x, vectors[0] ** 2
+
+
+def _log_sum(terms: Any) -> Any:
+    """Complex log-sum-exp along the last axis."""
+    top = terms.real.max(-1, keepdims=True)
+    return np.log(np.exp(terms - top).sum(-1)) + top[..., 0]
