@@ -33,7 +33,7 @@ def gram(case):
         "relu": stax.Relu, "erf": stax.Erf, "gelu": stax.Gelu,
         "tanh": lambda: stax.ElementwiseNumerical(jnp.tanh, deg=25),
     }  # fmt: skip
-    s = dict(W_std=case["C_W"] ** 0.5, b_std=None, parameterization="ntk")
+    s = {"W_std": case["C_W"] ** 0.5, "b_std": None, "parameterization": "ntk"}
     inner = stax.serial(acts[case["activation"]](), stax.Dense(1, **s))
     net = stax.serial(stax.Dense(1, **s), stax.repeat(inner, case["depth"] - 1))
     f = jax.jit(lambda x: net[2](x, None, ("nngp", "ntk")))
@@ -54,7 +54,7 @@ def gram(case):
 
 
 def cntk(case):
-    c = dict(W_std=2**0.5, b_std=None, parameterization="ntk")
+    c = {"W_std": 2**0.5, "b_std": None, "parameterization": "ntk"}
     layers = []
     for _ in range(3):
         layers += [stax.Conv(1, (3, 3), padding="SAME", **c), stax.Relu()]
@@ -88,8 +88,8 @@ def empirical(case):
                 x = jax.nn.relu(x + b[None, :, None, None])
             return x.reshape(len(x), -1) @ p[4].T + p[5]
 
-    ntk = nt.empirical_ntk_fn(f, trace_axes=(), vmap_axes=0,
-                              implementation=nt.NtkImplementation.STRUCTURED_DERIVATIVES)  # fmt: skip
+    structured = nt.NtkImplementation.STRUCTURED_DERIVATIVES
+    ntk = nt.empirical_ntk_fn(f, trace_axes=(), vmap_axes=0, implementation=structured)
     g = jax.jit(lambda x: ntk(x, None, params))
     seconds = clock(lambda: g(X).block_until_ready(), 5)
     np.savez(case["out"], ntk=np.asarray(g(X)))

@@ -63,6 +63,7 @@ class Compiled:
                 "Evaluate it layer by layer.",
             )
         self.root = coefficients
+        self.at_one = function(torch.ones(1, dtype=torch.float64))[:, 0]
         self.nodes = count
         # an independent look: points between the nodes, crowded at both ends
         between = math.pi * (0.5 - 0.5 * torch.cos(torch.linspace(0.01, math.pi - 0.01, 7)))
@@ -118,7 +119,12 @@ class Compiled:
             kept = (relative > accuracy / 4).any(0).nonzero()
             n = int(kept.max()) + 1 if len(kept) else 1
             if n < count - 3:
-                return _Piece(kind, centre, half, coefficients[:, :n], dtype)
+                series = coefficients[:, :n].clone()
+                if high == 1.0:
+                    # the next layer takes √(1−ρ): coincident inputs must stay so exactly
+                    signs = 1.0 - 2.0 * (torch.arange(n, dtype=torch.float64) % 2)
+                    series[:, 0] += self.at_one - series @ signs
+                return _Piece(kind, centre, half, series, dtype)
         return None
 
 

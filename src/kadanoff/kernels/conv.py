@@ -260,7 +260,7 @@ class ConvKernel:
                 S, T = (_diagonal(v).mean((1, 2))[:, None, None, None, None] for v in (S, T))
         if not (bool(torch.isfinite(K).all()) and bool(torch.isfinite(Theta).all())):
             raise DomainError("The kernel overflows.", "Choose C_W nearer to criticality.")
-        return K.reshape(-1), Theta.reshape(-1)
+        return K.reshape(-1), Theta.reshape(-1) if ntk else torch.zeros_like(K).reshape(-1)
 
 
 def _images(X: Any) -> Tensor:

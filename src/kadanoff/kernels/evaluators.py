@@ -49,7 +49,14 @@ class Composite:
     """
 
     def __init__(
-        self, arch: Any, one: Inputs, two: Inputs, equal: bool, get: tuple, accuracy: float
+        self,
+        arch: Any,
+        one: Inputs,
+        two: Inputs,
+        equal: bool,
+        get: tuple,
+        accuracy: float,
+        cache: dict,
     ) -> None:
         self.equal = equal
         self.get = get
@@ -71,7 +78,10 @@ class Composite:
                 found["ntk"] = [scaling, Theta - scaling]
             return torch.stack([v for name in get for v in found[name]])
 
-        self.compiled = Compiled(function, accuracy)
+        key = (equal, m, get)
+        if key not in cache:
+            cache[key] = Compiled(function, accuracy)
+        self.compiled = cache[key]
         self.one, self.two = one, two
         self.rows1, self.scale1 = self._rows(one)
         self.rows2, self.scale2 = (self.rows1, self.scale1) if two is one else self._rows(two)
@@ -161,7 +171,14 @@ class Layered:
     """
 
     def __init__(
-        self, arch: Any, one: Inputs, two: Inputs, equal: bool, get: tuple, accuracy: float
+        self,
+        arch: Any,
+        one: Inputs,
+        two: Inputs,
+        equal: bool,
+        get: tuple,
+        accuracy: float,
+        cache: dict[tuple, Compiled],
     ) -> None:
         self.arch, self.get, self.one, self.two = arch, get, one, two
         self.walk1 = [K for K, _ in walk(arch, one.metric)]

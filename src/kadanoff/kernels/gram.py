@@ -210,7 +210,7 @@ class Kernel:
                 "Use method='auto'.",
             )
         kind: Any = {"composite": Composite, "three variables": Surface, "layers": Layered}[method]
-        return kind(self.arch, one, two, equal, names, self.accuracy)
+        return kind(self.arch, one, two, equal, names, self.accuracy, self._compiled)
 
     def _fill(self, method, evaluator, one: Inputs, two: Inputs, names, progress) -> Gram:
         symmetric = two is one

@@ -159,7 +159,7 @@ def _place(block: Block, p: Tensor, found: list[tuple[Call, str, Tensor]]) -> No
         if name == "weight" and call.kind == "linear":
             h = call.arguments["input"].reshape(B, -1, p.shape[1])
             T, (out, inner) = h.shape[1], p.shape
-            # a product costs T² (in + O out) a pair of samples, a Jacobian O out in (and its making)
+            # a product costs T² (in + O out) a pair of samples, a Jacobian O out in
             if T == 1 or T * T * (inner + O * out) < O * out * inner:
                 block.products[id(p)] = (delta.reshape(B, O, T, out), h)
                 return

@@ -27,7 +27,14 @@ class Surface:
     """Kernels of inputs with unequal norms (or biases), by interpolation in three variables."""
 
     def __init__(
-        self, arch: Any, one: Inputs, two: Inputs, equal: bool, get: tuple, accuracy: float
+        self,
+        arch: Any,
+        one: Inputs,
+        two: Inputs,
+        equal: bool,
+        get: tuple,
+        accuracy: float,
+        cache: dict,
     ) -> None:
         self.arch, self.get, self.one, self.two = arch, get, one, two
         roots = [(arch.C_b[0] + arch.C_W[0] * v.metric).sqrt() for v in (one, two)]
