@@ -206,6 +206,14 @@ def test_on_the_gpu():
         assert a.second_moment.value == pytest.approx(b.second_moment.value, rel=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.jit itself
+def test_torchscript():
+    model, x = mlp(nn.Tanh, 6, 32, default=True), data()
+    found = diagnose(torch.jit.script(model), x)
+    assert [layer.parameter for layer in found.layers] == [f"{2 * i}.weight" for i in range(7)]
+    assert found.findings[0].code == "ordered"
+
+
 def test_json_round_trip(tmp_path):
     found = diagnose(mlp(nn.Tanh, 6, 32, default=True), data())
     found.to_json(tmp_path / "report.json")

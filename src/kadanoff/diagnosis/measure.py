@@ -23,6 +23,7 @@ from kadanoff.errors import KadanoffError, UsageError
 from kadanoff.trace.recorder import Call, unwrap
 from kadanoff.trace.roles import activation_after, normalised, roles
 from kadanoff.trace.sandbox import untouched
+from kadanoff.trace.scripted import eager
 from kadanoff.trace.statistics import (
     Statistics,
     Units,
@@ -97,6 +98,7 @@ def diagnose(
     if where != next(model.parameters()).device and device is not None:
         model = copy.deepcopy(model).to(where)
     inputs = prepare(model, data, targets, batch, where)
+    model = eager(model, inputs.args, inputs.kwargs)
     found = survey(model, inputs, loss, seed, probes)
     notes = [note] if note else []
     arch, description = _describe(model, found.calls)

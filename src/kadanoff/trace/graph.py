@@ -35,15 +35,16 @@ def main_chain(output: Tensor, edges: list[Any]) -> list[int]:
     if output.grad_fn not in inside:
         return []
     # sequence numbers grow along the forward pass: the largest pending node is handled first
-    heap = [(-output.grad_fn._sequence_nr(), 0, output.grad_fn)]
-    pending, counter, cuts = {output.grad_fn}, 1, set()
+    heap: list[tuple[int, int, Any]] = [(-output.grad_fn._sequence_nr(), 0, output.grad_fn)]
+    pending: set[Any] = {output.grad_fn}
+    counter, cuts = 1, set()
     while heap:
         _, _, node = heapq.heappop(heap)
         pending.discard(node)
         if not heap:
             cuts.add(node)
         for child, _ in node.next_functions:
-            if child in inside and child not in pending:
+            if child is not None and child in inside and child not in pending:
                 pending.add(child)
                 heapq.heappush(heap, (-child._sequence_nr(), counter, child))
                 counter += 1
