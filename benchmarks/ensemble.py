@@ -136,14 +136,18 @@ def case(width: int, depth: int, inputs: int):
 
 def peak_megabytes(width: int, depth: int, inputs: int, name: str, networks: int) -> float:
     """Peak memory above a process that has everything imported, measured in a fresh process."""
+    # ru_maxrss of a child starts at its parent's, so the kernel's own mark is reset and read
     code = (
-        "import sys, resource, torch; torch.set_num_threads(1)\n"
+        "import re, torch; torch.set_num_threads(1)\n"
         "from benchmarks.ensemble import case\n"
-        f"run = case({width}, {depth}, {inputs})[{name!r}]\n"
+        "def kilobytes(key):\n"
+        "    return int(re.search(key + r':\\s+(\\d+)', open('/proc/self/status').read())[1])\n"
         f"case(8, 3, {inputs})[{name!r}](8)\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        f"run = case({width}, {depth}, {inputs})[{name!r}]\n"
+        "open('/proc/self/clear_refs', 'w').write('5')\n"
+        "before = kilobytes('VmRSS')\n"
         f"run({networks})\n"
-        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)\n"
+        "print((kilobytes('VmHWM') - before) / 1024)\n"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return float(out.stdout)

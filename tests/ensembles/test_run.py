@@ -53,6 +53,7 @@ def test_joblib_configuration_is_used(alone):
         same(alone, simulate())
 
 
+@pytest.mark.slow
 def test_ray_gives_the_same(alone):
     pytest.importorskip("ray", reason="ray is an optional extra: pip install 'kadanoff[ray]'")
     import joblib
