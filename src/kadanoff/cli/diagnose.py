@@ -105,7 +105,37 @@ def prepare(
     arguments = parse_kwargs(kwargs)
     loaded = load_target(target, arguments, seed=seed, device=device)
     sample = load(data, batch=loaded.batch or batch, seed=seed)
-    return loaded, adapt(loaded.model, sample)
+    sample = adapt(loaded.model, sample)
+    return eager(loaded, sample), sample
+
+
+def eager(loaded: Any, sample: Any) -> Any:
+    """Open a TorchScript model: its layers cannot be seen until it is turned into a graph."""
+    import warnings
+    from dataclasses import replace
+
+    import torch
+
+    from kadanoff.errors import AnalysisError
+
+    if not isinstance(loaded.model, torch.jit.ScriptModule):
+        return loaded
+    inputs = sample.inputs
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from torch._export.converter import TS2EPConverter
+
+            arguments = inputs if isinstance(inputs, tuple) else (inputs,)
+            program = TS2EPConverter(loaded.model, arguments).convert()
+            return replace(loaded, model=program.module().to(next(iter(arguments)).device))
+    except Exception as error:
+        first = (str(error).strip().splitlines() or ["no message"])[0][:160]
+        raise AnalysisError(
+            f"{loaded.spec!r} is TorchScript, whose layers cannot be seen, and it could not be "
+            f"turned into a graph ({type(error).__name__}: {first}).",
+            "Give the eager model it was made from, or a .pt2 file of torch.export.save.",
+        ) from error
 
 
 def writable(path: Path | None) -> None:

@@ -120,7 +120,7 @@ def _show(found: dict[str, Any]) -> None:
         screen.print("no GPU: every command runs on the CPU")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("package", "version", "for", "to install"):
-        table.add_column(name, no_wrap=True)
+        table.add_column(name, no_wrap=name != "for", overflow="fold")
     for name, version in found["packages"].items():
         table.add_row(
             name, version or "MISSING", "every command", "" if version else f"pip install {name}"
