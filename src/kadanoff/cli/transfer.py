@@ -130,7 +130,12 @@ def _figure(found: Any) -> Any:
             right.plot(c.widths, line, color=SERIES[i % len(SERIES)], linewidth=1)
         right.set(xscale="log", yscale="log", xlabel="width", ylabel="change in a few steps")
         if found.coordinates:
-            right.legend(title="layer (line: predicted)", fontsize="small")
+            right.legend(
+                title="layer\n(line: predicted)",
+                fontsize="small",
+                loc="center left",
+                bbox_to_anchor=(1.0, 0.5),
+            )
     return fig
 
 

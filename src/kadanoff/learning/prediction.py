@@ -20,6 +20,8 @@ from kadanoff.learning.tensors import output_tensors
 __all__ = ["MAX_TRAIN_ORDER_1", "Prediction", "blocks", "predict"]
 
 MAX_TRAIN_ORDER_1 = 64
+# below, layer by layer is faster than compiling the composite map
+_FEW = 16
 _METHODS = ("gradient", "bayes")
 
 
@@ -93,14 +95,23 @@ def blocks(arch: Any, X_train: Tensor, y: Tensor, X_test: Tensor, ridge: float =
     Blocks
         In float64, whatever the inputs' dtype.
     """
-    from kadanoff.rgflow import flow
-
     n = X_train.shape[0]
-    result = flow(arch, torch.cat([X_train, X_test]), order=0)
-    K, Theta = result.K[-1], result.Theta[-1]
+    K, Theta = _kernels(arch, torch.cat([X_train, X_test]))
     K_AA, K_BA, K_BB = K[:n, :n], K[n:, :n], K[n:, n:]
     Theta_AA, Theta_BA = Theta[:n, :n], Theta[n:, :n]
     return Blocks(K_AA, K_BA, K_BB, Theta_AA, Theta_BA, y, ridge)
+
+
+def _kernels(arch: Any, X: Tensor) -> tuple[Tensor, Tensor]:
+    if X.shape[0] <= _FEW:
+        from kadanoff.rgflow import flow
+
+        result = flow(arch, X, order=0)
+        return result.K[-1], result.Theta[-1]
+    from kadanoff.kernels import kernel
+
+    K, Theta = kernel(arch)(X, None, get=("nngp", "ntk"))
+    return K, Theta
 
 
 def predict(
@@ -279,9 +290,7 @@ def _order_1(
 
 def flow_kernel(arch: Any, X: Tensor) -> Tensor:
     """Infinite-width kernel of the output layer, shape (N, N)."""
-    from kadanoff.rgflow import flow
-
-    return flow(arch, X, order=0).K[-1]
+    return _kernels(arch, X)[0]
 
 
 def _averaged(posts: list[Posterior], y: Tensor, noise: float, K: Tensor) -> Prediction:

@@ -65,8 +65,8 @@ class Transfer:
     """The sweep, the check, and what they say.
 
     ``spread`` is the largest distance, in factors of two of the base rate, between the optima of
-    two sizes; ``carries`` holds it against ``tolerance`` (two standard errors allowed), and is false
-    where an optimum lies outside the bases tried.
+    two sizes; ``carries`` holds it against ``tolerance`` (two standard errors allowed), and is
+    false where an optimum lies outside the bases tried.
     """
 
     optimizer: str
