@@ -175,6 +175,7 @@ def test_a_figure_has_a_number_and_no_path(client: httpx.Client) -> None:
     assert client.get("/api/jobs/..%2f..%2fx/figures/0").status_code == 404
 
 
+@pytest.mark.slow
 def test_the_api_keeps_to_its_description(store: Store) -> None:
     schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
     from hypothesis import HealthCheck, given, settings
@@ -216,6 +217,7 @@ def test_the_api_keeps_to_its_description(store: Store) -> None:
     assert len(seen) >= 20
 
 
+@pytest.mark.slow
 def test_two_hundred_readers_and_twenty_writers(store: Store) -> None:
     # the same for a minute, with the figures: benchmarks/atlas.py
     from benchmarks.atlas import load
@@ -252,6 +254,7 @@ def test_the_commands(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("export", "x.docx") == 2
 
 
+@pytest.mark.slow
 def test_the_command_serves_and_prints_where(tmp_path) -> None:
     import subprocess
     import sys

@@ -296,10 +296,15 @@ def test_nearby_papers_are_shown_on_demand(page: Any, address: str) -> None:
 
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
-LOOKS = [{}, {"color_scheme": "dark"}, PHONE, {**PHONE, "color_scheme": "dark"}]
+LOOKS = [
+    pytest.param({}, id="light"),
+    pytest.param({**PHONE, "color_scheme": "dark"}, id="phone-dark"),
+    pytest.param({"color_scheme": "dark"}, id="dark", marks=pytest.mark.slow),
+    pytest.param(PHONE, id="phone", marks=pytest.mark.slow),
+]
 
 
-@pytest.mark.parametrize("page", LOOKS, indirect=True, ids=["light", "dark", "phone", "phone-dark"])
+@pytest.mark.parametrize("page", LOOKS, indirect=True)
 def test_axe_finds_no_violation(page: Any, address: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is absent")
     for path in (HOME, "/papers/banta2023?show=roberts2021", "/search?q=physics", "/reading"):
@@ -311,6 +316,7 @@ def test_axe_finds_no_violation(page: Any, address: str) -> None:
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+@pytest.mark.slow
 def test_a_thousand_nodes_stay_smooth(page: Any, address: str, store: Store) -> None:
     with store.write() as db:
         middle = papers.save(db, Record("A central paper", ["Ada Central"], 2015, key="central"))
