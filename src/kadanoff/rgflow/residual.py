@@ -18,7 +18,9 @@ where the memory X is a sum over the layers k < l that emitted it,
    \chi = \gamma^2 + C_W J .
 
 Its expansion in derivatives of f starts with the three-point vertex of activations that are not
-odd (one derivative) and goes on to all orders; nothing is cut off here. The recursions are
+odd (one derivative) and goes on to all orders; nothing is cut off here. For ReLU at γ² = ½ and
+K = C_W = 1, V is 2.25, 5.4775, 9.3684, 13.7190; cut after two derivatives it would be 2.25, 5.40,
+9.19, 13.42, which simulation excludes (5.480 ± 0.010 and 9.377 ± 0.017). The recursions are
 
 .. math::
    \hat V' &= \chi\hat V\chi^T + C_W^2\,\mathrm{Cov}(\sigma\sigma,\sigma\sigma)
