@@ -128,7 +128,8 @@ def eager(loaded: Any, sample: Any) -> Any:
 
             arguments = inputs if isinstance(inputs, tuple) else (inputs,)
             program = TS2EPConverter(loaded.model, arguments).convert()
-            return replace(loaded, model=program.module().to(next(iter(arguments)).device))
+            names = {name for name, _ in loaded.model.named_parameters()}
+            return replace(loaded, model=_with_parameters(program.module(), names))
     except Exception as error:
         first = (str(error).strip().splitlines() or ["no message"])[0][:160]
         raise AnalysisError(
@@ -136,6 +137,19 @@ def eager(loaded: Any, sample: Any) -> Any:
             f"turned into a graph ({type(error).__name__}: {first}).",
             "Give the eager model it was made from, or a .pt2 file of torch.export.save.",
         ) from error
+
+
+def _with_parameters(graph: Any, names: set[str]) -> Any:
+    """The converter lifts weights into buffers: make parameters of them again."""
+    import torch
+
+    for name, value in list(graph.named_buffers()):
+        if name in names:
+            place, _, leaf = name.rpartition(".")
+            owner = graph.get_submodule(place)
+            del owner._buffers[leaf]
+            owner.register_parameter(leaf, torch.nn.Parameter(value.detach().clone()))
+    return graph
 
 
 def writable(path: Path | None) -> None:
