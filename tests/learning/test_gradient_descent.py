@@ -20,7 +20,7 @@ X_TRAIN, X_TEST = X[:5], X[5:]
 Y = torch.randn(5, 2, generator=G, dtype=torch.float64)
 
 
-def arch(width=256, n_out=2, activation="tanh", depth=2):
+def arch(width=256, n_out=2, activation="relu", depth=2):
     return kd.MLP(
         4, [width] * depth, n_out, activation, C_b=0.1, C_W=1.4, lambda_b=0.5, lambda_W=1.0
     )
