@@ -209,9 +209,10 @@ def main(rounds: int = 3) -> None:
 
 
 def line(row: dict[str, Any]) -> str:
+    memory = "-" if row["megabytes"] is None else f"{row['megabytes']:.0f}"
     return (
         f"| {row['width']} | {row['depth']} | {row['inputs']} | {row['method']} "
-        f"| {row['microseconds']:.4g} | {row['ratio']:.3g}x | {row['megabytes']:.0f} |"
+        f"| {row['microseconds']:.4g} | {row['ratio']:.3g}x | {memory} |"
     )
 
 
