@@ -187,7 +187,8 @@ def decoding(d: int, layers: int, steps: int, symbols: int) -> dict[str, Any]:
         "d": d, "layers": layers, "k": m // 20, "m": m, "loss": float(np.mean(losses[-10:])),
         "same_text": bool(torch.equal(dense_text, fast_text)), "symbols": symbols,
         "choices": [choice.choice for choice in choices],
-        "dense_seconds": slow, "fast_seconds": quick, "speedup": float(np.median(ratios)), "load": os.getloadavg()[0],
+        "dense_seconds": slow, "fast_seconds": quick, "speedup": float(np.median(ratios)),
+        "load": os.getloadavg()[0],
         "mlp_share": mlp, "block_speedup": gain, "amdahl": 1 / (1 - mlp + mlp / gain),
         "decoded": "".join(data.symbols[i] for i in fast_text[0].tolist()),
     }  # fmt: skip

@@ -47,7 +47,7 @@ class BlockChoice:
 class Acceleration:
     """Report of :func:`accelerate`: choices, and the whole model's check on the data given.
 
-    ``model_ratio``: fastest call of the accelerated model over the dense one's on the first example;
+    ``model_ratio``: fastest call of the accelerated model over the dense one's, first example;
     ``output_error``: relative difference of the outputs there.
     """
 
