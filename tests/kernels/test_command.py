@@ -21,7 +21,8 @@ def test_writes_what_the_library_computes(capsys, tmp_path):
                       "30", "--C-W", "1.1", "--out", str(out), "--json")  # fmt: skip
     assert code == 0
     summary = json.loads(shown.out)
-    arrays = np.load(out)
+    with np.load(out) as stored:
+        arrays = dict(stored)
     arch = kd.MLP(arrays["X"].shape[1], [1] * 3, 1, "erf", C_W=1.1)
     expected = kd.kernel(arch)(arrays["X"])
     assert np.allclose(arrays["ntk"], expected.ntk.numpy(), rtol=1e-12)
