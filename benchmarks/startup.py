@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
-ROUNDS = 7
+ROUNDS = 5
 
 
 def main() -> None:
