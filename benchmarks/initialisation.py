@@ -160,7 +160,7 @@ def measure() -> dict[str, Any]:
         gain = float((WIDTH * weights[1].square().mean()).item())
         seen = signals(weights, biases, X[:32], y[:32])
         two = [[p[:2] for p in part] for part in (weights, biases)]
-        trials = {lr: train(two[0], two[1], X, y, lr, STEPS // 6)[-5:].mean() for lr in RATES}
+        trials = {lr: train(two[0], two[1], X, y, lr, STEPS // 2)[-20:].mean() for lr in RATES}
         lr = min(trials, key=lambda rate: (trials[rate], rate))
         losses = train(weights, biases, X, y, lr, STEPS)
         K = float(forward(weights, biases, sample, keep=True)[DEPTH - 2][..., :].square().mean())
@@ -210,7 +210,7 @@ def draw(found: dict[str, Any], stem: Path) -> None:
         axes[0].set_title("Two inputs, 0.001 apart")
         axes[1].set(yscale="log", xlabel="layer", ylabel="gradient per weight (rms)")
         axes[1].set_title("Gradient of the loss")
-        axes[2].set(xlabel="step of SGD", ylabel="cross entropy", ylim=(0, None))
+        axes[2].set(xlabel="step of SGD", ylabel="cross entropy", ylim=(0, 3.9))
         axes[2].set_title("Training on digits, best of five rates")
         axes[2].legend(loc="upper right")
         handles, labels = axes[0].get_legend_handles_labels()
