@@ -111,6 +111,7 @@ def diagnose(
             generator = torch.Generator().manual_seed(seed + 1)
             expectation = expect(arch, X, generator)
             description += f"; prediction: {expectation.source}"
+            notes.append(f"aspect: {_regime(arch, X)}")
         except (KadanoffError, ArithmeticError, RuntimeError) as error:
             notes.append(f"no prediction: {error}")
     layers = _layers(model, found, expectation, arch, inputs.samples)
@@ -137,6 +138,14 @@ def diagnose(
         notes=tuple(dict.fromkeys((*notes, *inputs.notes, *found.notes))),
         meta=_meta(model, where, seed, probes, time.perf_counter() - start),
     )
+
+
+def _regime(arch: Any, X: torch.Tensor) -> str:
+    """The regime that depth over width puts the network in, for an input of the data's size."""
+    from kadanoff.rgflow import aspect
+
+    size = float(X.double().square().mean().sqrt())
+    return str(aspect(arch, torch.full((1, arch.n_in), size, dtype=torch.float64)))
 
 
 def _describe(model: nn.Module, calls: list[Call]) -> tuple[Any, str]:

@@ -144,7 +144,8 @@ class Aspect:
     def __str__(self) -> str:
         return (
             f"{self.regime}: L/n = {self.r:.3g}, V/(nK²) = {self.v:.3g} "
-            f"(optimum {self.v_star:.3g}); this depth wants width {self.width}"
+            f"(optimum {self.v_star:.3g}); "
+            f"at this initialisation its depth wants width {self.width}"
         )
 
 

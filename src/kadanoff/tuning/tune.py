@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from kadanoff.errors import UsageError
 from kadanoff.tuning.initialise import initialise
 
 __all__ = ["parameter_groups", "tune"]
@@ -21,6 +22,8 @@ def tune(
     tolerance: float = 0.05,
     probes: int = 4,
     progress: Callable[..., None] | None = None,
+    s: float = 1.0,
+    base: float | None = None,
 ) -> list[dict[str, Any]]:
     """Bring a model to criticality in place and return parameter groups for its optimiser.
 
@@ -28,14 +31,20 @@ def tune(
     ----------
     model, sample, seed, tolerance, probes, progress
         See :func:`kadanoff.tuning.initialise.initialise`, which also returns what was changed.
-    optimizer : str, optional
-        Name of the optimiser the groups are meant for.
+    optimizer : {"sgd", "adam", "adamw", "muon"}, optional
+        With one, each group carries its own learning rate by the equivalence principle (see
+        :func:`kadanoff.tuning.rates.parameter_groups`); without, the groups only separate what
+        should decay from what should not.
+    s : float
+        With an optimiser: 0 for NTK scaling, 1 for maximal-update scaling, or between.
+    base : float, optional
+        With an optimiser: the one number left to tune, the same at any width and depth.
 
     Returns
     -------
     list of dict
-        ``{"name", "params"}`` of the weight matrices, and ``{"name", "params", "weight_decay": 0}``
-        of biases and normalisation gains. Every trainable parameter is in one of them.
+        As any ``torch.optim`` class takes them: ``params``, ``name``, with an optimiser ``lr``.
+        Every trainable parameter is in exactly one group.
 
     Examples
     --------
@@ -43,8 +52,16 @@ def tune(
     >>> groups = tune(model, torch.eye(8))
     >>> optimiser = torch.optim.SGD(groups, lr=0.1)
     """
+    from kadanoff.tuning import rates
+
+    if optimizer is not None and optimizer not in rates.OPTIMIZERS:
+        raise UsageError(
+            f"Unknown optimizer {optimizer!r}.", f"Name one of {', '.join(rates.OPTIMIZERS)}."
+        )
     initialise(model, sample, seed=seed, tolerance=tolerance, probes=probes, progress=progress)
-    return parameter_groups(model)
+    if optimizer is None:
+        return parameter_groups(model)
+    return rates.parameter_groups(model, sample, optimizer, s=s, base=base, seed=seed)
 
 
 def parameter_groups(model: torch.nn.Module) -> list[dict[str, Any]]:
