@@ -95,22 +95,25 @@ def fixed_point(spec: Any, C_b: float, C_W: float, K: float = 1.0, gamma: float 
 
 
 def _angle_fixed_point(act: Activation, K: float, C_b: float, C_W: float, gamma: float) -> float:
-    c = 0.0
+    """The correlation below 1 that the chaotic phase flows to."""
+    from scipy.optimize import brentq
+
     Kt = torch.tensor(K, dtype=torch.float64)
 
-    def step(value: float) -> float:
-        mean = float(pair(act, Kt, min(1.0, max(-1.0, value)) * Kt, Kt).value)
-        return (C_b + C_W * mean) / K + gamma**2 * value
+    def drift(c: float) -> float:
+        mean = float(pair(act, Kt, c * Kt, Kt).value)
+        return (C_b + C_W * mean) / K + gamma**2 * c - c
 
-    for _ in range(_LAYERS):
-        new = step(c)
-        newer = step(new)
-        bend = newer - 2 * new + c
-        if abs(newer - new) < 1e-15:
-            return newer
-        jump = c - (new - c) ** 2 / bend if abs(bend) > 1e-300 else newer
-        c = jump if -1 <= jump <= 1 and abs(step(jump) - jump) < abs(newer - new) else newer
-    return c
+    # c = 1 is a fixed point as well, unstable here: the drift is negative just below it
+    low, high = 0.0, 1 - 1e-7
+    if drift(high) >= 0:
+        return 1.0
+    if drift(low) < 0:
+        low = -1.0
+    if drift(low) <= 0:
+        return low
+    root: Any = brentq(drift, low, high, xtol=1e-15)
+    return root
 
 
 def depth_scales(spec: Any, C_b: float, C_W: float, gamma: float = 0.0) -> DepthScales:

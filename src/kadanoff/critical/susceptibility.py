@@ -15,13 +15,20 @@ __all__ = ["slope_of_variance", "square_mean", "squared_slope", "susceptibilitie
 def square_mean(act: Activation, K) -> Tensor:
     """⟨σ²⟩_K."""
     K = check_variance(K)
-    return pair(act, K, K, K).value
+    exact = act.closed(0, 0, K, K, K)
+    return one(lambda z: act(z) ** 2, K, act.kinks).value if exact is None else exact
 
 
 def squared_slope(act: Activation, K) -> Tensor:
     """⟨σ'²⟩_K, with C_W in front: χ⊥."""
     K = check_variance(K)
-    return pair(act, K, K, K, 1, 1).value
+    exact = act.closed(1, 1, K, K, K)
+    if exact is not None:
+        return exact
+    if any(act.jump(0, kink) for kink in act.kinks):
+        return pair(act, K, K, K, 1, 1).value  # a step in σ: this says that σ'² does not exist
+    d1 = act.derivative(1)
+    return one(lambda z: d1(z) ** 2, K, act.kinks).value
 
 
 def slope_of_variance(act: Activation, K) -> Tensor:
