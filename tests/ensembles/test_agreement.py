@@ -23,6 +23,9 @@ def test_theory_agrees_with_ensembles(activation, depth, inputs, bias, unequal, 
     assert names >= {"V", "Theta", "A", "B", "D", "F"}
     for row in rows:
         assert row["excess"] < 4, row
+        # P, Q, R … of a linear network vanish: nothing for an error bar to be small beside
+        if row["predicted"] == 0:
+            continue
         error = row["relative_error"]
         # shifts of the mean may vanish by symmetry, and then no error is small beside them
         if row["observable"] in ("G1", "H1"):

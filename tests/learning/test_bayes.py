@@ -18,9 +18,7 @@ from kadanoff.learning import (
     predict,
     select,
 )
-from kadanoff.learning.trained import draw_batch, outputs
 from kadanoff.rgflow import flow
-from tests.known import assert_consistent
 
 G = torch.Generator().manual_seed(3)
 X = torch.randn(7, 3, generator=G, dtype=torch.float64)
@@ -121,41 +119,6 @@ def test_order_1_by_expanding_a_known_mixture():
         assert n * float(log_p - base.log_evidence) == pytest.approx(
             n * found.terms["log_evidence_1"], rel=tolerance, abs=tolerance
         )
-
-
-@pytest.mark.slow
-def test_networks_weighted_by_their_likelihood():
-    """Posterior mean and evidence of real networks, last layer integrated out exactly."""
-    n, S, blocks = 96, 20_000, 10
-    net = arch(2, n, activation="tanh")
-    x, y = X[:3], Y[:2]
-    joint = flow(net, x, order=1)
-    base = posterior(joint.K[-1], y, noise=0.3)
-    want = posterior(joint.K[-1], y, noise=0.3, G1=joint.G1[-1], V=joint.V[-1], n=n)
-    estimates = []
-    for b in range(blocks):
-        weights = draw_batch(net, S // blocks, torch.Generator().manual_seed(b))
-        s = torch.tanh(outputs(net, weights, x)[-2])
-        metric = 0.2 + 1.3 / n * s @ s.mT
-        noisy = metric[:, :2, :2] + 0.3 * torch.eye(2, dtype=torch.float64)
-        solved = torch.linalg.solve(noisy, y.expand(len(s), 2, 2))
-        log_w = -0.5 * (solved * y).sum((1, 2)) - torch.logdet(2 * math.pi * noisy)
-        w = torch.exp(log_w - base.log_evidence)
-        mean = (metric[:, 2:, :2] @ solved)[:, 0]
-        top = (w[:, None] * mean).mean(0)
-        estimates.append(torch.cat([top / w.mean() - base.mean[0], w.mean().log()[None]]))
-    stacked = n * torch.stack(estimates)
-    predicted = n * torch.cat(
-        [want.terms["mean_1"][0], torch.tensor([want.terms["log_evidence_1"]])]
-    )
-    # the remainder is of order 1/n: a fraction L/n of the correction itself
-    assert_consistent(
-        predicted,
-        stacked.mean(0),
-        stacked.std(0) / math.sqrt(blocks),
-        relative_error=0.05,
-        bias=6 / n * float(predicted.abs().max()),
-    )
 
 
 def test_hebbian_sign():
