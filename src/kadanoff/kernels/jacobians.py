@@ -203,12 +203,13 @@ def _conv(a: dict[str, Any], delta: Tensor, p: Tensor, B: int, O: int) -> Tensor
     padding = a.get("padding", 0)
     kernel = p.shape[2:]
     if isinstance(padding, str):
-        spread = dilation if isinstance(dilation, (tuple, list)) else (dilation, dilation)
+        spread: Any = dilation if isinstance(dilation, (tuple, list)) else (dilation, dilation)
         extra = [d * (k - 1) if padding == "same" else 0 for d, k in zip(spread, kernel)]
         x = F.pad(x, (extra[1] // 2, extra[1] - extra[1] // 2,
                       extra[0] // 2, extra[0] - extra[0] // 2))  # fmt: skip
         padding = 0
-    patches = F.unfold(x, kernel, dilation=dilation, padding=padding, stride=stride)
+    size: Any = dilation
+    patches = F.unfold(x, kernel, dilation=size, padding=padding, stride=stride)
     patches = patches.view(B, groups, -1, patches.shape[-1])
     d = delta.reshape(B, O, groups, p.shape[0] // groups, -1)
     # batched products of (O out, T) by (T, in): the fastest form of this contraction

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,9 @@ def stream(
     return np.load(target, mmap_mode="r")  # pyright: ignore[reportReturnType]
 
 
-def _run(kernel, X, target: Path, get: str, tile: int, token: str, todo: list[int], n_jobs: int):
+def _run(
+    kernel, X, target: Path, get: str, tile: int, token: str, todo: list[int], n_jobs: int
+) -> Iterator[Any]:
     if n_jobs == 1 or len(todo) < 2:
         yield from (_block(kernel, X, target, get, tile, token, i) for i in todo)
         return
