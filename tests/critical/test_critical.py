@@ -169,3 +169,90 @@ def test_a_skip_connection_rescales_criticality() -> None:
     point = kd.criticality("tanh", gamma=0.5**0.5)
     assert pytest.approx(0.5) == point.C_W
     assert point.nu == pytest.approx((2 / 3) * 0.75)
+
+
+# the rest of the reference tables: boundary, its inverse, depth scales, slopes, companions
+
+
+def test_the_whole_critical_line_of_tanh() -> None:
+    table = {
+        0.2733009135: (1.4242052905, 0.01),
+        0.3712403235: (1.5441928403, 0.02),
+        0.8057991819: (1.9860726411, 0.1),
+        1.4611694469: (2.5051271897, 0.3),
+        1.9710306134: (2.8431674597, 0.5),
+    }
+    assert np.allclose(critical_line("tanh", list(table)), list(table.values()), rtol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("C_W", "C_b"),
+    [
+        (1.5, 0.0158178774),
+        (1.75, 0.0480782708),
+        (2.0, 0.1037798052),
+        (2.5, 0.2974037839),
+        (3.0, 0.6124977479),
+        (4.0, 1.6359572439),
+    ],
+)
+def test_points_on_the_line_are_critical(C_W: float, C_b: float) -> None:
+    assert depth_scales("tanh", C_b, C_W).chi_perp == pytest.approx(1.0, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("C_W", "C_b", "K", "par", "xi_K", "perp", "c", "xi_c"),
+    [
+        (1.0, 0.05, 0.1935925202, 0.5642799820, 1.74762624, 0.7590316472, 1, 3.62697562),
+        (1.3, 0.05, 0.3153164775, 0.5711234846, 1.78523663, 0.8801635099, 1, 7.83406927),
+        (2.0, 0.05, 0.7217618727, 0.4865217440, 1.38797575, 1.0476659996, 0.7440824195, 25.213415),
+        (3.0, 0.05, 1.4280084622, 0.3828201966, 1.04146070, 1.2089344241, 0.2993176418, 9.0514557),
+        (1.69, 0.09, 0.6070467919, 0.4735158699, 1.33766764, 0.9398074287, 1, 16.10817274),
+        (6.25, 0.09, 4.0791238753, 0.2339220456, 0.688341460, 1.585224765, 0.1221037473, 5.1089190),
+    ],
+)
+def test_more_depth_scales_of_tanh(C_W, C_b, K, par, xi_K, perp, c, xi_c) -> None:
+    s = depth_scales("tanh", C_b, C_W)
+    found = (s.K_star, s.chi_parallel, s.chi_perp, s.c_star)
+    assert found == pytest.approx((K, par, perp, c), rel=2e-9, abs=2e-10)
+    assert (s.xi_magnitude, s.xi_angle) == pytest.approx((xi_K, xi_c), rel=2e-7)
+
+
+def test_the_angle_scale_diverges_with_exponent_one() -> None:
+    """ξ_c |σ_w² − σ_w,c²| → 4.690 on both sides of the line at σ_b² = 0.05."""
+    critical = 1.7609546396
+    below = depth_scales("tanh", 0.05, critical - 1e-3).xi_angle * 1e-3
+    above = depth_scales("tanh", 0.05, critical + 1e-3).xi_angle * 1e-3
+    assert sorted((below, above)) == pytest.approx([4.6888, 4.6965], abs=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "a1", "b1"),
+    [("gelu", -1.43e-4, 9.33e-3), ("swish", 2.9e-6, 1.73e-3), ("mish", 7.9e-3, None)],
+)
+def test_slopes_at_half_stable_points(name: str, a1: float, b1: float | None) -> None:
+    point = kd.criticality(name)
+    assert point.a1 == pytest.approx(a1, rel=0.05)
+    if b1 is not None:
+        assert point.b1 == pytest.approx(b1, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("name", "K", "parallel"), [("gelu", 3.03498, 0.999906), ("swish", 14.59310, 0.9999992)]
+)
+def test_companion_fixed_points(name: str, K: float, parallel: float) -> None:
+    """Beside each half-stable point of GELU and SWISH lies a stable one, a little off."""
+    point, act = kd.criticality(name), activation(name)
+    after = point.C_b + point.C_W * float(square_mean(act, K))
+    assert after == pytest.approx(K, rel=1e-7)
+    assert float(susceptibilities(act, K, point.C_W)[0]) == pytest.approx(parallel, abs=6e-7)
+
+
+def test_angles_between_relu_inputs_close_like_one_over_depth() -> None:
+    """ψ ℓ → 3π although χ⊥ = 1: two inputs merge as a power of depth."""
+    act = activation("relu")
+    b = torch.tensor(0.2, dtype=torch.float64)
+    one = torch.ones((), dtype=torch.float64)
+    for _ in range(10_000):
+        b = 2 * act.closed(0, 0, one, b, one)
+    assert math.acos(float(b)) * 1e4 / (3 * math.pi) == pytest.approx(0.998, abs=0.001)
