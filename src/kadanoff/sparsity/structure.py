@@ -20,52 +20,6 @@ from kadanoff.errors import UsageError
 
 __all__ = ["Hidden", "Node", "Recorder", "record", "sample_rows"]
 
-_NONLINEAR = frozenset(
-    [
-        "relu",
-        "relu6",
-        "gelu",
-        "silu",
-        "sigmoid",
-        "tanh",
-        "elu",
-        "selu",
-        "celu",
-        "leaky_relu",
-        "prelu",
-        "rrelu",
-        "softplus",
-        "hardswish",
-        "hardtanh",
-        "hardsigmoid",
-        "mish",
-        "threshold",
-        "pow",
-        "square",
-        "exp",
-        "erf",
-        "abs",
-        "clamp",
-        "clamp_min",
-        "clamp_max",
-        "maximum",
-        "minimum",
-        "where",
-        "logsigmoid",
-        "softsign",
-        "sin",
-        "cos",
-        "sqrt",
-        "topk",
-        "keep_topk",
-        "keep_threshold",
-        "gt",
-        "ge",
-        "lt",
-        "le",
-        "sign",
-    ]
-)
 # a function that is an activation by itself, wherever it stands (a power is part of a norm, say)
 _ACTIVATIONS = frozenset(
     [
@@ -92,6 +46,29 @@ _ACTIVATIONS = frozenset(
         "softsign",
     ]
 )
+_NONLINEAR = _ACTIVATIONS | {
+    "rrelu",
+    "hardsigmoid",
+    "pow",
+    "square",
+    "exp",
+    "erf",
+    "abs",
+    "clamp",
+    "clamp_min",
+    "clamp_max",
+    "maximum",
+    "minimum",
+    "where",
+    "sin",
+    "cos",
+    "sqrt",
+    "gt",
+    "ge",
+    "lt",
+    "le",
+    "sign",
+}
 _ARITHMETIC = frozenset(["add", "sub", "mul", "div", "truediv", "neg", "multiply", "subtract"])
 _CASTS = frozenset(["to", "float", "bfloat16", "half", "double", "type_as", "type"])
 _SAME = frozenset(
