@@ -9,7 +9,7 @@ import pytest
 from scipy import integrate
 
 import kadanoff as kd
-from kadanoff.errors import UsageError
+from kadanoff.errors import DomainError, UsageError
 from kadanoff.rgflow.asymptotics import asymptotics, compare_asymptotics, scale_invariant_solution
 from kadanoff.rgflow.double_scaling import exponential_functional, log_normal
 from kadanoff.rgflow.information import (
@@ -86,6 +86,11 @@ def test_exact_chain_refuses_what_it_cannot_do() -> None:
         moment_series(kd.Residual(1, 8, 2, 1, "tanh", gamma=0.5), [[1.0]])
     with pytest.raises(UsageError, match="One input"):
         moment_series(kd.MLP(1, [5], 1), [[1.0], [2.0]])
+
+
+def test_a_silent_network_is_refused() -> None:
+    with pytest.raises(DomainError, match="no signal is left"):
+        moment_series(kd.MLP(1, [5, 5, 5], 1, "tanh", C_W=[1.0, 0.0, 1.0, 1.0]), [[1.0]])
 
 
 def test_log_normal_is_the_limit_of_the_exact_products() -> None:

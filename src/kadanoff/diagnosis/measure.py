@@ -145,7 +145,10 @@ def _regime(arch: Any, X: torch.Tensor) -> str:
     from kadanoff.rgflow import aspect
 
     size = float(X.double().square().mean().sqrt())
-    return str(aspect(arch, torch.full((1, arch.n_in), size, dtype=torch.float64)))
+    try:
+        return str(aspect(arch, torch.full((1, arch.n_in), size, dtype=torch.float64)))
+    except KadanoffError as error:
+        return f"undefined. {error.message}"
 
 
 def _describe(model: nn.Module, calls: list[Call]) -> tuple[Any, str]:

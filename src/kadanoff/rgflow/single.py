@@ -16,10 +16,13 @@ import numpy as np
 import torch
 
 from kadanoff.activations import Activation
-from kadanoff.errors import UsageError
+from kadanoff.errors import DomainError, UsageError
 from kadanoff.gaussian.one import REACH, gaussian_cuts, panel_nodes, structure_cuts
 
 __all__ = ["ExactChain", "MomentSeries", "exact_chain", "moment_series"]
+
+# a kernel below this cannot be divided by to the power that the series needs
+_SILENT = 1e-60
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,11 @@ def _taylor_of_moments(act: Activation, K: float, C_W: float, P: int) -> np.ndar
 
     ∂ʳ/∂Kʳ ⟨f(√K x)⟩ = ⟨f(√K x) He_{2r}(x)⟩/(2K)ʳ: no derivative of σ is needed.
     """
+    if K < _SILENT:
+        raise DomainError(
+            f"The kernel has fallen to {K:g}: no signal is left to expand around.",
+            "Raise C_W or C_b, or look at fewer layers.",
+        )
     x, w = _nodes(K, act.kinks)
     s = C_W * act(torch.from_numpy(math.sqrt(K) * x)).numpy() ** 2
     hermite = [np.ones_like(x), x]
@@ -161,6 +169,8 @@ def moment_series(arch: Any, x: Any, order: int = 3) -> MomentSeries:
     ------
     UsageError
         Skip connections, non-Gaussian weights, several inputs, or order < 1.
+    DomainError
+        The kernel falls to zero on the way.
 
     Notes
     -----
