@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -72,7 +72,6 @@ class Activation:
     slopes: tuple[float, float] | None = None
     odd: bool = False
     closed_form: ClosedForm | None = None
-    torch_names: tuple[str, ...] = field(default=(), repr=False)
 
     def __call__(self, z: Tensor) -> Tensor:
         return self.f(z)

@@ -33,7 +33,7 @@ def _zero(z: Tensor) -> Tensor:
     return torch.zeros_like(z)
 
 
-def homogeneous(name: str, minus: float, plus: float, *torch_names: str) -> Activation:
+def homogeneous(name: str, minus: float, plus: float) -> Activation:
     """σ(z) = a₋ z for z < 0, a₊ z for z > 0."""
     if minus == plus:
         fs: list[Function] = [lambda z: plus * z, lambda z: torch.full_like(z, plus)]
@@ -50,7 +50,6 @@ def homogeneous(name: str, minus: float, plus: float, *torch_names: str) -> Acti
         (float(minus), float(plus)),
         minus == plus,
         closed.homogeneous(minus, plus),
-        torch_names,
     )
 
 
@@ -165,7 +164,7 @@ def _times_z(factor: Callable[[int], Function]) -> tuple[Function, tuple[Functio
     return order(0), tuple(order(k) for k in range(1, _ORDERS + 1))
 
 
-def _exponential_unit(name: str, alpha: float, scale: float, *torch_names: str) -> Activation:
+def _exponential_unit(name: str, alpha: float, scale: float) -> Activation:
     """λ z for z > 0, λ α (eᶻ − 1) for z < 0."""
 
     def order(k: int) -> Function:
@@ -183,14 +182,12 @@ def _exponential_unit(name: str, alpha: float, scale: float, *torch_names: str) 
     def f(z: Tensor) -> Tensor:
         return torch.where(z > 0, scale * z, scale * alpha * torch.expm1(z.clamp(max=0)))
 
-    return Activation(
-        name, f, tuple(order(k) for k in range(1, 5)), (0.0,), torch_names=torch_names
-    )
+    return Activation(name, f, tuple(order(k) for k in range(1, 5)), (0.0,))
 
 
-def _smooth(name: str, order: Callable[[int], Function], *torch_names: str, odd=False, form=None):
+def _smooth(name: str, order: Callable[[int], Function], *, odd=False, form=None):
     ds = tuple(order(k) for k in range(1, _ORDERS + 1))
-    return Activation(name, order(0), ds, odd=odd, closed_form=form, torch_names=torch_names)
+    return Activation(name, order(0), ds, odd=odd, closed_form=form)
 
 
 def _sin_k(k: int) -> Function:
@@ -199,7 +196,7 @@ def _sin_k(k: int) -> Function:
 
 def _gelu() -> Activation:
     f, ds = _times_z(_normal_cdf_k)
-    return Activation("gelu", f, ds, closed_form=closed.gelu, torch_names=("GELU", "gelu"))
+    return Activation("gelu", f, ds, closed_form=closed.gelu)
 
 
 def _gelu_tanh() -> Activation:
@@ -214,14 +211,14 @@ def _gelu_tanh() -> Activation:
 def _swish(beta: float = 1.0) -> Activation:
     f, ds = _times_z(_sigmoid_k)
     if beta == 1.0:
-        return Activation("swish", f, ds, torch_names=("SiLU", "silu"))
+        return Activation("swish", f, ds)
     scaled = tuple(lambda z, k=k, d=d: beta ** (k - 1) * d(beta * z) for k, d in enumerate(ds, 1))
     return Activation(f"swish({beta:g})", lambda z: f(beta * z) / beta, scaled)
 
 
 def _mish() -> Activation:
     f, ds = _times_z(_mish_factor_k)
-    return Activation("mish", f, ds, torch_names=("Mish", "mish"))
+    return Activation("mish", f, ds)
 
 
 def _softplus(beta: float = 1.0) -> Activation:
@@ -231,7 +228,7 @@ def _softplus(beta: float = 1.0) -> Activation:
         return lambda z: beta ** (k - 1) * _sigmoid_k(k - 1)(beta * z)
 
     name = "softplus" if beta == 1 else f"softplus({beta:g})"
-    return _smooth(name, order, "Softplus", "softplus")
+    return _smooth(name, order)
 
 
 def _relu_squared() -> Activation:
@@ -252,7 +249,6 @@ def _hard_tanh(low: float = -1.0, high: float = 1.0) -> Activation:
         (slope, _zero, _zero, _zero),
         (float(low), float(high)),
         odd=low == -high,
-        torch_names=("Hardtanh", "hardtanh"),
     )
 
 
@@ -266,28 +262,28 @@ def _monomial(power: int = 2) -> Activation:
 
 def _leaky_relu(slope: float = 0.01) -> Activation:
     name = f"leaky_relu({slope:g})"
-    return homogeneous(name, slope, 1.0, "LeakyReLU", "leaky_relu")
+    return homogeneous(name, slope, 1.0)
 
 
 # name -> factory; the factory's keyword arguments are what a user may pass along
 FACTORIES: dict[str, Callable[..., Activation]] = {
-    "linear": lambda: homogeneous("linear", 1.0, 1.0, "Identity", "identity"),
-    "relu": lambda: homogeneous("relu", 0.0, 1.0, "ReLU", "relu", "relu_"),
+    "linear": lambda: homogeneous("linear", 1.0, 1.0),
+    "relu": lambda: homogeneous("relu", 0.0, 1.0),
     "leaky_relu": _leaky_relu,
-    "abs": lambda: homogeneous("abs", -1.0, 1.0, "abs"),
-    "tanh": lambda: _smooth("tanh", _tanh_k, "Tanh", "tanh", odd=True),
-    "erf": lambda: _smooth("erf", _erf_k, "erf", odd=True, form=closed.erf),
-    "sin": lambda: _smooth("sin", _sin_k, "sin", odd=True, form=closed.sine),
-    "cos": lambda: _smooth("cos", lambda k: _sin_k(k + 1), "cos", form=closed.cosine),
+    "abs": lambda: homogeneous("abs", -1.0, 1.0),
+    "tanh": lambda: _smooth("tanh", _tanh_k, odd=True),
+    "erf": lambda: _smooth("erf", _erf_k, odd=True, form=closed.erf),
+    "sin": lambda: _smooth("sin", _sin_k, odd=True, form=closed.sine),
+    "cos": lambda: _smooth("cos", lambda k: _sin_k(k + 1), form=closed.cosine),
     "gelu": _gelu,
     "gelu_tanh": _gelu_tanh,
     "swish": _swish,
-    "sigmoid": lambda: _smooth("sigmoid", _sigmoid_k, "Sigmoid", "sigmoid"),
+    "sigmoid": lambda: _smooth("sigmoid", _sigmoid_k),
     "softplus": _softplus,
     "elu": lambda alpha=1.0: _exponential_unit(
-        "elu" if alpha == 1 else f"elu({alpha:g})", alpha, 1.0, "ELU", "elu"
+        "elu" if alpha == 1 else f"elu({alpha:g})", alpha, 1.0
     ),
-    "selu": lambda: _exponential_unit("selu", _SELU_ALPHA, _SELU_SCALE, "SELU", "selu"),
+    "selu": lambda: _exponential_unit("selu", _SELU_ALPHA, _SELU_SCALE),
     "mish": _mish,
     "relu_squared": _relu_squared,
     "monomial": _monomial,

@@ -103,14 +103,14 @@ def _by_value(function: Any) -> Activation:
             return known
     name = getattr(function, "__name__", type(function).__name__)
     name = name if name != "<lambda>" else "user function"
-    found = _homogeneous(name, probe, values) or _swish_family(f, probe, values)
+    found = _homogeneous(name, probe, values) or _parametrised(f, probe, values)
     if found is not None:
         return found
     odd = bool(torch.allclose(f(-probe), -values, rtol=1e-10, atol=1e-12))
     return Activation(name, f, (), _find_kinks(f), odd=odd)
 
 
-def _swish_family(f: Function, probe: Tensor, values: Tensor) -> Activation | None:
+def _parametrised(f: Function, probe: Tensor, values: Tensor) -> Activation | None:
     """Parametrised families that keep their explicit derivatives: ELU(alpha), Hardtanh(a, b)."""
     ends = f(torch.tensor([-1e4, 1e4], dtype=torch.float64)).tolist()
     guesses: list[Activation] = []

@@ -252,7 +252,6 @@ def _with_skip(point: Criticality, act: Activation, gamma: float) -> Criticality
     import dataclasses
 
     rest = 1 - gamma**2
-    p_K = point.p_K
     nu = point.nu
     if point.universality_class == "K*=0" and not math.isnan(nu):
         nu = (2 / 3) * (1 - gamma**4)
@@ -263,7 +262,6 @@ def _with_skip(point: Criticality, act: Activation, gamma: float) -> Criticality
         point,
         C_W=point.C_W * rest,
         C_b=point.C_b * rest,
-        p_K=p_K,
         nu=nu,
         a1=point.a1 * rest,
         b1=point.b1 * rest,

@@ -215,22 +215,21 @@ class ExactPrior:
 
     def sf_norm(self, r: Any) -> np.ndarray:
         """P(‖h‖ > r), relatively accurate in the tail."""
-        return self._tail(np.asarray(r, dtype=float) / self.kappa, upper=True)
+        return self._tail(np.asarray(r, dtype=float) / self.kappa)
 
-    def _tail(self, r: np.ndarray, upper: bool) -> np.ndarray:
+    def _tail(self, r: np.ndarray) -> np.ndarray:
+        """P(‖h‖/κ > r)."""
         flat = r.reshape(-1)
-        total = 1 - self.atom
-        out = np.where(flat > 0, 0.0, total if upper else 0.0)
+        out = np.where(flat > 0, 0.0, 1 - self.atom)
         good = np.nonzero(flat > 0)[0]
         a_all = self._tilts[0]
-        # 1/a has a pole at 0: contours right of it give P(> r), left of it P(≤ r)
-        side = np.nonzero(a_all > 0.2 if upper else a_all < -0.02)[0]
+        # 1/a has a pole at 0: contours to the right of it give P(> r)
+        side = np.nonzero(a_all > 0.2)[0]
         ln_r = np.log(flat[good])
         for points, index in self._groups(ln_r, side):
             a = float(a_all[index])
             # the pole of 1/a is nearer than that of L: a finer step keeps the trapezoid exact
-            value = self._integral_over_a(a, ln_r[points])
-            out[good[points]] = value if upper else -value
+            out[good[points]] = self._integral_over_a(a, ln_r[points])
         return out.reshape(r.shape)
 
     def _integral_over_a(self, a: float, ln_r: np.ndarray) -> np.ndarray:
@@ -247,7 +246,7 @@ class ExactPrior:
         """P(h ≤ value) for one output, the atom included; P(‖h‖ ≤ value) for several."""
         h = np.asarray(h, dtype=float)
         r = np.abs(h) / self.kappa
-        above = self._tail(r, upper=True)
+        above = self._tail(r)
         if self.m > 1:
             return np.where(h < 0, 0.0, 1 - above)
         return np.where(h < 0, above / 2, 1 - above / 2)
@@ -274,9 +273,7 @@ class ExactPrior:
                 return 0.0
 
             def gap(x: float) -> float:
-                return float(np.log(self._tail(np.array([math.exp(x)]), upper=True))[0]) - math.log(
-                    p
-                )
+                return float(np.log(self._tail(np.array([math.exp(x)])))[0]) - math.log(p)
 
             low, high = -1.0, 1.0
             while gap(low) < 0:

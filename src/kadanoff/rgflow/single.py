@@ -55,14 +55,7 @@ class MomentSeries:
         """
         if not 1 <= k <= 2 * self.order:
             raise UsageError(f"Cumulants 1 to {2 * self.order} are known at this order, not {k}.")
-        M = self.moments
-        kappa: list[np.ndarray] = []
-        for j in range(1, k + 1):
-            value = M[:, j].copy()
-            for i in range(1, j):
-                value -= math.comb(j - 1, i - 1) * _multiply(kappa[i - 1], M[:, j - i])
-            kappa.append(value)
-        series = kappa[-1].copy()
+        series = _cumulants(np.moveaxis(self.moments, 1, 0)[: k + 1])[-1]
         if k == 1:
             series[:, 0] += self.K
         return series
