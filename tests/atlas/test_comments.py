@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kadanoff.atlas import comments, exports, papers
-from kadanoff.atlas.rendering import markdown, math
+from kadanoff.atlas.rendering import markdown
 from kadanoff.atlas.store import Store
 from kadanoff.errors import DataError, UsageError
+from kadanoff.report.prose import math
 
 HOSTILE = [
     "<img src=x onerror=alert(1)>",

@@ -9,69 +9,15 @@ from __future__ import annotations
 
 import re
 import secrets
-from functools import lru_cache
-from html import escape
-from typing import Any
-from xml.etree import ElementTree
 
-__all__ = ["markdown", "math"]
+from kadanoff.report.prose import math, prose
+
+__all__ = ["markdown"]
 
 _TAGS = {
     *("p", "br", "hr", "em", "strong", "s", "code", "pre", "blockquote", "a", "ul", "ol", "li"),
     *("h4", "h5", "h6", "table", "thead", "tbody", "tr", "th", "td"),
 }
-_MATH_TAGS = {
-    *("math", "mrow", "mi", "mn", "mo", "ms", "mtext", "mspace", "mfrac", "msqrt", "mroot"),
-    *("mstyle", "msub", "msup", "msubsup", "munder", "mover", "munderover", "mtable", "mtr"),
-    *("mtd", "mpadded", "mphantom", "menclose", "mmultiscripts", "mprescripts", "none"),
-}
-_MATH_ATTRIBUTES = {
-    *("mathvariant", "stretchy", "fence", "separator", "form", "accent", "accentunder"),
-    *("displaystyle", "scriptlevel", "width", "height", "depth", "lspace", "rspace", "minsize"),
-    *("maxsize", "linethickness", "columnalign", "rowspacing", "columnspacing", "movablelimits"),
-    *("symmetric", "largeop", "notation"),
-}
-_FORMULA = re.compile(
-    r"\$\$(?P<block>.+?)(?<!\\)\$\$|\$(?P<inline>[^\s$](?:[^$\n]*?[^\s\\$])?)\$(?!\d)", re.S
-)
-_LIMIT = 2000
-_DEEPEST = 40
-
-
-def _formula_rule(state: Any, silent: bool) -> bool:
-    if state.src[state.pos] != "$":
-        return False
-    found = _FORMULA.match(state.src, state.pos, min(state.posMax, state.pos + _LIMIT))
-    if not found:
-        return False
-    if not silent:
-        block = found.group("block")
-        token = state.push("formula", "", 0)
-        token.content = block if block is not None else found.group("inline")
-        token.meta = {"display": block is not None}
-    state.pos = found.end()
-    return True
-
-
-@lru_cache(1)
-def _parser() -> Any:
-    from markdown_it import MarkdownIt
-
-    # no raw HTML, no images: an image is a request to somebody else's machine
-    parser = MarkdownIt("js-default", {"html": False, "linkify": False, "maxNesting": 20})
-    parser.disable(["image"])
-    parser.inline.ruler.before("escape", "formula", _formula_rule)
-    # headings inside a comment stay below those of the page
-    parser.core.ruler.push("headings", _lower_headings)
-    return parser
-
-
-def _lower_headings(state: Any) -> None:
-    for token in state.tokens:
-        if token.type in ("heading_open", "heading_close"):
-            token.tag = f"h{min(6, int(token.tag[1]) + 3)}"
-        if token.attrs and "style" in token.attrs:
-            del token.attrs["style"]
 
 
 def markdown(text: str) -> str:
@@ -87,64 +33,15 @@ def markdown(text: str) -> str:
     mark = f"kd{secrets.token_hex(12)}x"
     formulas: list[str] = []
 
-    def place(renderer: Any, tokens: Any, index: int, options: Any, env: Any) -> str:
-        token = tokens[index]
-        formulas.append(math(token.content, display=token.meta["display"]))
+    def place(tex: str, display: bool) -> str:
+        formulas.append(math(tex, display))
         return f"{mark}{len(formulas) - 1}z"
 
-    parser = _parser()
-    tokens = parser.parse(text)
-    rules = parser.renderer.rules
-    rules = {**rules, "formula": place.__get__(parser.renderer)}
-    html = _render(parser, tokens, rules)
     html = nh3.clean(
-        html,
+        prose(text, place),
         tags=_TAGS,
         attributes={"a": {"href"}},
         url_schemes={"http", "https"},
         link_rel="noopener noreferrer nofollow ugc",
     )
     return re.sub(rf"{mark}(\d+)z", lambda m: formulas[int(m.group(1))], html)
-
-
-def _render(parser: Any, tokens: Any, rules: dict[str, Any]) -> str:
-    renderer = type(parser.renderer)(parser)
-    renderer.rules = rules
-    return renderer.render(tokens, parser.options, {})
-
-
-@lru_cache(512)
-def math(tex: str, display: bool = False) -> str:
-    """Render TeX as MathML; what cannot be read is shown as its source."""
-    from latex2mathml.converter import convert
-
-    source = escape(f"$${tex}$$" if display else f"${tex}$")
-    depth = deepest = 0
-    for character in tex:
-        depth += (character in "{(") - (character in "})")
-        deepest = max(deepest, depth)
-    if deepest > _DEEPEST:
-        return f"<code>{source}</code>"
-    try:
-        tree = ElementTree.fromstring(convert(tex, display="block" if display else "inline"))
-        rebuilt = _rebuild(tree)
-    except (Exception, RecursionError):
-        # the converter has no common error class: any failure means "show the source"
-        return f"<code>{source}</code>"
-    kind = "block" if display else "inline"
-    return f'<math display="{kind}" alttext="{escape(tex)}">{rebuilt}</math>'
-
-
-def _rebuild(element: ElementTree.Element) -> str:
-    name = element.tag.rsplit("}", 1)[-1]
-    inside = escape(element.text or "") + "".join(
-        _rebuild(child) + escape(child.tail or "") for child in element
-    )
-    if name == "math" or name not in _MATH_TAGS:
-        return inside
-    attributes = "".join(
-        f' {key}="{escape(value)}"'
-        for key, value in element.attrib.items()
-        if key in _MATH_ATTRIBUTES
-    )
-    return f"<{name}{attributes}>{inside}</{name}>"

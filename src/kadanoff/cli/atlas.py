@@ -106,8 +106,9 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Add a paper with its citations and references, or the papers of a BibTeX/RIS/CSL file."""
-    if progress not in ("auto", "none", "json"):
-        raise UsageError(f"--progress {progress!r} is unknown.", "Use auto, none or json.")
+    from kadanoff.report.progress import reporting
+
+    shown = reporting(progress, "Importing")
     store = _store(data_dir)
     from kadanoff.atlas.importers import add_file, add_paper, is_file
 
@@ -115,7 +116,7 @@ def add(
         if is_file(what):
             outcome = add_file(store, Path(what))
         else:
-            with _progress(progress) as report:
+            with shown as report:
                 outcome = add_paper(store, what, limit=limit, refresh=refresh, progress=report)
     finally:
         store.close()
@@ -125,36 +126,6 @@ def add(
         typer.echo(outcome.text())
     if not outcome.complete:
         raise typer.Exit(3)
-
-
-def _progress(kind: str) -> Any:
-    from contextlib import contextmanager, nullcontext
-
-    if kind == "none" or (kind == "auto" and not sys.stderr.isatty()):
-        return nullcontext(None)
-    if kind == "json":
-
-        def report(done: float, total: float, **info: Any) -> None:
-            line = json.dumps({"done": done, "total": total, **info})
-            print(line, file=sys.stderr, flush=True)
-
-        return nullcontext(report)
-
-    @contextmanager
-    def bar() -> Any:
-        from rich.console import Console
-        from rich.progress import Progress
-
-        with Progress(console=Console(stderr=True), transient=True) as shown:
-            task = shown.add_task("Importing")
-
-            def report(done: float, total: float, **info: Any) -> None:
-                text = str(info.get("message", "Importing"))
-                shown.update(task, completed=done, total=total or None, description=text)
-
-            yield report
-
-    return bar()
 
 
 @app.command("export", epilog="Example: `kadanoff atlas export atlas.json`")

@@ -25,6 +25,7 @@ __all__ = [
     "colour",
     "css_variables",
     "figure",
+    "inline_svg",
     "points",
     "save",
     "style",
@@ -190,7 +191,11 @@ def to_svg(fig: Figure, title: str, description: str = "", *, themed: bool = Tru
     buffer = io.StringIO()
     with style():
         fig.savefig(buffer, format="svg", metadata={"Date": None}, transparent=themed)
-    svg = buffer.getvalue()
+    return inline_svg(buffer.getvalue(), title, description, themed=themed)
+
+
+def inline_svg(svg: str, title: str, description: str = "", *, themed: bool = True) -> str:
+    """Return an SVG document as one element to put inside a page (see :func:`to_svg`)."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     key = "f" + hashlib.sha256((title + svg).encode()).hexdigest()[:8]

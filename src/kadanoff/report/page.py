@@ -183,6 +183,13 @@ pre { overflow-x: auto; background: var(--soft); padding: 12px 14px; border-radi
 .plot { margin: 0; background: var(--kd-surface); border: 1px solid var(--kd-grid);
   border-radius: 8px; padding: 14px 16px; min-width: 0; }
 .plot figcaption { font-size: .9rem; margin-top: 8px; }
+.plot img { max-width: 100%; height: auto; }
+.plot + .plot, .prose + .plot, .scroll + .plot, .plot + .scroll, .prose + .scroll {
+  margin-top: 16px; }
+.prose { max-width: 75ch; }
+td .prose { white-space: normal; text-align: left; min-width: 32ch; }
+th[scope=row] p { white-space: normal; min-width: 28ch; margin: 0; }
+td .prose p, figcaption p { margin: 0; }
 svg.kd-figure { display: block; width: 100%; height: auto; }
 .scroll { overflow-x: auto; background: var(--kd-surface); border: 1px solid var(--kd-grid);
   border-radius: 8px; }

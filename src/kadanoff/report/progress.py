@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from rich.console import Console
 
-__all__ = ["console", "waiting"]
+from kadanoff.errors import UsageError
+
+__all__ = ["console", "reporting", "waiting"]
+
+Report = Callable[..., None]
 
 DELAY = 2.0  # seconds: a spinner that flashes up for less is noise
 
@@ -45,3 +50,51 @@ def waiting(words: str) -> Iterator[Callable[..., None]]:
     finally:
         timer.cancel()
         status.stop()
+
+
+def reporting(kind: str, words: str) -> AbstractContextManager[Report | None]:
+    """Return how a command shows progress on stderr: what ``--progress`` asks for.
+
+    Parameters
+    ----------
+    kind : {"auto", "none", "json"}
+        ``auto``: a bar if someone is looking; ``json``: a line ``{"done", "total", "message"}``
+        for each step.
+    words : str
+        Stands beside the bar until a step brings a message of its own.
+
+    Returns
+    -------
+    context manager
+        Yields ``report(done, total, message=...)``, or None where nothing is shown.
+
+    Raises
+    ------
+    UsageError
+        Another ``kind``.
+    """
+    if kind not in ("auto", "none", "json"):
+        raise UsageError(f"--progress {kind!r} is unknown.", "Use auto, none or json.")
+    if kind == "json":
+        return nullcontext(_json_line)
+    if kind == "none" or not sys.stderr.isatty():
+        return nullcontext(None)
+    return _bar(words)
+
+
+def _json_line(done: float, total: float, **info: object) -> None:
+    print(json.dumps({"done": done, "total": total, **info}), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _bar(words: str) -> Iterator[Report]:
+    from rich.progress import Progress
+
+    with Progress(console=console(stderr=True), transient=True) as shown:
+        task = shown.add_task(words)
+
+        def report(done: float, total: float, **info: object) -> None:
+            text = str(info.get("message") or words)
+            shown.update(task, completed=done, total=total or None, description=text)
+
+        yield report

@@ -1,0 +1,184 @@
+"""``kadanoff study``: the papers around the theory, run again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kadanoff.errors import StorageError, UsageError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Run the central results of papers again, claim by claim.",
+    epilog="Example: `kadanoff study run edge-of-chaos --quick`",
+)
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command("list", epilog="Example: `kadanoff study list`")
+def list_(as_json: Json = False) -> None:
+    """List the studies with their papers and what the kept full runs found."""
+    from kadanoff.studies.page import tally
+    from kadanoff.studies.registry import all as studies
+    from kadanoff.studies.runner import kept
+
+    rows = []
+    for study in studies():
+        folder = kept(study.name)
+        found = _read(folder) if folder else None
+        rows.append(
+            {
+                "name": study.name,
+                "title": study.title,
+                "paper": study.paper,
+                "summary": study.summary,
+                "extra": study.extra,
+                "claims": len(study.claims),
+                "kept": tally(found["claims"]) if found else None,
+            }
+        )
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    from rich.table import Table
+
+    from kadanoff.report.progress import console
+
+    table = Table(box=None, pad_edge=False, show_header=True, header_style="bold")
+    for head in ("study", "about", "full run"):
+        table.add_column(head, no_wrap=head == "study")
+    for row in rows:
+        table.add_row(row["name"], row["title"], row["kept"] or "not kept")
+    console().print(table)
+
+
+@app.command("run", epilog="Example: `kadanoff study run exact-priors --quick --seed 1`")
+def run_(
+    name: Annotated[str, typer.Argument(help="A name from `kadanoff study list`.")],
+    quick: Annotated[bool, typer.Option("--quick", help="About a minute (the default).")] = False,
+    full: Annotated[bool, typer.Option("--full", help="The real size.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder; `kadanoff-studies/NAME-SIZE` by default.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed.", min=0)] = 0,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    progress: Annotated[str, typer.Option(help="`auto`, `none` or `json` (on stderr).")] = "auto",
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Put a full result among those of the package.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Run a study; the same command goes on where a killed run stopped.
+
+    Exit code 1 if a claim fails.
+    """
+    from kadanoff.report.progress import reporting
+    from kadanoff.studies import runner
+    from kadanoff.studies.registry import get
+
+    if quick and full:
+        raise UsageError("--quick and --full exclude each other.", "Give one of them.")
+    if keep and not full:
+        raise UsageError("--keep is for full runs.", "Add --full.")
+    study, size = get(name), "full" if full else "quick"
+    folder = out or Path("kadanoff-studies") / f"{study.name}-{size}"
+    with reporting(progress, study.title) as report:
+
+        def tell(done: int, total: int, message: str) -> None:
+            if report is not None:
+                report(done, total, message=message)
+
+        try:
+            document = runner.run(study, folder, size=size, seed=seed, device=device, progress=tell)
+        except KeyboardInterrupt:
+            again = f"kadanoff study run {study.name} --{size} --out {shlex.quote(str(folder))}"
+            again += (f" --seed {seed}" if seed else "") + (" --keep" if keep else "")
+            typer.echo(f"Interrupted. Finished parts are kept; go on with: {again}", err=True)
+            raise typer.Exit(130) from None
+    if keep:
+        runner.keep(folder)
+    if as_json:
+        typer.echo(json.dumps(document, indent=1, ensure_ascii=False))
+    else:
+        _show(document, folder / "index.html")
+    if any(claim["verdict"] == "fails" for claim in document["claims"]):
+        raise typer.Exit(1)
+
+
+@app.command("show", epilog="Example: `kadanoff study show edge-of-chaos --html page.html`")
+def show(
+    name: Annotated[str, typer.Argument(help="A name from `kadanoff study list`.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of a run; the kept full result by default.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the page to this file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what a study found: the kept full run, or the run in a folder."""
+    from kadanoff.files import atomic_write
+    from kadanoff.studies.page import study_page
+    from kadanoff.studies.registry import get
+    from kadanoff.studies.runner import kept
+
+    study = get(name)
+    places = [out] if out else [kept(study.name), *_runs(study.name)]
+    folder = next((p for p in places if p and (p / "result.json").is_file()), None)
+    if folder is None:
+        where = f" in {str(out)!r}" if out else ""
+        raise UsageError(
+            f"There is no result of {study.name!r}{where}.",
+            f"Run it: kadanoff study run {study.name} --quick.",
+        )
+    document = _read(folder)
+    if html is not None:
+        atomic_write(html, study_page(document, folder))
+    if as_json:
+        typer.echo(json.dumps(document, indent=1, ensure_ascii=False))
+        return
+    page = folder / "index.html"
+    _show(document, html or (page if page.is_file() else None))
+
+
+def _runs(name: str) -> list[Path]:
+    return [Path("kadanoff-studies") / f"{name}-{size}" for size in ("full", "quick")]
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    try:
+        document = json.loads((folder / "result.json").read_text("utf-8"))
+        missing = {"claims", "blocks", "name"} - set(document)
+        if missing:
+            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+    except (OSError, ValueError, TypeError) as error:
+        raise StorageError(
+            f"The result in {str(folder)!r} cannot be read ({error}).", "Run the study again."
+        ) from error
+    return document
+
+
+def _show(document: dict[str, Any], page: Path | None) -> None:
+    from rich.table import Table
+
+    from kadanoff.report.progress import console
+    from kadanoff.studies.page import number, tally
+
+    screen = console()
+    screen.print(f"[bold]{document['title']}[/bold] ({document['size']} run)")
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for head in ("verdict", "claim", "paper", "ours"):
+        table.add_column(head, overflow="fold", ratio=4 if head == "claim" else None)
+    colours = {"holds": "green", "fails": "red", "undecided": "yellow"}
+    for claim in document["claims"]:
+        verdict = f"[{colours[claim['verdict']]}]{claim['verdict']}[/]"
+        paper, ours = number(claim["paper_value"]), number(claim["our_value"], claim["stderr"])
+        table.add_row(verdict, claim["text"], paper, ours)
+    screen.print(table)
+    screen.print(f"{tally(document['claims'])}; {document['seconds']:.0f} s.", highlight=False)
+    if page is not None:
+        screen.print(f"Page: {page}", soft_wrap=True)

@@ -1,0 +1,43 @@
+"""The studies of this installation."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+
+from kadanoff.errors import UsageError
+from kadanoff.studies.study import Study
+
+__all__ = ["all", "get"]
+
+# in reading order: the essay first
+_MODULES = (
+    "sparsity_principle",
+    "principles",
+    "effective_theories",
+    "edge_of_chaos",
+    "exact_priors",
+    "quantum_laziness",
+    "lazy_neurons",
+    "diffusion_surrogates",
+)
+
+
+def all() -> list[Study]:
+    """Return every study, the essay's first."""
+    names = [f"kadanoff.studies.{name}" for name in _MODULES]
+    return [importlib.import_module(n).STUDY for n in names if importlib.util.find_spec(n)]
+
+
+def get(name: str) -> Study:
+    """Return the study of this name.
+
+    Raises
+    ------
+    UsageError
+        There is none; the message lists those there are.
+    """
+    known = {study.name: study for study in all()}
+    if name not in known:
+        raise UsageError(f"There is no study {name!r}.", f"Choose one of: {', '.join(known)}.")
+    return known[name]

@@ -1,0 +1,184 @@
+"""Studies survive kills, decide by numbers, and write nothing by half."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from kadanoff import studies
+from kadanoff.errors import MissingExtraError, StorageError, UsageError
+from kadanoff.report.figures import figure, style
+from kadanoff.studies import Claim, Lab, Study
+from kadanoff.studies.page import tally
+from kadanoff.studies.runner import keep, run
+from tests.cli.run import run as cli
+
+CALLS: list[int] = []
+
+
+def square(x: int) -> dict:
+    CALLS.append(x)
+    return {"x": x, "square": x * x, "nan": float("nan"), "pair": (1, 2)}
+
+
+def _work(lab: Lab) -> None:
+    lab.plan(3)
+    found = [lab.part(f"square {x}", square, x) for x in range(lab.pick(quick=3, full=5))]
+    lab.say("What was done", "Squares, $x^2$, of <b>small</b> numbers.")
+    with style():
+        fig, ax = figure()
+        ax.plot([f["x"] for f in found], [f["square"] for f in found])
+    lab.figure("squares.svg", fig, "Squares $x^2$.")
+    lab.figure("squares.png", fig, "The same.")
+    lab.table("Squares", ["x", "x²"], [[f["x"], f["square"]] for f in found])
+    lab.compare("two", found[2]["square"], 0.01)
+    lab.decide("big", holds=found[-1]["square"] > 10, value=found[-1]["square"])
+
+
+TINY = Study(
+    name="tiny",
+    title="Tiny",
+    paper="roberts2021",
+    summary="Squares.",
+    claims=(
+        Claim("two", "Two squared is $4$.", paper_value=4.0),
+        Claim("big", "Squares are large."),
+        Claim("never", "Nobody looks."),
+    ),
+    run=_work,
+)
+
+
+def test_a_run_decides_and_a_second_one_computes_nothing(tmp_path: Path) -> None:
+    CALLS.clear()
+    first = run(TINY, tmp_path)
+    assert [c["verdict"] for c in first["claims"]] == ["holds", "fails", "undecided"]
+    assert CALLS == [0, 1, 2]
+    again = run(TINY, tmp_path)
+    assert CALLS == [0, 1, 2]
+    ignore = {"finished"}
+    assert {k: v for k, v in again.items() if k not in ignore} == {
+        k: v for k, v in first.items() if k not in ignore
+    }
+    page = (tmp_path / "index.html").read_text()
+    assert "<math" in page
+    assert "&lt;b&gt;" in page
+    assert "data:image/png" in page
+    assert tally(first["claims"]) == "1 claim holds, 1 fails, 1 is undecided"
+
+
+def test_other_settings_are_other_parts(tmp_path: Path) -> None:
+    CALLS.clear()
+    run(TINY, tmp_path)
+    run(TINY, tmp_path, seed=1)
+    assert len(CALLS) == 6
+    broken = next((tmp_path / "parts").glob("square-1-*.json"))
+    broken.write_text("{half")
+    run(TINY, tmp_path, seed=1)
+    assert CALLS[6:] == [1]
+
+
+def test_comparison_needs_a_small_error_and_an_agreeing_value(tmp_path: Path) -> None:
+    lab = Lab(TINY, tmp_path)
+    assert lab.compare("two", 4.03, 0.01).verdict == "holds"
+    assert lab.compare("two", 4.05, 0.01).verdict == "fails"
+    assert lab.compare("two", 4.05, 0.01, systematic=0.02).verdict == "holds"
+    assert lab.compare("two", 4.5, 0.6).verdict == "undecided"
+    assert lab.compare("two", 14.5, 0.6).verdict == "fails"
+    with pytest.raises(KeyError, match="states no claim 'other'"):
+        lab.decide("other", holds=True)
+
+
+def test_what_is_kept_can_be_shown_without_the_parts(tmp_path: Path) -> None:
+    run(TINY, tmp_path / "run", size="full")
+    target = keep(tmp_path / "run", tmp_path / "kept")
+    assert sorted(p.name for p in target.iterdir()) == [
+        "result.json", "squares.png", "squares.svg",
+    ]  # fmt: skip
+
+
+def test_a_missing_extra_is_named_before_anything_runs(tmp_path: Path) -> None:
+    needy = Study("needy", "Needy", "x", "", (), _work, extra="quantum", modules=("no_such_pkg",))
+    with pytest.raises(MissingExtraError, match=r"kadanoff\[quantum\]"):
+        run(needy, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_settings(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="No size 'huge'"):
+        run(TINY, tmp_path, size="huge")
+    with pytest.raises(UsageError, match="device 'warp'"):
+        run(TINY, tmp_path, device="warp")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="--out"):
+        run(TINY, tmp_path / "file" / "out")
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["study", "run", "no-such-study"], "There is no study 'no-such-study'"),
+        (["study", "run", "x", "--quick", "--full"], "exclude each other"),
+        (["study", "run", "x", "--keep"], "--keep is for full runs"),
+        (["study", "show", "no-such-study"], "Choose one of"),
+    ],
+)
+def test_wrong_calls_say_what_to_do(arguments: list[str], words: str, capsys) -> None:
+    code, _, err = cli(capsys, *arguments)
+    assert code == 2
+    assert words in " ".join(err.split())
+
+
+KILLED = """
+import sys, time, pathlib
+from kadanoff.studies import Claim, Study
+from kadanoff.studies.runner import run
+
+def slow(x):
+    time.sleep(0.3)
+    return x
+
+def work(lab):
+    for x in range(20):
+        lab.part(f"slow {x}", slow, x)
+    lab.decide("a", holds=True, value=1)
+
+out = pathlib.Path(sys.argv[1])
+print(run(Study("k", "K", "p", "", (Claim("a", "A."),), work), out)["seconds"])
+"""
+
+
+def test_a_killed_run_goes_on(tmp_path: Path) -> None:
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    out = tmp_path / "out"
+    process = subprocess.Popen([sys.executable, str(script), str(out)])
+    deadline = time.time() + 60
+    while len(list(out.glob("parts/*.json"))) < 3 and time.time() < deadline:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    done = {p: p.stat().st_mtime_ns for p in out.glob("parts/*.json")}
+    assert 3 <= len(done) < 20
+    assert not (out / "result.json").exists()
+    subprocess.run([sys.executable, str(script), str(out)], check=True, stdout=subprocess.DEVNULL)
+    assert json.loads((out / "result.json").read_text())["claims"][0]["verdict"] == "holds"
+    assert all(p.stat().st_mtime_ns == t for p, t in done.items())
+
+
+def test_every_study_states_its_claims_once() -> None:
+    found = studies.all()
+    assert len({s.name for s in found}) == len(found)
+    for study in found:
+        ids = [c.id for c in study.claims]
+        assert len(set(ids)) == len(ids) > 0
+        assert all(c.text.endswith(".") and c.source for c in study.claims)
+        assert study.summary.count(".") >= 1
+        assert study.paper
