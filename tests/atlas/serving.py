@@ -22,11 +22,14 @@ TINY = Path(__file__).with_name("tiny_study.py")
 class TinyStudies:
     """One study, of ``steps`` steps."""
 
-    def __init__(self, steps: int = 3, pause: float = 0.02) -> None:
-        self.steps, self.pause = steps, pause
+    def __init__(self, steps: int = 3, pause: float = 0.02, home: Path | None = None) -> None:
+        self.steps, self.pause, self.home = steps, pause, home
 
     def all(self) -> list[Study]:
         return [Study("tiny", "Tiny study", "arXiv:2104.00008")]
+
+    def kept(self, name: str) -> Path | None:
+        return self.home
 
     def command(self, name: str, out: Path) -> list[str]:
         return [sys.executable, str(TINY), str(out), str(self.steps), str(self.pause)]

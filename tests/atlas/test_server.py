@@ -17,6 +17,9 @@ from kadanoff.atlas import papers
 from kadanoff.atlas.identity import Record
 from kadanoff.atlas.server import create_app
 from kadanoff.atlas.store import Store
+from kadanoff.report.figures import figure, style
+from kadanoff.studies import Claim, Lab, run
+from kadanoff.studies import Study as KeptStudy
 from tests.atlas.serving import TinyStudies, served
 
 
@@ -173,6 +176,33 @@ def test_a_figure_has_a_number_and_no_path(client: httpx.Client) -> None:
     assert "sandbox" in answer.headers["content-security-policy"]
     assert client.get(f"/api/jobs/{job['id']}/figures/1").status_code == 404
     assert client.get("/api/jobs/..%2f..%2fx/figures/0").status_code == 404
+
+
+def test_the_full_run_that_came_with_the_package_is_shown(store: Store, tmp_path: Path) -> None:
+    claim = Claim("a", "Sparse is $O(N)$.", paper_value=2.0)
+
+    def work(lab: Lab) -> None:
+        with style():
+            fig, _ = figure()
+        lab.say("What was done", "Nothing but $x^2$.")
+        lab.figure("empty.svg", fig, "Axes of $x$.")
+        lab.compare("a", 2.01, 0.01, note="<b>close</b>")
+
+    run(KeptStudy("tiny", "Tiny", "roberts2021", "Counts.", (claim,), work), tmp_path, size="full")
+    with served(store, TinyStudies(home=tmp_path)) as address:
+        client = httpx.Client(base_url=address)
+        page = client.get("/papers/roberts2021").text
+        assert "kept with the package" in page
+        assert "<math" in page
+        assert "<b>close" not in page
+        picture = client.get("/api/studies/tiny/figures/0")
+        assert picture.headers["content-type"] == "image/svg+xml"
+        assert client.get("/api/studies/tiny/figures/1").status_code == 404
+        assert client.get("/api/studies/none/figures/0").status_code == 404
+        report = client.get("/studies/tiny/report")
+        assert "Nothing but" in report.text
+        assert "sandbox" in report.headers["content-security-policy"]
+        client.close()
 
 
 @pytest.mark.slow

@@ -350,3 +350,24 @@ def test_a_thousand_nodes_stay_smooth(page: Any, address: str, store: Store) -> 
     gaps = sorted(b - a for a, b in itertools.pairwise(times))
     # a software-rendered browser on a shared machine: the middle frame, not the worst
     assert gaps[len(gaps) // 2] < 200
+    # dragging a node among a thousand: it ends where it is let go, and nothing else is taken along
+    k = page.evaluate(
+        """() => [...document.querySelectorAll(".node")].findIndex((node) => {
+          const box = node.getBoundingClientRect();
+          const top = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
+          return node.contains(top) && box.x > 100 && box.right < innerWidth - 200;
+        })"""
+    )
+    node, other = page.locator(".node").nth(k), page.locator(".node").nth((k + 500) % 1001)
+    start, still = node.bounding_box(), other.bounding_box()
+    x, y = start["x"] + start["width"] / 2, start["y"] + start["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    for step in range(1, 31):
+        page.mouse.move(x + 2 * step, y + step)
+    page.mouse.up()
+    end = node.bounding_box()
+    moved = end["x"] - start["x"], end["y"] - start["y"]
+    assert abs(moved[0] - 60) < 15
+    assert abs(moved[1] - 30) < 15
+    assert abs(other.bounding_box()["x"] - still["x"]) < 15

@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from kadanoff.atlas import comments, exports, graph, papers
 from kadanoff.atlas.rendering import markdown
+from kadanoff.atlas.security import SEALED
 from kadanoff.atlas.site import Missing, Site
+from kadanoff.atlas.studies import Figure
 from kadanoff.errors import DataError
 
 
@@ -281,16 +283,22 @@ def cancel_job(request: Request, number: Name) -> dict[str, Any]:
 
 @router.get("/jobs/{number}/figures/{index}", responses=_files("image/svg+xml", "image/png"))
 def figure(request: Request, number: Name, index: Annotated[int, Path(ge=0, le=1000)]) -> Response:
-    """A figure of a finished study, by its number: no path ever comes from outside."""
-    from kadanoff.atlas.studies import read_result
+    """A figure of a finished run, by its number."""
+    site = _site(request)
+    return _picture(site.figure(site.jobs.out(number), index))
 
-    folder = _site(request).jobs.out(number)
-    result = read_result(folder) if folder else None
-    if result is None or index >= len(result.figures):
-        raise Missing(f"There is no figure {index} of run {number[:80]!r}.")
-    found = result.figures[index]
-    policy = "default-src 'none'; style-src 'unsafe-inline'; font-src data:; img-src data:; sandbox"
-    headers = {"content-security-policy": policy, "cache-control": "private, max-age=3600"}
+
+@router.get("/studies/{name}/figures/{index}", responses=_files("image/svg+xml", "image/png"))
+def kept_figure(
+    request: Request, name: Name, index: Annotated[int, Path(ge=0, le=1000)]
+) -> Response:
+    """A figure of the full run that came with the package, by its number."""
+    site = _site(request)
+    return _picture(site.figure(site.studies.kept(site.study(name).name), index))
+
+
+def _picture(found: Figure) -> Response:
+    headers = {"content-security-policy": SEALED, "cache-control": "private, max-age=3600"}
     return FileResponse(found.file, media_type=found.media, headers=headers)
 
 

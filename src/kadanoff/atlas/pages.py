@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from kadanoff.atlas import comments, graph, papers, seed
 from kadanoff.atlas.rendering import markdown
+from kadanoff.atlas.security import SEALED
 from kadanoff.atlas.site import Site
 
 __all__ = ["render", "router"]
@@ -136,6 +137,24 @@ def study_panel(request: Request, name: str) -> Response:
     """A study's state: its run, its claims, its figures."""
     site = _site(request)
     return render("_study.html", outcome=site.outcome(site.study(name)))
+
+
+@router.get("/studies/{name}/report")
+def study_report(request: Request, name: str) -> Response:
+    """The page of the full run that came with the package."""
+    site = _site(request)
+    return _sealed(site.report(site.studies.kept(site.study(name).name)))
+
+
+@router.get("/runs/{number}/report")
+def run_report(request: Request, number: str) -> Response:
+    """The page of a run on this machine."""
+    site = _site(request)
+    return _sealed(site.report(site.jobs.out(number)))
+
+
+def _sealed(html: str) -> Response:
+    return HTMLResponse(html, headers={"content-security-policy": SEALED})
 
 
 @router.get("/search")

@@ -13,13 +13,15 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
-__all__ = ["CSP", "Guard", "is_loopback"]
+__all__ = ["CSP", "SEALED", "Guard", "is_loopback"]
 
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "font-src 'self'; connect-src 'self'; manifest-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'; object-src 'none'"
 )
+# for documents that come with their own style and nothing else: figures, reports of studies
+SEALED = "default-src 'none'; style-src 'unsafe-inline'; font-src data:; img-src data:; sandbox"
 _HEADERS = {
     "content-security-policy": CSP,
     "x-content-type-options": "nosniff",

@@ -10,7 +10,7 @@ from typing import Any
 from kadanoff.atlas import papers
 from kadanoff.atlas.jobs import Job, Jobs
 from kadanoff.atlas.store import Store
-from kadanoff.atlas.studies import Registry, Result, Source, Study, read_result
+from kadanoff.atlas.studies import Figure, Registry, Result, Source, Study, read_result
 
 __all__ = ["Missing", "Site"]
 
@@ -92,10 +92,41 @@ class Site:
         return self.jobs.start("import", name, lambda out: [*program, *options])
 
     def outcome(self, study: Study) -> dict[str, Any]:
-        """Return the newest run of a study and the newest result there is."""
+        """Return the newest run of a study, the newest result, and the one that was kept."""
         last = self.jobs.latest("study", study.name)
         done = last if last and last.status == "done" else None
         done = done or self.jobs.latest("study", study.name, "done")
         folder: Path | None = self.jobs.out(done.id) if done else None
         result: Result | None = read_result(folder) if folder else None
-        return {"study": study, "job": last, "run": done, "result": result}
+        home = self.studies.kept(study.name)
+        kept = read_result(home) if home else None
+        return {"study": study, "job": last, "run": done, "result": result, "kept": kept}
+
+    def figure(self, folder: Path | None, index: int) -> Figure:
+        """Return a figure of a result by its number: no path ever comes from outside.
+
+        Raises
+        ------
+        Missing
+        """
+        result = read_result(folder) if folder else None
+        if result is None or index >= len(result.figures):
+            raise Missing(f"There is no figure {index}.")
+        return result.figures[index]
+
+    def report(self, folder: Path | None) -> str:
+        """Return a study's own page.
+
+        Raises
+        ------
+        Missing
+        """
+        import json
+
+        from kadanoff.studies.page import study_page
+
+        try:
+            assert folder is not None
+            return study_page(json.loads((folder / "result.json").read_text("utf-8")), folder)
+        except (AssertionError, OSError, ValueError, KeyError, TypeError):
+            raise Missing("There is no such report.") from None

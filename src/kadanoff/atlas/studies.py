@@ -6,7 +6,6 @@ import json
 import math
 import sys
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +25,7 @@ class Study:
     name: str
     title: str
     paper_id: str
+    summary: str = ""
 
 
 class Source(Protocol):
@@ -35,33 +35,28 @@ class Source(Protocol):
 
     def command(self, name: str, out: Path) -> list[str]: ...
 
+    def kept(self, name: str) -> Path | None: ...
+
 
 class Registry:
-    """The studies of this installation; none if the package has none."""
+    """The studies of this installation."""
 
     def all(self) -> list[Study]:
         """Return the registered studies."""
-        try:
-            if find_spec("kadanoff.studies.registry") is None:
-                return []
-        except ModuleNotFoundError:
-            return []
-        import importlib
+        from kadanoff.studies import registry
 
-        registry: Any = importlib.import_module("kadanoff.studies.registry")
-        return [
-            Study(
-                name=str(info.name),
-                title=str(info.title),
-                paper_id=str(getattr(info, "paper_id", "") or ""),
-            )
-            for info in registry.all()
-        ]
+        return [Study(s.name, s.title, s.paper, s.summary) for s in registry.all()]
 
     def command(self, name: str, out: Path) -> list[str]:
         """Return the command that runs study ``name`` quickly into ``out``."""
         run = ["study", "run", name, "--quick", "--out", str(out), "--progress", "json"]
         return [sys.executable, "-m", "kadanoff.cli.app", *run]
+
+    def kept(self, name: str) -> Path | None:
+        """Return the folder of the full result that came with the package, or None."""
+        from kadanoff.studies.runner import kept
+
+        return kept(name)
 
 
 @dataclass(frozen=True)
@@ -87,11 +82,12 @@ class Figure:
 
 @dataclass(frozen=True)
 class Result:
-    """What a study's ``result.json`` says."""
+    """What a study's ``result.json`` says, and when it was finished (text, may be empty)."""
 
     title: str
     claims: list[Claim] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
+    finished: str = ""
 
 
 def _number(value: Any, stderr: Any = None) -> str:
@@ -142,4 +138,5 @@ def read_result(folder: Path) -> Result | None:
         media = _PICTURES.get(file.suffix.lower())
         if media and file.is_relative_to(root) and file.is_file():
             figures.append(Figure(file, plain(str(item.get("caption") or ""), 1000), media))
-    return Result(plain(str(document.get("title", "")), 500), claims, figures)
+    finished = plain(str(document.get("finished") or ""), 10)
+    return Result(plain(str(document.get("title", "")), 500), claims, figures, finished)
