@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from kadanoff.errors import AnalysisError
 from kadanoff.sparsity.inputs import Example
+from kadanoff.sparsity.keep import keep_threshold, keep_topk, threshold, topk
 from kadanoff.sparsity.structure import Hidden, Node, Recorder, record, sample_rows
 
-__all__ = ["Block", "Matrix", "Program", "common_path", "find_blocks"]
+__all__ = ["Block", "Matrix", "Program", "Recipe", "common_path", "find_blocks", "recipe_of"]
 
 
 @dataclass
@@ -89,6 +90,53 @@ def program_of(node: Node, recorder: Recorder) -> Program | None:
         names.append(step.op)
         place[id(step)] = len(steps)
     return Program(steps, names, not {"topk", "keep_topk"} & set(names))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A program as σ, then Top-k (``k`` = 0: none), then a magnitude threshold ``tau``.
+
+    ``head``: σ as a program, None if it is the plain ReLU.
+    """
+
+    head: Program | None
+    k: int = 0
+    tau: float = 0.0
+
+
+def recipe_of(program: Program) -> Recipe:
+    """Take Top-k and thresholds out of a program, so that a back end may do them itself."""
+    steps, names = program.steps, program.names
+    k, tau = 0, 0.0
+    func, args, kwargs = steps[-1]
+    last = args[0] if args else None
+    if (func in (topk, threshold) and not kwargs and isinstance(last, _Slot)
+            and last.index == len(steps) - 1):  # fmt: skip
+        steps, names = steps[:-1], names[:-1]
+    elif steps[0][0] in (keep_topk, keep_threshold) and not steps[0][2] and _on_first(steps[1:]):
+        # σ(z kept) = σ(z) kept, as sparsify has made sure that σ(0) = 0
+        func, args, _ = steps[0]
+        steps = [
+            (f, tuple(_Slot(v.index - 1) if isinstance(v, _Slot) else v for v in a), o)
+            for f, a, o in steps[1:]
+        ]
+        names = names[1:]
+    if func in (topk, keep_topk):
+        if not isinstance(args[1], int):
+            return Recipe(program)
+        k = args[1]
+    elif func in (threshold, keep_threshold):
+        tau = float(args[1])
+    if names == ["relu"]:
+        return Recipe(None, k, tau)
+    return Recipe(Program(steps, names, not {"topk", "keep_topk"} & set(names)), k, tau)
+
+
+def _on_first(steps: list[Any]) -> bool:
+    """Whether no step reads the preactivation itself, only what was made of it."""
+    slots = [v for _, args, _ in steps for v in args if isinstance(v, _Slot)]
+    named = any(isinstance(v, _Slot) for _, _, kwargs in steps for v in kwargs.values())
+    return bool(steps) and not named and all(slot.index >= 1 for slot in slots)
 
 
 @dataclass

@@ -42,6 +42,9 @@ def _count(k: int | float, width: int) -> int:
 def _topk_mask(a: Tensor, k: int) -> Tensor:
     size = a.abs()
     least = size.topk(k, dim=-1, sorted=True).values[..., -1:]
+    keep = size >= least
+    if keep.device.type == "cpu" and int(keep.count_nonzero()) * a.shape[-1] == k * keep.numel():
+        return keep  # no ties; on a GPU asking would cost more than it saves
     keep = size > least
     tied = size == least
     # of equal entries those with the lowest index stay, on every device alike
@@ -78,7 +81,7 @@ def topk(a: Tensor, k: int | float) -> Tensor:
     count = _count(k, width)
     if count == width:
         return a
-    return a * _topk_mask(a.detach(), count).to(a.dtype)
+    return torch.where(_topk_mask(a.detach(), count), a, 0.0)
 
 
 def threshold(a: Tensor, tau: float) -> Tensor:
@@ -91,7 +94,7 @@ def threshold(a: Tensor, tau: float) -> Tensor:
     """
     if has_torch_function_unary(a):
         return handle_torch_function(threshold, (a,), a, tau)
-    return a * (a.detach().abs() >= _tau(tau)).to(a.dtype)
+    return torch.where(a.detach().abs() >= _tau(tau), a, 0.0)
 
 
 def _tau(tau: float) -> float:
@@ -112,14 +115,14 @@ def keep_topk(z: Tensor, k: int | float, activation: Any) -> Tensor:
     count = _count(k, width)
     if count == width:
         return z
-    return z * _topk_mask(activation(z.detach()), count).to(z.dtype)
+    return torch.where(_topk_mask(activation(z.detach()), count), z, 0.0)
 
 
 def keep_threshold(z: Tensor, tau: float, activation: Any) -> Tensor:
     """Zero a preactivation whose activation is below ``tau`` in magnitude (cf. `keep_topk`)."""
     if has_torch_function_unary(z):
         return handle_torch_function(keep_threshold, (z,), z, tau, activation)
-    return z * (activation(z.detach()).abs() >= _tau(tau)).to(z.dtype)
+    return torch.where(activation(z.detach()).abs() >= _tau(tau), z, 0.0)
 
 
 def keep_columns(z: Tensor, start: int, stop: int, keep: Any, *options: Any) -> Tensor:

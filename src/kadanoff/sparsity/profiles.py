@@ -136,15 +136,17 @@ class _Layer:
     def result(self) -> LayerProfile:
         counts = self.counts
         share = torch.cat(counts.per_token).double()
-        grid = torch.tensor(_QUANTILES, dtype=torch.float64)
-        some = share[:: max(1, len(share) // 100_000)]
+        ordered = share[:: max(1, len(share) // 100_000)].sort().values
+        place = torch.tensor(_QUANTILES, dtype=torch.float64) * (len(ordered) - 1)
+        low = ordered[place.floor().long()]
+        quantiles = low + (place - place.floor()) * (ordered[place.ceil().long()] - low)
         spread = float(share.std()) if len(share) > 1 else 0.0
         frequency = counts.per_neuron / counts.tokens
         return LayerProfile(
             name=self.name, kind=self.kind, width=counts.width, exact=self.exact,
             threshold=self.threshold, tokens=counts.tokens, active=float(share.mean()),
             active_stderr=spread / len(share) ** 0.5,
-            token_quantiles=dict(zip(_QUANTILES, torch.quantile(some, grid).tolist())),
+            token_quantiles=dict(zip(_QUANTILES, quantiles.tolist())),
             frequency=frequency, never=float((frequency == 0).double().mean()),
             always=float((frequency == 1).double().mean()),
             overlap=counts.neighbour_overlap(), union=counts.unions(),
@@ -214,8 +216,9 @@ def profile(
     calls = examples(data)
     layers: dict[tuple[str, int], _Layer] = {}
     scratch: dict[Any, Tensor] = {}
-    was_training = {module: module.training for module in model.modules()}
-    model.eval()
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
     try:
         for done, example in enumerate(calls):
             seen: dict[str, int] = {}
@@ -234,8 +237,8 @@ def profile(
             if progress is not None:
                 progress(done + 1, len(calls))
     finally:
-        for module, mode in was_training.items():
-            module.training = mode
+        for module in training:
+            module.training = True
     if not layers:
         raise AnalysisError(
             f"No hidden activation was found in {type(model).__name__}.",

@@ -6,7 +6,7 @@ so state dicts are unchanged, and deleting the attribute restores the dense pass
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from kadanoff.errors import UsageError
 from kadanoff.sparsity import backends
-from kadanoff.sparsity.blocks import Block, Matrix
+from kadanoff.sparsity.blocks import Block, Matrix, recipe_of
 from kadanoff.sparsity.predictor import Predictor
 
 __all__ = ["FastLinear", "SkipBlock", "SkipLinear", "UnionCosts"]
@@ -38,33 +38,43 @@ class UnionCosts:
         return 0.97 * self.dense[index] / self.per_row[index]
 
 
+def _stamp(matrices: list[Matrix]) -> tuple[Any, ...]:
+    """Changes when a parameter moves or is written to."""
+    found: list[Any] = []
+    for matrix in matrices:
+        module: Any = matrix.module
+        values = module.weight, getattr(module, "bias", None)
+        found += [(v.data_ptr(), v._version, v.dtype) for v in values if v is not None]
+    return tuple(found)
+
+
 class _Skip:
     """What the three have in common: checks, and the layout made once."""
 
-    def __init__(self, module: nn.Module, backend: str, down: Matrix | None) -> None:
+    def __init__(self, module: nn.Module, backend: str, matrices: list[Matrix]) -> None:
         self.module = module
         self.backend = backend
-        self.down = down
+        self.matrices = matrices
         self.costs = UnionCosts()
-        self.table: Tensor = torch.empty(0)
-        self.version = -1
-        if down is not None:
-            self._lay_out()
+        self._laid: tuple[Any, ...] | None = None
+        self._parts: Any = None
+        self._layout()
 
-    def _lay_out(self) -> None:
-        assert self.down is not None
-        weight: Any = self.down.module.weight
-        # a row a neuron; no copy if the model keeps it that way (GPT-2's Conv1D)
-        self.table = self.down.rows().t().contiguous()
-        self.version = weight._version
+    def __getstate__(self) -> dict[str, Any]:
+        # the layout is made anew: a copy of the model has its weights elsewhere
+        return self.__dict__ | {"_laid": None, "_parts": None}
 
-    def _fresh_table(self) -> Tensor:
-        assert self.down is not None
-        weight: Any = self.down.module.weight
-        same = weight.dtype == self.table.dtype and weight.device == self.table.device
-        if weight._version != self.version or not same:
-            self._lay_out()
-        return self.table
+    def lay_out(self) -> Any:
+        raise NotImplementedError
+
+    def _layout(self) -> Any:
+        """The weights in the order they are read in, renewed if the model's have changed."""
+        stamp = _stamp(self.matrices)
+        if stamp != self._laid:
+            with torch.no_grad():
+                self._parts = self.lay_out()
+            self._laid = stamp
+        return self._parts
 
     def dense(self, *args: Any, **kwargs: Any) -> Tensor:
         return type(self.module).forward(self.module, *args, **kwargs)
@@ -78,51 +88,66 @@ class _Skip:
             )
         return torch.is_grad_enabled() and x.requires_grad
 
-    def _union(self, a: Tensor, bias: Tensor | None) -> Tensor | None:
-        """Second matrix on (T, m) by the union of active rows; None if dense is faster."""
-        limit = self.costs.limit(len(a))
-        if limit <= 0:
-            return None
-        rows = (a != 0).any(0).nonzero().squeeze(1)
-        if len(rows) > limit:
-            return None
-        return backends.load(self.backend).combine_union(self._fresh_table(), rows, a, bias)
+
+def _straight(matrix: Matrix) -> tuple[Tensor, Tensor | None]:
+    """Weight with a neuron a row, and bias; copied only if the model keeps it the other way."""
+    return matrix.rows().contiguous(), matrix.bias()
+
+
+def _table(matrix: Matrix) -> tuple[Tensor, Tensor | None]:
+    """The same of a second matrix: a row for every input (no copy of GPT-2's Conv1D)."""
+    return matrix.rows().t().contiguous(), matrix.bias()
 
 
 class SkipLinear(_Skip):
     """A linear map whose input is mostly zeros: reads the rows of its nonzero inputs alone."""
 
     def __init__(self, matrix: Matrix, backend: str) -> None:
-        super().__init__(matrix.module, backend, matrix)
+        super().__init__(matrix.module, backend, [matrix])
+
+    def lay_out(self) -> Any:
+        down = _table(self.matrices[0])
+        fused = getattr(backends.load(self.backend), "Fused", None)
+        return down, None if fused is None else fused(None, None, down, 0, 0.0)
 
     def __call__(self, x: Tensor) -> Tensor:
         if self._refuses(x):
             return self.dense(x)
         count = x.numel() // x.shape[-1]
-        assert self.down is not None
         if count == 1:
-            backend = backends.load(self.backend)
-            rows, values = backend.nonzero(x.reshape(-1))
-            y = backend.combine(self._fresh_table(), rows, values, self.down.bias())
-            return y.reshape(*x.shape[:-1], -1)
-        if count and count <= (self.costs.tokens or (0,))[-1]:
-            y = self._union(x.reshape(count, -1), self.down.bias())
-            if y is not None:
+            return self.one(x.reshape(-1)).reshape(*x.shape[:-1], -1)
+        limit = self.costs.limit(count) if count else 0.0
+        if limit > 0:
+            a = x.reshape(count, -1)
+            rows = (a != 0).any(0).nonzero().squeeze(1)
+            if len(rows) <= limit:
+                (table, bias), _ = self._layout()
+                y = backends.load(self.backend).combine_union(table, rows, a, bias)
                 return y.reshape(*x.shape[:-1], -1)
         return self.dense(x)
+
+    def one(self, a: Tensor) -> Tensor:
+        """The map on one input a (m,)."""
+        down, fused = self._layout()
+        if fused is not None and fused.alone():
+            return fused(a, a)
+        backend = backends.load(self.backend)
+        return backend.combine(down[0], *backend.nonzero(a), down[1])
 
 
 class FastLinear(_Skip):
     """A dense linear map on one token, at the speed of memory."""
 
     def __init__(self, matrix: Matrix, backend: str) -> None:
-        super().__init__(matrix.module, backend, None)
-        self.matrix = Matrix(matrix.path, matrix.module, matrix.transposed)
+        super().__init__(matrix.module, backend, [replace(matrix, columns=None)])
+
+    def lay_out(self) -> Any:
+        return self.matrices[0].rows(), self.matrices[0].bias()
 
     def __call__(self, x: Tensor) -> Tensor:
-        if self._refuses(x) or x.numel() != x.shape[-1] or not self.matrix.rows().is_contiguous():
+        if self._refuses(x) or x.numel() != x.shape[-1]:
             return self.dense(x)
-        y = backends.load(self.backend).matvec(self.matrix.rows(), self.matrix.bias(), x.view(-1))
+        y = backends.load(self.backend).matvec(*self._layout(), x.reshape(-1))
         return y.reshape(*x.shape[:-1], -1)
 
 
@@ -132,10 +157,23 @@ class SkipBlock(_Skip):
     def __init__(
         self, module: nn.Module, block: Block, backend: str, predictor: Predictor | None = None
     ) -> None:
-        super().__init__(module, backend, block.down)
         assert block.program is not None
-        self.first, self.up, self.program = block.first, block.up, block.program
+        self.first, self.up, self.down, self.program = (
+            block.first, block.up, block.down, block.program
+        )  # fmt: skip
         self.predictor = predictor
+        self.recipe = recipe_of(block.program)
+        middle = [] if block.up is None else [block.up]
+        super().__init__(module, backend, [block.first, *middle, block.down])
+
+    def lay_out(self) -> Any:
+        first, down = _straight(self.first), _table(self.down)
+        up = None if self.up is None else _straight(self.up)
+        fused = getattr(backends.load(self.backend), "Fused", None)
+        if fused is not None:
+            head = None if self.recipe.head is not None else first
+            fused = fused(head, up, down, self.recipe.k, self.recipe.tau)
+        return first, up, down, fused
 
     def __call__(self, x: Tensor) -> Tensor:
         if self._refuses(x):
@@ -143,48 +181,46 @@ class SkipBlock(_Skip):
         count = x.numel() // x.shape[-1]
         if count == 1:
             return self.one(x.reshape(-1)).reshape(*x.shape[:-1], -1)
-        if count and count <= (self.costs.tokens or (0,))[-1]:
-            y = self.few(x.reshape(count, -1))
-            if y is not None:
-                return y.reshape(*x.shape[:-1], -1)
+        limit = self.costs.limit(count) if count else 0.0
+        if limit > 0:
+            return self.few(x.reshape(count, -1), limit).reshape(*x.shape[:-1], -1)
         return self.dense(x)
 
     def one(self, x: Tensor) -> Tensor:
         """The block on one token x (d,)."""
+        first, up, down, fused = self._layout()
         backend = backends.load(self.backend)
-        assert self.down is not None
+        if self.predictor is None and fused is not None and fused.alone():
+            if self.recipe.head is None:
+                return fused(x)
+            return fused(x, self.recipe.head(backend.matvec(*first, x)))
         if self.predictor is None:
-            z = backend.matvec(self.first.rows(), self.first.bias(), x)
-            rows, values = backend.nonzero(self.program(z))
+            rows, values = backend.nonzero(self.program(backend.matvec(*first, x)))
         else:
             guess = self.predictor.rows(x)
-            z = backend.matvec_rows(self.first.rows(), self.first.bias(), x, guess)
-            rows, values = backend.nonzero(self.program(z))
+            rows, values = backend.nonzero(self.program(backend.matvec_rows(*first, x, guess)))
             rows = guess[rows]
-        if self.up is not None:
-            values = values * backend.matvec_rows(self.up.rows(), self.up.bias(), x, rows)
-        return backend.combine(self._fresh_table(), rows, values, self.down.bias())
+        if up is not None:
+            values = values * backend.matvec_rows(*up, x, rows)
+        return backend.combine(down[0], rows, values, down[1])
 
-    def few(self, x: Tensor) -> Tensor | None:
-        """The block on (T, d); None if the union of active sets is too large to pay."""
-        assert self.down is not None
+    def few(self, x: Tensor, limit: float) -> Tensor:
+        """The block on (T, d), by the union of active sets if that has at most ``limit`` rows."""
+        _, up, down, _ = self._layout()
+        # as the model stores it: the same kernel, hence the same bits, as the dense block's
         a = self.program(F.linear(x, self.first.rows(), self.first.bias()))
-        limit = self.costs.limit(len(x))
         rows = (a != 0).any(0).nonzero().squeeze(1)
         if len(rows) > limit:
             # the first matrix has been read already: finish densely from here
             if self.up is not None:
                 a = a * F.linear(x, self.up.rows(), self.up.bias())
             return F.linear(a, self.down.rows(), self.down.bias())
-        if self.up is not None:
+        if up is not None:
             # gathering copies the rows, so three times their bytes move
             if 3 * len(rows) < a.shape[1]:
-                bias = self.up.bias()
-                bias = None if bias is None else bias[rows]
-                picked = F.linear(x, self.up.rows()[rows], bias)
-                values = torch.zeros_like(a).index_copy_(1, rows, a[:, rows] * picked)
-                a = values
+                bias = None if up[1] is None else up[1][rows]
+                picked = F.linear(x, up[0][rows], bias)
+                a = torch.zeros_like(a).index_copy_(1, rows, a[:, rows] * picked)
             else:
-                a = a * F.linear(x, self.up.rows(), self.up.bias())
-        backend = backends.load(self.backend)
-        return backend.combine_union(self._fresh_table(), rows, a, self.down.bias())
+                a = a * F.linear(x, *up)
+        return backends.load(self.backend).combine_union(down[0], rows, a, down[1])

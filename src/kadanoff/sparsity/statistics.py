@@ -11,7 +11,7 @@ __all__ = ["GROUPS", "Counts", "error_threshold", "rows_of"]
 
 # batch sizes for which the union of active sets is measured
 GROUPS = (1, 2, 4, 8, 16, 32)
-_DETAIL = 512  # tokens a call on which overlap and unions are measured
+_DETAIL = 256  # tokens a call on which overlap and unions are measured
 
 
 def rows_of(a: Tensor, channel: bool) -> Tensor:

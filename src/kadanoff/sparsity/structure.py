@@ -205,9 +205,12 @@ class Recorder(TorchFunctionMode):
         self.stack: list[str] = [""]
         self.names: dict[int, str] = {}
         self.linears: list[Node] = []
-        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-            if tensor.numel():
-                self.names.setdefault(tensor.untyped_storage().data_ptr(), name)
+        for path, module in model.named_modules():
+            # one walk over the modules; parameters before buffers, as named_parameters has them
+            for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
+                if tensor is not None and tensor.numel():
+                    name = f"{path}.{name}" if path else name
+                    self.names.setdefault(tensor.untyped_storage().data_ptr(), name)
 
     def name_of(self, tensor: Tensor | None) -> str | None:
         """Name of the parameter or buffer whose memory ``tensor`` shares."""
@@ -312,7 +315,7 @@ class Recorder(TorchFunctionMode):
         node = Node(
             "linear", name, path=self.stack[-1], weight=weight, bias=bias,
             transposed=name != "linear",
-tokens=sample_rows(x, self.keep) if self.keep and known else None,
+            tokens=sample_rows(x, self.keep) if self.keep and known else None,
         )  # fmt: skip
         if known:
             self.linears.append(node)

@@ -8,6 +8,7 @@ Weights and tables are (m, d), one neuron a contiguous row.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 from typing import Any
@@ -34,6 +35,7 @@ def available(device: torch.device) -> list[str]:
     return ["torch"]
 
 
+@functools.cache
 def load(name: str) -> Any:
     """The back end called ``name``.
 

@@ -67,7 +67,10 @@ def _array(tensor: Tensor) -> Any:
 
 
 def _float(tensor: Tensor) -> Any:
-    return tensor.detach().float().contiguous().numpy()
+    tensor = tensor.detach()
+    if tensor.dtype != torch.float32 or not tensor.is_contiguous():
+        tensor = tensor.float().contiguous()
+    return tensor.numpy()
 
 
 def _bias(bias: Tensor | None, count: int) -> Any:
@@ -109,7 +112,7 @@ def matvec_rows(weight: Tensor, bias: Tensor | None, x: Tensor, rows: Tensor) ->
 def nonzero(a: Tensor) -> tuple[Tensor, Tensor]:
     rows = np.empty(len(a) + 1, np.int64)
     values = np.empty(len(a) + 1, np.float32)
-    count = kernels.compact(_float(a), rows, values)
+    count = kernels.compact(_float(a), np.float32(0.0), rows, values)
     return torch.from_numpy(rows[:count]), torch.from_numpy(values[:count]).to(a.dtype)
 
 
@@ -140,3 +143,46 @@ def combine_union(table: Tensor, rows: Tensor, a: Tensor, bias: Tensor | None) -
         lambda part, start, stop: kernels.union_accumulate(t, r, v, partial[part], start, stop),
     )
     return torch.from_numpy(partial.sum(0) + _bias(bias, d)).to(table.dtype)
+
+
+class Fused:
+    """A whole block, or all that follows its activations, as one compiled call on one token.
+
+    Holds the matrices as numpy sees them, not copied (bfloat16 biases are).
+
+    Parameters
+    ----------
+    first, up : (weight, bias) or None
+        Without ``first``, calls get activations and do what comes after.
+    down : (table, bias)
+        The table is (m, n_out).
+    k, tau
+        Keep the k largest activations (0: all), and those of size at least tau.
+    """
+
+    def __init__(self, first: Any, up: Any, down: Any, k: int, tau: float) -> None:
+        pairs = [pair for pair in (first, up, down) if pair is not None]
+        self.bytes = sum(weight.numel() * weight.element_size() for weight, _ in pairs)
+        arrays = [(_array(weight), _bias(bias, len(weight))) for weight, bias in pairs[:-1]]
+        self.rounded = down[0].dtype == torch.bfloat16
+        self.table, self.start = _array(down[0]), _bias(down[1], down[0].shape[1])
+        self.first: Any = arrays[0] if first is not None else None
+        # a block without an up matrix hands over something of the same type, which is not read
+        second = (self.table, self.start) if up is None else arrays[-1]
+        self.select = (k, np.float32(tau), up is not None, *second)
+
+    def alone(self) -> bool:
+        """Whether one thread is enough: more are allowed, but only large blocks pay for them."""
+        return torch.get_num_threads() == 1 or self.bytes < 2 * BYTES_PER_THREAD
+
+    def __call__(self, x: Tensor, a: Tensor | None = None) -> Tensor:
+        """Output for the token ``x`` (d,); from its activations ``a`` (m,) if these are given."""
+        y = self.start.copy()
+        v = _float(x)
+        end: Any = (*self.select, v, self.table, y, self.rounded)
+        if a is None:
+            kernels.relu_block(*self.first, *end)
+        else:
+            kernels.finish(v if x is a else _float(a), *end)
+        out = torch.from_numpy(y)
+        return out.bfloat16() if self.rounded else out
