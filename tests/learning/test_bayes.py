@@ -18,7 +18,10 @@ from kadanoff.learning import (
     predict,
     select,
 )
+from kadanoff.learning.correction import extrapolate
 from kadanoff.rgflow import flow
+from tests.known import assert_consistent
+from tests.learning.weighted import PARTS, weighted_posterior
 
 G = torch.Generator().manual_seed(3)
 X = torch.randn(7, 3, generator=G, dtype=torch.float64)
@@ -118,6 +121,34 @@ def test_order_1_by_expanding_a_known_mixture():
         )
         assert n * float(log_p - base.log_evidence) == pytest.approx(
             n * found.terms["log_evidence_1"], rel=tolerance, abs=tolerance
+        )
+
+
+@pytest.mark.slow
+def test_weighted_networks_agree():
+    """Order 1/n of every part of the posterior, from finite networks weighted by the labels."""
+    x = torch.tensor([[1.2, 0.3], [-0.5, 1.1], [0.6, 1.0], [0.2, -0.8]], dtype=torch.float64)
+    y = 1.15 * torch.tensor([[1.0, -0.7], [0.4, 0.8], [-0.6, 0.5]], dtype=torch.float64)
+    setup = {"activation": "erf", "C_b": 0.2, "C_W": 1.5}
+    widths = (32, 64, 128)
+    runs = [weighted_posterior(MLP(2, [n] * 2, 2, **setup), x, y, 0.1, 160_000, n) for n in widths]
+    want = predict(
+        MLP(2, [32] * 2, 2, **setup), x[:3], y, x[3:], order=1, method="bayes", noise=0.1
+    )
+    # the smallest parts against their own size, with the error bars that they have
+    allowed = {"mean_1": 0.05, "kernel_shift": 0.025, "hebbian": 0.025, "log_evidence_1": 0.04}
+    for name in PARTS:
+        value, stderr, _ = extrapolate(
+            widths,
+            torch.stack([torch.as_tensor(v[name]) for v, _ in runs]),
+            torch.stack([torch.as_tensor(e[name]) for _, e in runs]),
+            2,
+        )
+        assert_consistent(
+            32 * torch.as_tensor(want.terms[name]),
+            value,
+            stderr,
+            relative_error=allowed.get(name, 0.09),
         )
 
 

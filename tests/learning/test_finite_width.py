@@ -7,8 +7,12 @@ import torch
 
 from kadanoff.architecture import MLP
 from kadanoff.errors import DataError, UsageError
+from kadanoff.learning import predict
 from kadanoff.learning.correction import extrapolate, measure_correction, network_ntk
 from kadanoff.learning.finite_width import end_of_training
+from kadanoff.learning.finite_width_cov import COV_TERMS, covariance_terms
+from kadanoff.learning.first_order import average
+from kadanoff.learning.tensors import Replica, replicas
 from kadanoff.learning.trained import draw_batch, outputs
 from tests.known import assert_consistent
 from tests.learning.brute import two_layer_tanh
@@ -130,33 +134,104 @@ def test_network_ntk_is_that_of_autograd():
     torch.testing.assert_close(network_ntk(arch, detached, x)[0], jac @ jac.mT)
 
 
+def test_covariance_is_symmetric_and_vanishes_where_training_fixes_the_output(tensors):
+    for algorithm in ("gradient", "giant_leap"):
+        terms = covariance_terms(tensors, Y, eta=0.4, algorithm=algorithm)
+        for name, value in terms.items():
+            torch.testing.assert_close(value, value.permute(1, 0, 3, 2), msg=name)
+        pinned = covariance_terms(
+            _reindexed(tensors, [0, 1, 0]), Y, eta=0.4, algorithm=algorithm, block=1
+        )
+        assert max(float(v.abs().max()) for v in pinned.values()) < 1e-10
+
+
+def test_covariance_does_not_know_the_names_of_outputs_and_points(tensors):
+    whole = covariance_terms(tensors, Y, eta=0.4)
+    swapped = covariance_terms(_reindexed(tensors, [1, 0, 2]), Y.flip(0).flip(1), eta=0.4)
+    for name, value in whole.items():
+        torch.testing.assert_close(swapped[name].flip(0, 1), value)
+    # an orthogonal mixture of the outputs is as good a set of outputs
+    angle = torch.tensor(0.7, dtype=torch.float64)
+    turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()]).reshape(2, 2)
+    turned = covariance_terms(tensors, Y @ turn.mT, eta=0.4)
+    for name, value in whole.items():
+        torch.testing.assert_close(
+            turned[name], torch.einsum("pi,ijab,qj->pqab", turn, value, turn), msg=name
+        )
+
+
 @pytest.mark.slow
 def test_trained_networks_agree(tensors):
-    """Three widths, extrapolated: sign and size (benchmarks/finite_width.py has the full runs)."""
+    """Three widths, extrapolated (benchmarks/finite_width.py has the full runs)."""
     eta = 0.29305709
     measured = [
         measure_correction(
             MLP(2, [n], 2, "tanh", **SETUP),
+            tensors.K,
             tensors.Theta,
             X[:2],
             Y,
             X[2:],
             eta=eta,
             pairs=7000,
+            linear=14_000,
             seed=n,
             dtype=torch.float32,
             tolerance=5e-6,
+            block=256,
         )
-        for n in (48, 96, 192)
+        for n in (64, 128, 256)
     ]
-    value, stderr, _ = extrapolate(
-        [m.n for m in measured],
-        torch.stack([m.value for m in measured]),
-        torch.stack([m.stderr for m in measured]),
+    predicted = (
+        end_of_training(tensors, Y, eta=eta).coefficient,
+        torch.stack(list(covariance_terms(tensors, Y, eta=eta).values())).sum(0),
     )
-    assert_consistent(
-        end_of_training(tensors, Y, eta=eta).coefficient, value, stderr, relative_error=0.05
+    found = ([(m.value, m.stderr) for m in measured], [(m.cov, m.cov_stderr) for m in measured])
+    for want, pairs, allowed in zip(predicted, found, (0.05, 0.08), strict=True):
+        value, stderr, _ = extrapolate(
+            [m.n for m in measured],
+            torch.stack([p[0] for p in pairs]),
+            torch.stack([p[1] for p in pairs]),
+        )
+        assert_consistent(want, value, stderr, relative_error=allowed)
+
+
+def test_shared_points_give_the_exact_tensors_within_their_error():
+    """Beyond four points all averages share random points; here both ways are there to compare."""
+    arch = MLP(2, [64, 64], 2, "tanh", **SETUP)
+    (_, exact), *_ = replicas(arch, X, "gradient", [Replica(None, 0)])
+    want = (
+        end_of_training(exact, Y, eta=0.2).coefficient,
+        torch.stack(list(covariance_terms(exact, Y, eta=0.2).values())).sum(0),
     )
+    scheme = [Replica(1024, r) for r in range(4)] + [Replica(512, 4 + r, True) for r in range(4)]
+    mean, cov = [], []
+    for replica, x in replicas(arch, X, "gradient", scheme):
+        mean.append((replica, end_of_training(x, Y, eta=0.2).coefficient))
+        terms = covariance_terms(x, Y, eta=0.2)
+        cov.append((replica, torch.stack(list(terms.values())).sum(0)))
+    for exact_value, found in zip(want, (mean, cov), strict=True):
+        value, error = average(found)
+        assert_consistent(exact_value, value, error, relative_error=0.1)
+
+
+def test_prediction_has_it_all():
+    arch = MLP(2, [64], 2, "tanh", **SETUP)
+    seen: list[tuple[int, int]] = []
+    found = predict(
+        arch, X[:2], Y, X[2:], order=1, eta=0.29305709, progress=lambda *at: seen.append(at)
+    )
+    assert seen == [(1, 1)]
+    want = torch.tensor(GOLDEN[0.29305709]["total"], dtype=torch.float64)
+    torch.testing.assert_close(
+        64 * (found.mean - found.terms["infinite_width"])[0], want, atol=6e-7, rtol=0
+    )
+    assert found.output_cov is not None
+    total = sum(found.terms[f"cov_{k}"] for k in COV_TERMS)
+    eye = torch.eye(2, dtype=torch.float64)
+    base = torch.einsum("ij,ab->ijab", eye, found.terms["cov_infinite_width"])
+    torch.testing.assert_close(found.output_cov, base + total)
+    torch.testing.assert_close(found.cov, torch.einsum("iiab->ab", found.output_cov) / 2)
 
 
 def _reindexed(tensors, order):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,9 +13,9 @@ from torch import Tensor
 from kadanoff.errors import DataError, UsageError
 from kadanoff.learning.bayes import Posterior, posterior
 from kadanoff.learning.dynamics import Blocks, as_targets
-from kadanoff.learning.finite_width import end_of_training
+from kadanoff.learning.first_order import average, first_order
 from kadanoff.learning.gradient_descent import trained_covariance, trained_mean
-from kadanoff.learning.tensors import output_tensors
+from kadanoff.learning.tensors import Replica, plan, replicas
 
 __all__ = ["MAX_TRAIN_ORDER_1", "Prediction", "blocks", "predict"]
 
@@ -34,11 +34,16 @@ class Prediction:
     mean : Tensor, shape (M, n_L)
         Mean over initialisations (or the posterior mean).
     cov : Tensor, shape (M, M)
-        Covariance over initialisations (or of the posterior), the same for each output. At
-        ``order=1`` with ``method="gradient"`` it is still that of infinite width (see ``notes``).
+        Covariance over initialisations (or of the posterior). At order 0 it is the same for each
+        output; at order 1 it differs, and this is its average over outputs.
+    output_cov : Tensor or None, shape (n_L, n_L, M, M)
+        At order 1: covariance of outputs i and j at points a and b. The shared features correlate
+        the outputs of a network through the labels.
     terms : dict
-        Each contribution, 1/n included, that the mean is the sum of; more for ``"bayes"``. At
-        order 1 also ``quadrature_error``, the numerical error of the correction.
+        Each contribution, 1/n included, that the mean is the sum of, and (``cov_*``) each that
+        ``output_cov`` is the sum of; more for ``"bayes"``. At order 1 also ``quadrature_error``
+        (M, n_L), one standard error of the mean's correction from the numerical averages, and
+        ``cov_quadrature_error``.
     order, method, t, eta
         As asked for.
     classes : Tensor or None
@@ -59,10 +64,11 @@ class Prediction:
     classes: Tensor | None = None
     log_evidence: float | None = None
     notes: tuple[str, ...] = ()
+    output_cov: Tensor | None = None
 
     @property
     def std(self) -> Tensor:
-        """Standard deviation at each test point, shape (M,)."""
+        """Standard deviation at each test point, shape (M,); at order 1 averaged over outputs."""
         return self.cov.diagonal().clamp_min(0).sqrt()
 
     @property
@@ -127,6 +133,7 @@ def predict(
     noise: float = 0.0,
     ridge: float = 0.0,
     algorithm: str = "gradient",
+    progress: Callable[[int, int], None] | None = None,
 ) -> Prediction:
     r"""Predict the ensemble of trained networks at the test points.
 
@@ -152,6 +159,8 @@ def predict(
         Penalty on the distance from the start, for ``"gradient"`` at order 0.
     algorithm : {"gradient", "giant_leap"}
         At order 1 the end of training depends on the way there.
+    progress : callable, optional
+        ``progress(done, total)`` at order 1, which takes minutes for dozens of points.
 
     Returns
     -------
@@ -191,7 +200,7 @@ def predict(
     targets = as_targets(y_train, X_train.shape[0], arch.n_out)
     y = targets.y
     if order == 1:
-        out = _order_1(arch, X_train, y, X_test, t, eta, method, noise, ridge, algorithm)
+        out = _order_1(arch, X_train, y, X_test, t, eta, method, noise, ridge, algorithm, progress)
     else:
         b = blocks(arch, X_train, y, X_test, ridge)
         if method == "bayes":
@@ -237,6 +246,7 @@ def _order_1(
     noise: float,
     ridge: float,
     algorithm: str,
+    progress: Callable[[int, int], None] | None,
 ) -> Prediction:
     if not math.isinf(t) or ridge:
         raise UsageError(
@@ -253,57 +263,57 @@ def _order_1(
     n = arch.n[-2]
     X = torch.cat([X_train, X_test])
     if method == "bayes":
-        posts = [
-            posterior(x.K, y, noise=noise, G1=x.G1, V=x.V, n=n)
-            for x in output_tensors(arch, X, method)
-        ]
-        return _averaged(posts, y, noise, flow_kernel(arch, X))
+        scheme = plan(arch, X.shape[0], method)
+        posts = []
+        for replica, x in replicas(arch, X, method, scheme):
+            posts.append((replica, posterior(x.K, y, noise=noise, G1=x.G1, V=x.V, n=n)))
+            if progress is not None:
+                progress(len(posts), len(scheme))
+        return _averaged(posts, y, noise, _kernels(arch, X)[0])
     b = blocks(arch, X_train, y, X_test)
-    kernel_mean = trained_mean(b, math.inf, eta)
-    replicas: list[list[dict[str, Tensor]]] = []
-    for rows in _test_blocks(y.shape[0], X_test.shape[0]):
-        sets = output_tensors(arch, torch.cat([X_train, X_test[rows]]), method)
-        replicas.append([end_of_training(x, y, eta=eta, algorithm=algorithm).terms for x in sets])
-    runs = [
-        {name: torch.cat([part[r][name] for part in replicas]) / n for name in replicas[0][0]}
-        for r in range(len(replicas[0]))
-    ]
-    parts = {name: torch.stack([run[name] for run in runs]).mean(0) for name in runs[0]}
-    sums = torch.stack([torch.stack(list(run.values())).sum(0) for run in runs])
-    mean = kernel_mean + sums.mean(0)
-    error = sums.std(0) / math.sqrt(len(runs)) if len(runs) > 1 else torch.zeros_like(mean)
-    notes = ["The covariance is that of infinite width; its order 1/n is not derived here."]
+    kernel_mean, kernel_cov = trained_mean(b, math.inf, eta), trained_covariance(b, math.inf, eta)
+    found = first_order(arch, X_train, y, X_test, eta=eta, algorithm=algorithm, progress=progress)
+    mean = kernel_mean + torch.stack(list(found.mean.values())).sum(0)
+    eye = torch.eye(y.shape[1], dtype=y.dtype)
+    output_cov = torch.einsum("ij,ab->ijab", eye, kernel_cov)
+    output_cov = output_cov + torch.stack(list(found.cov.values())).sum(0)
+    cov = torch.einsum("iiab->ab", output_cov) / y.shape[1]
+    notes = []
+    if not bool(found.together.all()):
+        notes.append(
+            "Covariances between test points of different blocks are those of infinite width; "
+            "predict these points alone to have them at order 1/n."
+        )
     ratio = float((mean - kernel_mean).norm() / kernel_mean.norm().clamp_min(1e-300))
     if ratio > 0.3:
         notes.append(f"The order 1/n is {ratio:.0%} of the mean: higher orders matter at n = {n}.")
+    if float(cov.diagonal().min()) < -1e-9 * float(kernel_cov.diagonal().abs().max()):
+        notes.append(
+            f"A variance is negative at n = {n}: the order 1/n exceeds the infinite-width one."
+        )
+    terms: dict[str, Any] = {"infinite_width": kernel_mean, **found.mean}
+    terms |= {"cov_infinite_width": kernel_cov}
+    terms |= {f"cov_{name}": value for name, value in found.cov.items()}
+    terms |= {"quadrature_error": found.mean_error, "cov_quadrature_error": found.cov_error}
     return Prediction(
-        mean,
-        trained_covariance(b, math.inf, eta),
-        1,
-        method,
-        math.inf,
-        eta,
-        {"infinite_width": kernel_mean, **parts, "quadrature_error": error},
-        notes=tuple(notes),
+        mean, cov, 1, method, math.inf, eta, terms, notes=tuple(notes), output_cov=output_cov
     )
 
 
-def flow_kernel(arch: Any, X: Tensor) -> Tensor:
-    """Infinite-width kernel of the output layer, shape (N, N)."""
-    return _kernels(arch, X)[0]
-
-
-def _averaged(posts: list[Posterior], y: Tensor, noise: float, K: Tensor) -> Prediction:
+def _averaged(
+    posts: list[tuple[Replica, Posterior]], y: Tensor, noise: float, K: Tensor
+) -> Prediction:
     """Replicas averaged in what is of order 1/n; order 0 from the exact kernel."""
     exact = posterior(K, y, noise=noise)
     if len(posts) == 1:
-        return _from_posterior(posts[0], 1)
-    names = [k for k in posts[0].terms if k.endswith("_1") or k in ("kernel_shift", "hebbian")]
-    stacked = {k: torch.stack([torch.as_tensor(p.terms[k]) for p in posts]) for k in names}
-    terms: dict[str, Any] = {k: v.mean(0) for k, v in stacked.items()}
+        return _from_posterior(posts[0][1], 1)
+    names = ("mean_1", "cov_1", "log_evidence_1", "kernel_shift", "hebbian")
+    both = {k: average([(r, torch.as_tensor(p.terms[k])) for r, p in posts]) for k in names}
+    terms: dict[str, Any] = {k: v for k, (v, _) in both.items()}
     terms["log_evidence_1"] = float(terms["log_evidence_1"])
     terms |= {"mean_0": exact.mean, "cov_0": exact.cov, "log_evidence_0": exact.log_evidence}
-    terms["quadrature_error"] = stacked["mean_1"].std(0) / math.sqrt(len(posts))
+    terms["quadrature_error"] = both["mean_1"][1]
+    terms["cov_quadrature_error"] = both["cov_1"][1]
     found = Posterior(
         exact.mean + terms["mean_1"],
         exact.cov + terms["cov_1"],
@@ -311,10 +321,3 @@ def _averaged(posts: list[Posterior], y: Tensor, noise: float, K: Tensor) -> Pre
         terms,
     )
     return _from_posterior(found, 1)
-
-
-def _test_blocks(n_train: int, n_test: int) -> Iterator[slice]:
-    """Test points in blocks, so that the joint tensors stay close to the training ones."""
-    size = max(8, n_train // 4)
-    for start in range(0, n_test, size):
-        yield slice(start, min(start + size, n_test))

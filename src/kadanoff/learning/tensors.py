@@ -9,6 +9,8 @@ an ill-conditioned NTK does not amplify the sampling error. Independent scramble
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,7 +24,7 @@ from kadanoff.rgflow.kernel import steps
 from kadanoff.rgflow.tables import Tables
 from kadanoff.rgflow.tangent import Tangent, tangent_step
 
-__all__ = ["EXACT_POINTS", "output_tensors"]
+__all__ = ["EXACT_POINTS", "Replica", "plan", "replicas"]
 
 EXACT_POINTS = 4
 _FOUR = {
@@ -36,52 +38,73 @@ _FOUR = {
         (2, 2, 1, 1),
     ),
 }
-_NAMES = {"bayes": ("G1", "V"), "gradient": ("H1", "A", "B", "P", "Q", "R", "S", "T", "U")}
+_NAMES = {
+    "bayes": ("G1", "V"),
+    "gradient": ("G1", "H1", "A", "B", "D", "F", "P", "Q", "R", "S", "T", "U"),
+}
 _PAIRS = ((1, 1), (2, 0), (3, 1), (2, 2), (4, 0), (5, 1), (4, 2), (3, 3))
 
 
-def output_tensors(
-    arch: Any,
-    X: Tensor,
-    method: str = "gradient",
-    *,
-    nodes: int | None = None,
-    replicas: int = 4,
-    seed: int = 0,
-) -> list[SimpleNamespace]:
-    """Tensors of the output layer, one set a replica (a single one if they are exact).
+@dataclass(frozen=True)
+class Replica:
+    """One independent evaluation: None points for the flow's own quadrature."""
 
-    Parameters
-    ----------
-    X : Tensor, shape (N, n_0)
-    method : {"gradient", "bayes"}
-        Which tensors: the former needs H1, A, B and P to U, the latter G1 and V.
-    nodes : int, optional
-        Sobol points a layer and replica; by default fewer the more points there are.
+    points: int | None
+    seed: int
+    coarse: bool = False
+
+
+def plan(arch: Any, points: int, method: str, seed: int = 0) -> list[Replica]:
+    """How the tensors of ``points`` inputs are evaluated.
+
+    A single exact evaluation up to four points; beyond, four replicas and as many with half the
+    points, by which the error that replicas share is seen.
 
     Raises
     ------
-    UsageError
-        A tensor does not exist for this architecture (R, S, T, U with kinks).
     AnalysisError
         More memory is needed than there is.
     """
     plain = not arch.residual and arch.block == "single" and arch.init == "gaussian"
     smooth = all(a.smooth for a in arch.activations)
-    if X.shape[0] <= EXACT_POINTS or not (plain and smooth):
-        result = flow(arch, X, order=1)
-        names = ("K", "Theta", *_NAMES[method])
-        return [SimpleNamespace(**{name: result.require(name)[-1] for name in names})]
-    _check_memory(X.shape[0])
-    # 8192 points up to 16 inputs; then so few that a table costs the same
-    count = nodes or max(1024, min(8192, 2**29 // X.shape[0] ** 4))
-    count = 2 ** (count - 1).bit_length()
-    return [_shared(arch, X, method, count, seed + r) for r in range(replicas)]
+    if points <= EXACT_POINTS or not (plain and smooth):
+        return [Replica(None, 0)]
+    _check_memory(points, method)
+    # tables of a layer cost count * points^4; beyond 2^17 points nothing is gained
+    count = 2 ** min(17, max(11, (2**33 // points**4).bit_length() - 1))
+    full = [Replica(count, seed + r) for r in range(4)]
+    return full + [Replica(count // 2, seed + 4 + r, True) for r in range(4)]
 
 
-def _check_memory(points: int) -> None:
-    # two layers of every tensor, the tables of a layer, and the matrices on pairs of the tangent
-    needed = 8 * points**4 * 40
+def replicas(
+    arch: Any, X: Tensor, method: str, scheme: list[Replica]
+) -> Iterator[tuple[Replica, SimpleNamespace]]:
+    """Tensors of the output layer, without the 1/n, one replica at a time.
+
+    Parameters
+    ----------
+    X : Tensor, shape (N, n_0)
+    method : {"gradient", "bayes"}
+        Which tensors: the former needs all, the latter G1 and V.
+
+    Raises
+    ------
+    UsageError
+        A tensor does not exist for this architecture (R, S, T, U with kinks).
+    """
+    for replica in scheme:
+        if replica.points is None:
+            result = flow(arch, X, order=1)
+            names = ("K", "Theta", *_NAMES[method])
+            found = SimpleNamespace(**{name: result.require(name)[-1] for name in names})
+        else:
+            found = _shared(arch, X, method, replica.points, replica.seed)
+        yield replica, found
+
+
+def _check_memory(points: int, method: str) -> None:
+    # two layers of every tensor, the tables of a layer, and what a step needs in passing
+    needed = 8 * points**4 * (34 if method == "gradient" else 14)
     free = _free_memory()
     if free is not None and needed > free:
         raise AnalysisError(
