@@ -130,8 +130,8 @@ def compare(
     flow : Flow
         Prediction; ``order=1`` for the 1/n observables.
     ensemble : Ensemble or Scaling
-        Measurement at one width, or extrapolated from several (then no allowance but the
-        difference of a straight and a curved extrapolation is made).
+        Measurement at one width, or extrapolated from several (then the allowance is the size
+        of the first power of 1/n that was not fitted).
     wider : Ensemble, optional
         The same network with all hidden widths scaled up: the two extrapolate linearly to
         infinite width.
@@ -179,7 +179,7 @@ def compare(
             )
     if isinstance(ensemble, Scaling):
         how = f"extrapolated from widths {', '.join(map(str, ensemble.widths))}"
-        extra = {name: ensemble.curvature.get(name) for name in names}
+        extra = {name: ensemble.remainder[name] for name in names}
     else:
         how = "bounded by the relative fluctuations at this width"
         relative = _fluctuations(flow, ensemble)
@@ -189,8 +189,6 @@ def compare(
     for name in names:
         predicted, m = getattr(flow, name), found[name]
         allowance = extra[name]
-        if allowance is None:
-            allowance = torch.zeros_like(m.value)
         for layer in range(depth):
             for c in itertools.product(range(inputs), repeat=predicted.ndim - 1):
                 if name in ("K", "Theta", "G1", "H1") and c != tuple(sorted(c)):

@@ -27,13 +27,16 @@ class Scaling:
     widths : tuple of int
         Width of the first hidden layer of each ensemble.
     ensembles : tuple of Ensemble
+    degree : int
+        Of the fit in 1/n.
     limit, slope : dict of str to Measured
-        Weighted least-squares fit value = limit + slope / n.
+        Constant and linear term of the weighted least-squares fit limit + slope / n + ….
     chi2 : dict of str to float
-        χ² per degree of freedom of the fit; NaN for two widths.
-    curvature : dict of str to Tensor
-        How far the limit moves, beyond two standard errors, if 1/n² is fitted too (three widths or
-        more): a systematic error.
+        χ² per degree of freedom of the fit; NaN where none is left.
+    remainder : dict of str to Tensor
+        Size of the first power of 1/n that was not fitted, as the limit feels it: the last
+        coefficient times the ratio of the first two, times 1/n at the narrowest widths. A
+        systematic error.
     """
 
     widths: tuple[int, ...]
@@ -41,7 +44,8 @@ class Scaling:
     limit: dict[str, Measured]
     slope: dict[str, Measured]
     chi2: dict[str, float]
-    curvature: dict[str, Tensor]
+    remainder: dict[str, Tensor]
+    degree: int = 1
 
     def plot(self, path: str | os.PathLike[str], flow: Any = None) -> None:
         """Write ``path``: fluctuations against 1/n, and against depth, with the predictions."""
@@ -76,10 +80,11 @@ def scaling(
     method: str = "exact",
     *,
     seed: int = 0,
+    degree: int | None = None,
     progress: Callable[..., None] | None = None,
     **options: Any,
 ) -> Scaling:
-    """Simulate ``arch`` at several widths and extrapolate linearly in 1/n, depth fixed.
+    """Simulate ``arch`` at several widths and extrapolate in 1/n, depth fixed.
 
     Parameters
     ----------
@@ -87,6 +92,8 @@ def scaling(
         Hidden layers keep their proportions.
     widths : two or more widths of the first hidden layer
     n_networks : int or one per width
+    degree : int, optional
+        As for :func:`extrapolate`.
     progress : callable, optional
         As for :func:`kadanoff.ensemble`, with ``width=`` besides.
     **options
@@ -121,48 +128,56 @@ def scaling(
             ensemble(with_width(arch, width), X, count, method, seed=seed + i,
                      progress=report if progress else None, **options)
         )  # fmt: skip
-    return extrapolate(found)
+    return extrapolate(found, degree=degree)
 
 
-def extrapolate(ensembles: Sequence[Ensemble]) -> Scaling:
-    """Fit every observable of ensembles of different widths by limit + slope / n.
+def extrapolate(ensembles: Sequence[Ensemble], *, degree: int | None = None) -> Scaling:
+    """Fit every observable of ensembles of different widths by a polynomial in 1/n.
+
+    Parameters
+    ----------
+    degree : int, optional
+        Of the polynomial. Default: 2, or 1 for two widths.
 
     Raises
     ------
     UsageError
-        The ensembles differ in depth, inputs or proportions, or share one width.
+        The ensembles differ in depth, inputs or proportions, or have too few widths.
     """
     ensembles = sorted(ensembles, key=lambda e: e.arch.n[1])
     widths = tuple(e.arch.n[1] for e in ensembles)
-    if len(set(widths)) < 2:
-        raise UsageError(f"Extrapolation needs two different widths, got {widths}.")
+    degree = min(2, max(1, len(set(widths)) - 1)) if degree is None else degree
+    if degree < 1 or len(set(widths)) < degree + 1:
+        raise UsageError(
+            f"A fit of degree {degree} in 1/n needs {max(degree, 1) + 1} different widths, got "
+            f"{widths}."
+        )
     if len({(e.arch.L, tuple(e.X.shape)) for e in ensembles}) > 1:
         raise UsageError("Ensembles to extrapolate must share depth and inputs.")
     names = [n for n in ensembles[0].names() if all(n in e.values for e in ensembles)]
-    limit, slope, chi2, curvature = {}, {}, {}, {}
+    limit, slope, chi2, remainder = {}, {}, {}, {}
     x = torch.tensor([1 / w for w in widths], dtype=torch.float64)
     for name in names:
         y = torch.stack([e.values[name].value for e in ensembles])
         s = torch.stack([e.values[name].stderr for e in ensembles])
-        if name in ("K", "Theta"):
-            limit[name], slope[name], _ = _fit(x, y, s, 1)
-            chi2[name] = float("nan")
-            curvature[name] = torch.zeros_like(y[0])
-            continue
-        limit[name], slope[name], chi2[name] = _fit(x, y, s, 1)
-        if len(widths) > 2:
-            curved = _fit(x, y, s, 2)[0]
-            noise = (curved.stderr.square() - limit[name].stderr.square()).clamp_min(0).sqrt()
-            # what the noise of the curved fit does not explain
-            change = (curved.value - limit[name].value).abs() - 2 * noise
-            curvature[name] = change.clamp_min(0.0)
-        else:
-            curvature[name] = torch.zeros_like(y[0])
-    return Scaling(widths, tuple(ensembles), limit, slope, chi2, curvature)
+        coefficients, chi2[name] = _fit(x, y, s, degree)
+        limit[name], slope[name] = coefficients[:2]
+        remainder[name] = _remainder([c.value for c in coefficients], x)
+    return Scaling(widths, tuple(ensembles), limit, slope, chi2, remainder, degree)
 
 
-def _fit(x: Tensor, y: Tensor, s: Tensor, degree: int) -> tuple[Measured, Measured, float]:
-    """Weighted polynomial fit along the first axis: constant, linear term, χ² per freedom."""
+def _remainder(coefficients: list[Tensor], x: Tensor) -> Tensor:
+    """What the first power left out is worth at 1/n = 0, from a geometric guess, by layer."""
+    sizes = [c.nan_to_num().abs().flatten(1).amax(1) for c in coefficients]
+    steepest = torch.unique(x).flip(0)
+    # at most one: a series that grows faster is bounded by its last term
+    growth = torch.minimum(sizes[1] / sizes[0].clamp_min(1e-300), 1 / steepest[0])
+    size = sizes[-1] * growth * steepest[: len(sizes)].prod()
+    return size.view(-1, *[1] * (coefficients[0].ndim - 1)).expand_as(coefficients[0])
+
+
+def _fit(x: Tensor, y: Tensor, s: Tensor, degree: int) -> tuple[list[Measured], float]:
+    """Weighted polynomial fit along the first axis: its coefficients, and χ² per freedom."""
     fixed = s <= 0  # the same for every network: no error, so any weight will do
     weight = torch.where(fixed, torch.ones_like(s), 1 / s.square())
     powers = torch.stack([x**k for k in range(degree + 1)], 1)  # (widths, degree + 1)
@@ -181,8 +196,6 @@ def _fit(x: Tensor, y: Tensor, s: Tensor, degree: int) -> tuple[Measured, Measur
     pulls = torch.where(fixed, 0.0, (y - fit) / s)
     live = int((~fixed).any(0).sum())
     chi2 = float(pulls.square().nansum() / (freedom * live)) if freedom and live else float("nan")
-    return (
-        Measured(coefficient[..., 0], error[..., 0]),
-        Measured(coefficient[..., 1], error[..., 1]),
-        chi2,
-    )
+    return [
+        Measured(c, e) for c, e in zip(coefficient.unbind(-1), error.unbind(-1), strict=True)
+    ], chi2

@@ -1,8 +1,8 @@
-"""The infinite-width point that finite networks are compared with, and the slope of the map there.
+"""The infinite-width point that finite networks are compared with, and the map's slopes there.
 
-Deviations of finite networks are measured from K and Θ. With the Jacobian of the layer map at
-(K, Θ) the first-order noise of earlier layers is subtracted; any matrix in its place would leave
-the averages right and only make them noisier, so finite differences are good enough.
+Deviations of finite networks are measured from K and Θ. The derivatives of the layer map at
+(K, Θ) serve the control variates alone: any numbers in their place would leave every average
+right and only make it noisier, so a moderate accuracy is good enough.
 """
 
 from __future__ import annotations
@@ -14,25 +14,42 @@ import torch
 from torch import Tensor
 
 from kadanoff.ensembles.matrices import cholesky
+from kadanoff.errors import DomainError
 
 __all__ = ["Reference", "reference"]
+
+_TOLERANCE = 1e-5
+# inputs up to which second derivatives pay: they have (2 N²)³ components
+_MOST_INPUTS = 4
 
 
 @dataclass
 class Reference:
-    """Per layer index: K, Θ (N, N), the root of K, and the slopes of the next layer's map.
+    """K and Θ at every layer index, and derivatives of the map from one to the next.
 
-    ``slope_G`` and ``slope_H`` (N², N²) take a change of the metric to the change of the next
-    metric and NTK; ``slope_T`` (N, N) multiplies a change of the NTK. None where control variates
-    do not hold (weights that are not Gaussian, skips).
+    Attributes
+    ----------
+    K, Theta, root : Tensor, shape (L, N, N)
+        ``root`` is the Cholesky factor of K.
+    values, vectors : Tensor, shape (L, N) and (L, N, N)
+        Eigenvalues and eigenvectors of K.
+    jacobian : list of Tensor, shape (2 N², 2 N²)
+        f' on (metric, NTK). None where control variates do not hold (weights that are not
+        Gaussian, skips).
+    bend : list of Tensor, shape (2 N², 2 N², 2 N²), or None
+        ½ f''; None for many inputs.
+    slope_dd : list of Tensor, shape (N², N²)
+        Derivative of ⟨σ'σ'⟩ by the metric.
     """
 
     K: Tensor
     Theta: Tensor
     root: Tensor
-    slope_G: list[Tensor] | None = None
-    slope_H: list[Tensor] | None = None
-    slope_T: list[Tensor] | None = None
+    values: Tensor
+    vectors: Tensor
+    jacobian: list[Tensor] | None = None
+    bend: list[Tensor] | None = None
+    slope_dd: list[Tensor] | None = None
 
 
 def reference(arch: Any, X: Tensor) -> Reference:
@@ -40,43 +57,41 @@ def reference(arch: Any, X: Tensor) -> Reference:
     from kadanoff.rgflow import flow
 
     found = flow(arch, X, order=0)
-    out = Reference(found.K, found.Theta, cholesky(found.K)[0])
+    out = Reference(found.K, found.Theta, cholesky(found.K)[0], *torch.linalg.eigh(found.K))
     if arch.init == "gaussian" and not arch.residual and arch.block == "single":
-        out.slope_G, out.slope_H, out.slope_T = [], [], []
-        for l in range(arch.L - 1):
-            slopes = _slopes(arch, l, found.K[l], found.Theta[l])
-            for store, slope in zip((out.slope_G, out.slope_H, out.slope_T), slopes, strict=True):
-                store.append(slope)
+        slopes = [_slopes(arch, l, found.K[l], found.Theta[l]) for l in range(arch.L - 1)]
+        out.jacobian = [jacobian for jacobian, _, _ in slopes]
+        out.slope_dd = [slope for _, _, slope in slopes]
+        if len(X) <= _MOST_INPUTS:
+            out.bend = [bend for _, bend, _ in slopes]
     return out
 
 
 def _slopes(arch: Any, l: int, K: Tensor, Theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    from kadanoff.rgflow.kernel import pairs
+    """f', ½ f'' and ∂⟨σ'σ'⟩/∂K of the step from layer index ``l``."""
+    from kadanoff.rgflow.collective import blocks, matrix
+    from kadanoff.rgflow.tables import tables
 
-    act, N = arch.activations[l], K.shape[0]
     C_W, lambda_W = arch.C_W[l + 1], arch.lambda_W[l + 1]
-    slope_T = C_W * pairs(act, K, 1, 1).value
-    slope_G, slope_H = K.new_zeros(N, N, N, N), K.new_zeros(N, N, N, N)
-    scale = K.diagonal().clamp_min(1e-300).sqrt()
-    for a in range(N):
-        for b in range(a, N):
-            h = 1e-4 * scale[a] * scale[b]
-            E = torch.zeros_like(K)
-            E[a, b] = E[b, a] = 0.5
-            if a == b:
-                E[a, a] = 1.0
-            ends = []
-            for sign in (1, -1):
-                # stay positive semidefinite: shrink the other side of a nearly parallel pair
-                moved = K + sign * h * E
-                moved = torch.where(
-                    moved.abs() > (moved.diagonal()[:, None] * moved.diagonal()).sqrt(), K, moved
-                )
-                ss = pairs(act, moved).value
-                ends.append((C_W * ss, lambda_W * ss + C_W * pairs(act, moved, 1, 1).value * Theta))
-            slope_G[:, :, a, b] = slope_G[:, :, b, a] = (ends[0][0] - ends[1][0]) / (2 * h)
-            slope_H[:, :, a, b] = slope_H[:, :, b, a] = (ends[0][1] - ends[1][1]) / (2 * h)
-    bad = ~torch.isfinite(slope_G) | ~torch.isfinite(slope_H)
-    slope_G[bad] = 0.0
-    slope_H[bad] = 0.0
-    return slope_G.view(N * N, N * N), slope_H.view(N * N, N * N), slope_T
+    N = K.shape[0]
+    M = N * N
+    bend = K.new_zeros(*[2 * M if N <= _MOST_INPUTS else 0] * 3)
+    try:
+        t = tables(arch.activations[l], K, (), _TOLERANCE)[1][0]
+    except DomainError:  # a kink at an input of zero norm: there is no derivative
+        return K.new_zeros(2 * M, 2 * M), bend, K.new_zeros(M, M)
+    J0, J1, theta = matrix(t.J(0)), matrix(t.J(1)), Theta.flatten()
+    to_ntk = lambda_W * J0 + C_W * theta[:, None] * J1
+    jacobian = blocks(
+        [[C_W * J0, torch.zeros_like(J0)], [to_ntk, torch.diag(C_W * t.dd.flatten())]]
+    )
+    if N <= _MOST_INPUTS:
+        each = torch.eye(M * M, dtype=K.dtype).view(M * M, N, N, N, N)
+        half0, half1 = (
+            torch.stack([t.hessian(p, V).flatten() for V in each], 1).view(M, M, M) for p in (0, 1)
+        )
+        bend[:M, :M, :M] = C_W * half0
+        bend[M:, :M, :M] = lambda_W * half0 + C_W * theta[:, None, None] * half1
+        at = torch.arange(M)
+        bend[M + at, :, M + at] = torch.cat([C_W * J1, torch.zeros_like(J1)], 1)
+    return jacobian.nan_to_num(), bend.nan_to_num(), J1.nan_to_num()

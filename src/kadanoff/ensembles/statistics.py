@@ -6,9 +6,10 @@ turns the means of all channels into the names and normalisation of :class:`kada
 =========  ==========================================================================
 channel    meaning, per network (d = deviation from infinite width)
 =========  ==========================================================================
-g, gg, ggg d of the metric, its products over pairs of distinct neurons, its cube
-r, rh      d of metric and NTK, less noise of known mean zero (control variates)
-h, hh, gh  d of the mean diagonal NTK and its products with itself and the metric
+g, h       d of the metric and of the mean diagonal NTK
+r, rh      the same, less noise of known mean zero (control variates)
+gg, gh, hh their products (over pairs of distinct neurons), less noise of known mean zero
+ggg        the cube of d of the metric
 res        NTK variance that the forward pass does not fix
 b, f       products of off-diagonal NTK entries with themselves, with preactivations
 P … U      one estimate each of the dNTK and ddNTK tensors
@@ -20,6 +21,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from kadanoff.ensembles.control import Control
 from kadanoff.ensembles.differential import differential
 from kadanoff.ensembles.reference import Reference
 from kadanoff.ensembles.tangent import Conditional, conditional, ntk, probe_rows, pull
@@ -71,21 +73,16 @@ def layer_sums(
     ``exact`` uses the NTK's mean given the forward pass; without it everything is probed.
     """
     out: dict[str, dict[int, Tensor]] = {name: {} for name in need}
-    S, N, _ = trunk.z[0].shape
-    # deviations of metric and NTK at the layer reached, and the same less their known noise
-    d_metric = d_ntk = clean_metric = clean_ntk = trunk.z[0].new_zeros(S, N * N)
+    N = trunk.z[0].shape[1]
     tangent = bool(need & {"h", "b", "f", "res"})
+    control = Control(trunk, ref, "h" in need) if ref.jacobian is not None else None
     state = Conditional(trunk.direct[0], None)
     for l in range(max(layers, default=0)):
         measured = l + 1 in layers
-        noise = (clean_metric - d_metric) if ref.slope_G is not None else None
-        mirror = _mirror(trunk, ref, l) if noise is not None else None
+        if control is not None:
+            control.step(l)
         metric = trunk.metric[l + 1] - ref.K[l + 1]
-        d_metric = clean_metric = metric.reshape(S, -1)
-        if noise is not None and mirror is not None and ref.slope_G is not None:
-            clean_metric = (trunk.metric[l + 1] - mirror[0]).reshape(S, -1)
-            clean_metric = clean_metric + noise @ ref.slope_G[l].T
-        found: dict[str, Tensor] = {"g": metric.sum(0), "r": clean_metric.view(S, N, N).sum(0)}
+        found: dict[str, Tensor] = {"g": metric.sum(0)}
         if "gg" in need:
             found["gg"] = outer(metric, metric)
         if "ggg" in need:
@@ -99,6 +96,8 @@ def layer_sums(
         elif tangent and measured:
             more, ntk_here = _all_probes(trunk, l, need, rows, ref)
             found |= more
+        if not measured:
+            continue
         if ntk_here is not None:
             deviation = ntk_here - ref.Theta[l + 1]
             found["h"] = deviation.sum(0)
@@ -106,42 +105,28 @@ def layer_sums(
                 found["hh"] = outer(deviation, deviation)
             if "gh" in need:
                 found["gh"] = outer(metric, deviation)
-            flat = clean = deviation.reshape(S, -1)
-            if noise is not None and mirror is not None and ref.slope_H and ref.slope_T:
-                clean = (ntk_here - mirror[1]).reshape(S, -1) + noise @ ref.slope_H[l].T
-                if exact:
-                    slope = ref.slope_T[l].reshape(-1)
-                    clean = clean + (clean_ntk - d_ntk) * slope
-            d_ntk, clean_ntk = flat, clean
-            found["rh"] = clean.view(S, N, N).sum(0)
-        if measured:
-            if need & _DIFFERENTIAL:
-                estimates = differential(trunk, l, need & _DIFFERENTIAL)
-                found |= {name: value.sum(0) for name, value in estimates.items()}
-            for name in need:
-                out[name][l + 1] = found[name]
+        found["r"], found["rh"] = found["g"], found.get("h", found["g"])
+        if control is not None:
+            _subtract(found, control, N)
+        if need & _DIFFERENTIAL:
+            estimates = differential(trunk, l, need & _DIFFERENTIAL)
+            found |= {name: value.sum(0) for name, value in estimates.items()}
+        for name in need:
+            out[name][l + 1] = found[name]
     return out
 
 
-def _mirror(trunk: Trunk, ref: Reference, l: int) -> tuple[Tensor, Tensor]:
-    """Next metric and NTK that the same normal numbers give at infinite width.
-
-    Their means are K and Θ of the next layer exactly: the preactivations are independent
-    normals times the root of the metric, whatever the metric is.
-    """
-    arch, root = trunk.arch, trunk.inverse[l]
-    white = root @ trunk.z[l]
-    absent = root.diagonal(dim1=-2, dim2=-1) == 0
-    if absent.any():
-        white = torch.where(absent[..., None], trunk.normals.normal(*white.shape), white)
-    z = ref.root[l] @ white
-    act, n = arch.activations[l], z.shape[-1]
-    s, d = act(z), act.derivative(1)(z)
-    ss = s @ s.mT / n
-    metric = arch.C_b[l + 1] + arch.C_W[l + 1] * ss
-    dd = d @ d.mT / n
-    tangent = arch.lambda_b[l + 1] + arch.lambda_W[l + 1] * ss
-    return metric, tangent + arch.C_W[l + 1] * ref.Theta[l] * dd
+def _subtract(found: dict[str, Tensor], control: Control, N: int) -> None:
+    """Take the noise of known mean zero out of means and products, in place."""
+    mean = control.mean.sum(0).view(-1, N, N)
+    for i, name in enumerate(("r", "rh")[: len(mean)]):
+        found[name] = found[name] - mean[i]
+    if control.square is None:
+        return
+    square = control.square.sum(0).view(len(mean), N, N, len(mean), N, N)
+    for name, i, k in (("gg", 0, 0), ("gh", 0, 1), ("hh", 1, 1)):
+        if name in found:
+            found[name] = found[name] - square[i, :, :, k]
 
 
 def _split(T: Tensor, m: int, N: int) -> Tensor:
@@ -230,21 +215,21 @@ def observables(
         return x[..., :, :, None, None] * y[..., None, None, :, :]
 
     out: dict[str, Tensor] = {}
-    g, r, h = means["g"], means["r"], means.get("h")
+    r, h = means["r"], means.get("rh")  # of the same mean as g and h, with less noise
     out["K"] = K + r
     out["G1"] = n(2) * r
     if "gg" in means:
-        out["V"] = n(4) * (means["gg"] - product(g, g))
+        out["V"] = n(4) * (means["gg"] - product(r, r))
     if "ggg" in means:
-        gg, one = means["gg"][..., 0, 0, 0, 0], g[..., 0, 0]
+        gg, one = means["gg"][..., 0, 0, 0, 0], r[..., 0, 0]
         out["U6"] = n(0, 2) * (means["ggg"] - 3 * gg * one + 2 * one**3)
     if h is not None:
-        out["Theta"] = Theta + means["rh"]
-        out["H1"] = n(2) * means["rh"]
+        out["Theta"] = Theta + h
+        out["H1"] = n(2) * h
         if "hh" in means:
             out["A"] = n(4) * (means["hh"] + means["res"] - product(h, h))
         if "gh" in means:
-            out["D"] = n(4) * (means["gh"] - product(g, h))
+            out["D"] = n(4) * (means["gh"] - product(r, h))
     for name in ("B", "F"):
         if name.lower() in means:
             out[name] = n(4) * means[name.lower()]
