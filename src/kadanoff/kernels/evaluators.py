@@ -1,7 +1,7 @@
 """How a tile of inner products becomes a tile of kernels: three ways, one interface.
 
-An evaluator is called as ``evaluator(rows, columns, s, out)``: ``s`` holds x·x' of a block (it may
-be overwritten), ``out`` receives one block a function.
+An evaluator is called as ``evaluator(rows, columns, s, out)``: ``s`` holds the products of its
+``left`` and ``right`` rows in a block (it may be overwritten), ``out`` one block a function.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from torch import Tensor
 
 from kadanoff.kernels.averages import averages
 from kadanoff.kernels.composite import Compiled
-from kadanoff.kernels.layers import advance, propagate, walk
+from kadanoff.kernels.layers import advance, propagate, walk_many
 from kadanoff.rgflow.kernel import steps
 
-__all__ = ["Composite", "Inputs", "Layered", "UnitMap", "homogeneous"]
+__all__ = ["Composite", "Inputs", "Layered", "UnitMap", "hide_diagonal", "homogeneous"]
 
 # 1 − ρ below which an inner product has lost the distance between two inputs to rounding
 _NEAR = {torch.float64: 1e-9, torch.float32: 1e-2}
@@ -30,14 +30,19 @@ def homogeneous(arch: Any) -> bool:
 
 @dataclass
 class Inputs:
-    """Rows of one data set: the tensor, and the metric |x|²/n_0 of each in float64."""
+    """Rows of one data set: the tensor, and the metric |x|²/n_0 of each in float64, both on the
+    device of the tensor.
+    """
 
     X: Tensor
     metric: Tensor
 
     @classmethod
     def of(cls, X: Tensor) -> Inputs:
-        square = torch.cat([(part.double() ** 2).sum(1) for part in X.split(4096)])
+        if X.dtype == torch.float64:
+            square = torch.linalg.vecdot(X, X)
+        else:
+            square = torch.cat([(part.double() ** 2).sum(1) for part in X.split(4096)])
         return cls(X, square / X.shape[1])
 
 
@@ -61,6 +66,7 @@ class Composite:
         self.equal = equal
         self.get = get
         m = float(one.metric[0]) if equal else 1.0
+        self.device = one.X.device
         self.split = not equal and any(arch.lambda_b) and "ntk" in get
         bare = replace(arch, lambda_b=(0.0,) * arch.L) if self.split else arch
         m11 = torch.tensor(m, dtype=torch.float64)
@@ -83,8 +89,8 @@ class Composite:
             cache[key] = Compiled(function, accuracy)
         self.compiled = cache[key]
         self.one, self.two = one, two
-        self.rows1, self.scale1 = self._rows(one)
-        self.rows2, self.scale2 = (self.rows1, self.scale1) if two is one else self._rows(two)
+        self.left, self.scale1 = self._rows(one)
+        self.right, self.scale2 = (self.left, self.scale1) if two is one else self._rows(two)
 
     def _rows(self, inputs: Inputs) -> tuple[Tensor, Tensor | None]:
         if self.equal:
@@ -93,12 +99,9 @@ class Composite:
         length = (size * inputs.X.shape[1] ** 0.5).clamp_min(1e-300)
         return (inputs.X / length[:, None]).to(inputs.X.dtype), size.to(inputs.X.dtype)
 
-    def inner(self, rows: slice, columns: slice) -> Tensor:
-        return self.rows1[rows] @ self.rows2[columns].T
-
-    def __call__(self, rows: slice, columns: slice, s: Tensor, out: list[Tensor]) -> None:
+    def __call__(self, rows: slice, columns: slice, s: Tensor, out: Tensor) -> None:
         if self.two is self.one:
-            _hide_diagonal(s, rows, columns)
+            hide_diagonal(s, rows, columns)
         low, high = (self.alpha + self.beta * float(v) for v in torch.aminmax(s))
         if 1 - high < _NEAR[s.dtype]:
             if s.dtype == torch.float32:
@@ -107,22 +110,20 @@ class Composite:
             high = self._repair(rows, columns, s)
         self._map(rows, columns, s, out, low, high)
 
-    def _map(self, rows: slice, columns: slice, s, out, low: float, high: float) -> None:
-        piece = self.compiled.piece(low, high, s.dtype)
-        if self.split:
-            extra = torch.empty_like(s)
-            at = self.get.index("ntk")
-            targets = [*out[: at + 1], extra, *out[at + 1 :]]
-        else:
-            extra, targets = None, out
+    def _map(self, rows: slice, columns: slice, s: Tensor, out: Tensor, low, high) -> None:
+        piece = self.compiled.piece(low, high, s.dtype, self.device)
+        targets = s.new_empty(len(out) + 1, *s.shape) if self.split else out
         piece(s, self.alpha, self.beta, targets)
+        if self.split:
+            # the part of the NTK that does not scale follows the part that does
+            at = self.get.index("ntk")
+            kept = [i for i in range(len(targets)) if i != at + 1]
+            out.copy_(targets[kept])
         if self.scale1 is not None and self.scale2 is not None:
             left, right = self.scale1[rows, None], self.scale2[columns]
-            size = torch.mul(left, right, out=s)
-            for o in out:
-                o.mul_(size)
-        if extra is not None:
-            out[self.get.index("ntk")].add_(extra)
+            out.mul_(torch.mul(left, right, out=s))
+        if self.split:
+            out[at].add_(targets[at + 1])
 
     def _double_rows(self, rows: slice, inputs: Inputs) -> Tensor:
         X = inputs.X[rows].double()
@@ -130,18 +131,17 @@ class Composite:
             return X
         return X / (inputs.metric[rows, None] * X.shape[1]).sqrt().clamp_min(1e-300)
 
-    def _in_double(self, rows: slice, columns: slice, out: list[Tensor]) -> None:
+    def _in_double(self, rows: slice, columns: slice, out: Tensor) -> None:
         A, B = self._double_rows(rows, self.one), self._double_rows(columns, self.two)
         s = A @ B.T
         if self.two is self.one:
-            _hide_diagonal(s, rows, columns)
+            hide_diagonal(s, rows, columns)
         low, high = (self.alpha + self.beta * float(v) for v in torch.aminmax(s))
         if 1 - high < _NEAR[s.dtype]:
             high = self._repair(rows, columns, s)
-        results = [torch.empty_like(s) for _ in out]
+        results = s.new_empty(out.shape)
         self._map(rows, columns, s, results, low, high)
-        for o, r in zip(out, results):
-            o.copy_(r)
+        out.copy_(results)
 
     def _repair(self, rows: slice, columns: slice, s: Tensor) -> float:
         """1 − ρ of nearly coincident inputs from their difference, exact for duplicates."""
@@ -155,7 +155,7 @@ class Composite:
         return 1.0
 
 
-def _hide_diagonal(s: Tensor, rows: slice, columns: slice) -> None:
+def hide_diagonal(s: Tensor, rows: slice, columns: slice) -> None:
     """Coincident inputs have a closed form of their own; keep their ρ = 1 out of the range."""
     if rows.start < columns.stop and columns.start < rows.stop and s.shape[1] > 1:
         offset = rows.start - columns.start
@@ -178,19 +178,19 @@ class Layered:
         equal: bool,
         get: tuple,
         accuracy: float,
-        cache: dict[tuple, Compiled],
+        cache: dict,
     ) -> None:
         self.arch, self.get, self.one, self.two = arch, get, one, two
-        self.walk1 = [K for K, _ in walk(arch, one.metric)]
-        self.walk2 = self.walk1 if two is one else [K for K, _ in walk(arch, two.metric)]
+        self.left, self.right = one.X, two.X
+        self.walk1 = [K for K, _ in walk_many(arch, one.metric, cache)]
+        self.walk2 = (
+            self.walk1 if two is one else [K for K, _ in walk_many(arch, two.metric, cache)]
+        )
         self.maps = {
             a: UnitMap(a, accuracy / arch.L) for a in set(arch.activations) if a.slopes is not None
         }
 
-    def inner(self, rows: slice, columns: slice) -> Tensor:
-        return self.one.X[rows] @ self.two.X[columns].T
-
-    def __call__(self, rows: slice, columns: slice, s: Tensor, out: list[Tensor]) -> None:
+    def __call__(self, rows: slice, columns: slice, s: Tensor, out: Tensor) -> None:
         arch = self.arch
         metric = s.double() / arch.n[0]
         m1, m2 = self.one.metric[rows, None], self.two.metric[None, columns]
@@ -230,6 +230,8 @@ class UnitMap:
         # coincident inputs: the last digits would cost half of all digits in √(1−ρ)
         rho.masked_fill_(rho > 1 - 4e-15, 1.0)
         low, high = (float(v) for v in torch.aminmax(rho))
-        ss, dd = torch.empty_like(rho), torch.empty_like(rho)
-        self.compiled.piece(low, high, torch.float64)(rho, 0.0, 1.0, [ss, dd])
+        shape, rho = rho.shape, rho.contiguous().view(1, -1)
+        out = rho.new_empty(2, *rho.shape)
+        self.compiled.piece(low, high, torch.float64, rho.device)(rho, 0.0, 1.0, out)
+        ss, dd = out.view(2, *shape)
         return ss.mul_(size), dd

@@ -14,14 +14,15 @@ from kadanoff.kernels.conv import ConvKernel, ConvNet
 from kadanoff.kernels.evaluators import Composite, Inputs, Layered, homogeneous
 from kadanoff.kernels.layers import diagonal, propagate
 from kadanoff.kernels.surface import Surface
-from kadanoff.kernels.tiles import fill
+from kadanoff.kernels.tiles import allocate, fill
 
 __all__ = ["Gram", "Kernel", "kernel"]
 
 NAMES = ("nngp", "ntk")
 # |x|² of rows normalised by the user differ by rounding only
 _EQUAL = {torch.float64: 2e-14, torch.float32: 1e-6}
-_SAMPLES = 24
+# rows and columns whose entries are checked
+_SAMPLES = 5
 # a compiled map is given up when a sampled entry is off by more, relative to the largest one
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 
@@ -120,7 +121,7 @@ class Kernel:
     def diagonal(self, X: Any, get: str | Sequence[str] = NAMES) -> Any:
         """Entries (x, x) only: tensors of shape (N,), one a name (or one, for a string)."""
         names = check_names(get)
-        K, Theta = diagonal(self.arch, Inputs.of(self.check(X)).metric)
+        K, Theta = diagonal(self.arch, Inputs.of(self.check(X)).metric, self._compiled)
         found = tuple({"nngp": K, "ntk": Theta}[name] for name in names)
         return found[0] if isinstance(get, str) else found
 
@@ -215,10 +216,11 @@ class Kernel:
     def _fill(self, method, evaluator, one: Inputs, two: Inputs, names, progress) -> Gram:
         symmetric = two is one
         shape = (len(one.X), len(two.X))
-        outputs = [one.X.new_empty(shape) for _ in names]
-        fill(one.X, None if symmetric else two.X, outputs, evaluator.inner, evaluator, progress)
+        outputs = [allocate(*shape, one.X) for _ in names]
+        fill(evaluator.left, evaluator.right, outputs, evaluator, symmetric=symmetric,
+             progress=progress)  # fmt: skip
         if symmetric:
-            own = dict(zip(NAMES, diagonal(self.arch, one.metric)))
+            own = dict(zip(NAMES, diagonal(self.arch, one.metric, self._compiled)))
             for name, out in zip(names, outputs):
                 out.diagonal().copy_(own[name])
         error = self._check(one, two, names, outputs)
@@ -231,21 +233,23 @@ class Kernel:
     def _check(self, one: Inputs, two: Inputs, names, outputs: list[Tensor]) -> float:
         """Largest relative deviation of sampled entries from the layer-by-layer recursion."""
         generator = torch.Generator().manual_seed(0)
-        i = torch.randint(len(one.X), (_SAMPLES,), generator=generator)
-        j = torch.randint(len(two.X), (_SAMPLES,), generator=generator)
-        a, b = one.X[i].double(), two.X[j].double()
+        # all pairs of a few rows: few sizes to average over
+        i = torch.randint(len(one.X), (_SAMPLES,), generator=generator).repeat_interleave(_SAMPLES)
+        j = torch.randint(len(two.X), (_SAMPLES,), generator=generator).repeat(_SAMPLES)
+        a, b = one.X[i].cpu().double(), two.X[j].cpu().double()
         square = ((a - b) ** 2).mean(1)
-        m1, m2 = one.metric[i], two.metric[j]
+        m1, m2 = one.metric[i].cpu(), two.metric[j].cpu()
         if self._equal(one, two):
-            # equal up to rounding: one size to average over instead of many
-            m1 = m2 = one.metric[:1].expand(_SAMPLES)
+            # equal up to rounding
+            m1 = m2 = m1[:1].expand(len(i))
         expected = dict(zip(NAMES, propagate(self.arch, m1, (m1 + m2 - square) / 2, m2)))
         worst = 0.0
         for name, out in zip(names, outputs):
-            if not bool(torch.isfinite(out[i, j]).all()):
+            found = out[i, j].cpu()
+            if not bool(torch.isfinite(found).all()):
                 return float("inf")
             scale = expected[name].abs().max().clamp_min(1e-300)
-            worst = max(worst, float((out[i, j] - expected[name]).abs().max() / scale))
+            worst = max(worst, float((found - expected[name]).abs().max() / scale))
         return worst
 
 
@@ -254,7 +258,7 @@ class Prepared:
 
     def __init__(self, owner: Kernel, evaluator: Any, one: Inputs, name: str) -> None:
         self.owner, self.evaluator, self.one, self.name = owner, evaluator, one, name
-        K, Theta = diagonal(owner.arch, one.metric)
+        K, Theta = diagonal(owner.arch, one.metric, owner._compiled)
         self.own = (K if name == "nngp" else Theta).to(one.X.dtype)
 
     def __len__(self) -> int:
@@ -262,24 +266,20 @@ class Prepared:
 
     def block(self, rows: slice, columns: slice) -> Tensor:
         """Entries of the given (contiguous) rows and columns."""
-        A, B = self.one.X[rows], self.one.X[columns]
-        out = A.new_empty(len(A), len(B))
-        fill(A, B, [out], self._shift(self.evaluator.inner, rows, columns),
-             self._shift(self.evaluator, rows, columns))  # fmt: skip
+        left, right = self.evaluator.left[rows], self.evaluator.right[columns]
+        out = allocate(len(left), len(right), self.one.X)
+
+        def shifted(r: slice, c: slice, s: Tensor, found: Tensor) -> None:
+            there = slice(r.start + rows.start, r.stop + rows.start)
+            across = slice(c.start + columns.start, c.stop + columns.start)
+            self.evaluator(there, across, s, found)
+
+        fill(left, right, [out], shifted)
         low, high = max(rows.start, columns.start), min(rows.stop, columns.stop)
         if low < high:
             index = torch.arange(low, high)
             out[index - rows.start, index - columns.start] = self.own[low:high]
         return out
-
-    @staticmethod
-    def _shift(function: Callable, rows: slice, columns: slice) -> Callable:
-        def shifted(r: slice, c: slice, *rest: Any) -> Any:
-            there = slice(r.start + rows.start, r.stop + rows.start)
-            across = slice(c.start + columns.start, c.stop + columns.start)
-            return function(there, across, *rest)
-
-        return shifted
 
 
 def check_names(get: str | Sequence[str]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ starts from the metric of the inputs, x·x'/n_0.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,9 +15,17 @@ from torch import Tensor
 
 from kadanoff.errors import DomainError
 from kadanoff.kernels.averages import averages
+from kadanoff.kernels.polynomials import (
+    chebyshev_coefficients,
+    chebyshev_nodes,
+    chebyshev_values,
+)
 from kadanoff.rgflow.kernel import Step, steps
 
-__all__ = ["diagonal", "propagate", "start", "walk"]
+__all__ = ["bracket", "diagonal", "propagate", "start", "walk", "walk_many"]
+
+# so many norms are cheaper one by one
+_FEW = 64
 
 
 def start(arch: Any, metric: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,14 +60,62 @@ def walk(arch: Any, metric: Tensor) -> list[tuple[Tensor, Tensor]]:
     return out
 
 
-def diagonal(arch: Any, metric: Tensor) -> tuple[Tensor, Tensor]:
-    """K and Theta of the last layer at coincident inputs, from |x|²/n_0, shape (N,).
+def walk_many(arch: Any, metric: Tensor, cache: dict | None = None) -> list[tuple[Tensor, Tensor]]:
+    """As :func:`walk` for many inputs: on the CPU in float64, returned on the metric's device.
 
-    Repeated norms are computed once.
+    Repeated norms are computed once. Where averages are numerical and the norms many, K and Theta
+    are interpolated in √K of the first layer, to rounding; ``cache`` keeps the interpolants.
     """
-    unique, inverse = torch.unique(metric, return_inverse=True)
-    K, Theta = walk(arch, unique)[-1]
-    return K[inverse], Theta[inverse]
+    unique, inverse = torch.unique(metric.cpu(), return_inverse=True)
+    found = None
+    if len(unique) > _FEW and not all(_closed(a) for a in arch.activations):
+        found = _interpolated(arch, unique, {} if cache is None else cache)
+    layers = walk(arch, unique) if found is None else found
+    return [(K[inverse].to(metric.device), T[inverse].to(metric.device)) for K, T in layers]
+
+
+def bracket(low: float, high: float) -> tuple[float, float]:
+    """The range rounded outwards to two digits or so, that data sets may share a map of it."""
+    step = 2.0 ** (math.frexp(high)[1] - 7)
+    return math.floor(low / step) * step, math.ceil(high / step) * step
+
+
+def _closed(act: Any) -> bool:
+    one = torch.ones((), dtype=torch.float64)
+    return act.closed(0, 0, one, one, one) is not None
+
+
+def _interpolated(arch: Any, metric: Tensor, cache: dict) -> list[tuple[Tensor, Tensor]] | None:
+    if arch.C_W[0] == 0:
+        return None
+    roots = start(arch, metric)[0].sqrt()
+    low, high = bracket(float(roots.min()), float(roots.max()))
+    centre, half = (low + high) / 2, (high - low) / 2
+    key = ("norms", low, high)
+    if key not in cache:
+        cache[key] = _norm_series(arch, centre, half)
+    if cache[key] is None:
+        return None
+    found = chebyshev_values(cache[key], ((roots - centre) / half).clamp(-1, 1))
+    return list(zip(found[::2], found[1::2]))
+
+
+def _norm_series(arch: Any, centre: float, half: float) -> Tensor | None:
+    """Chebyshev coefficients of K and Theta of every layer in √K of the first, (2L, n)."""
+    for count in (12, 24, 48):
+        nodes = centre + half * chebyshev_nodes(count)
+        layers = walk(arch, (nodes**2 - arch.C_b[0]) / arch.C_W[0])
+        values = torch.stack([v for pair in layers for v in pair])
+        series = chebyshev_coefficients(values)
+        tail = series[:, -3:].abs().amax(1) / values.abs().amax(1).clamp_min(1e-300)
+        if bool((tail < 1e-13).all()):
+            return series
+    return None
+
+
+def diagonal(arch: Any, metric: Tensor, cache: dict | None = None) -> tuple[Tensor, Tensor]:
+    """K and Theta of the last layer at coincident inputs, from |x|²/n_0, shape (N,)."""
+    return walk_many(arch, metric, cache)[-1]
 
 
 def propagate(arch: Any, m11: Tensor, m12: Tensor, m22: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,17 +127,11 @@ def propagate(arch: Any, m11: Tensor, m12: Tensor, m22: Tensor) -> tuple[Tensor,
         The kernel overflows.
     """
     m11, m12, m22 = torch.broadcast_tensors(m11, m12, m22)
-    one, two = walk(arch, m11.unique()), None
-    inverse = m11.unique(return_inverse=True)[1]
-    if not torch.equal(m11, m22):
-        values, inverse2 = m22.unique(return_inverse=True)
-        two = walk(arch, values)
-    else:
-        inverse2 = inverse
+    sizes, (one, two) = torch.unique(torch.stack([m11, m22]), return_inverse=True)
+    own = walk(arch, sizes)
     K, Theta = start(arch, m12)
     for l, step in enumerate(steps(arch)):
-        K11 = one[l][0][inverse]
-        K22 = K11 if two is None else two[l][0][inverse2]
+        K11, K22 = own[l][0][one], own[l][0][two]
         K, Theta = advance(step, K11, K, K22, Theta)
         _check(step.layer + 1, K, Theta)
     return K, Theta

@@ -7,7 +7,13 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["Polynomials", "chebyshev_coefficients", "chebyshev_nodes", "chebyshev_values"]
+__all__ = [
+    "Polynomials",
+    "chebyshev_coefficients",
+    "chebyshev_nodes",
+    "chebyshev_values",
+    "well_conditioned",
+]
 
 # beyond this degree, powers are shared between the polynomials through one small matrix product
 _HORNER = 15
@@ -47,37 +53,40 @@ class Polynomials:
     ones the baby steps T_0 … T_{k−1} in one small matrix product, and Clenshaw in T_k on top.
     """
 
-    def __init__(self, coefficients: Tensor, dtype: torch.dtype) -> None:
+    def __init__(
+        self, coefficients: Tensor, dtype: torch.dtype, device: torch.device | str = "cpu"
+    ) -> None:
         self.count, n = coefficients.shape
         self.degree = n - 1
-        self.dtype = dtype
-        monomials = _to_monomials(coefficients) if n <= _HORNER + 1 else None
-        scale = coefficients.abs().amax(1).clamp_min(1e-300)
-        if monomials is not None and bool((monomials.abs().sum(1) <= _CONDITION * scale).all()):
-            self.table = [list(row.to(dtype).unbind()) for row in monomials]
+        monomials = well_conditioned(coefficients)
+        if monomials is not None:
+            # one (P, 1, 1) coefficient a degree, highest first
+            table = monomials.T.flip(0)[:, :, None, None].to(device, dtype)
+            self.table = list(table.contiguous().unbind())
             self.baby = 0
         else:
             self.baby = max(2, min(8, round(math.sqrt(n))))
             blocks = _giant_blocks(coefficients, self.baby)  # P, giants, baby
             self.giants = blocks.shape[1]
-            self.blocks = blocks.reshape(-1, self.baby).to(dtype)
+            self.blocks = blocks.reshape(-1, self.baby).to(device, dtype)
 
-    def __call__(self, x: Tensor, out: list[Tensor]) -> None:
-        """Evaluate at the contiguous block ``x`` (in [−1, 1]) into the blocks ``out``."""
+    def __call__(self, x: Tensor, out: Tensor) -> None:
+        """Evaluate at the contiguous block ``x`` (r, c) in [−1, 1] into ``out`` (P, r, c)."""
         if self.baby:
-            flat, outs = x.reshape(-1), [o.view(-1) for o in out]
-            for i in range(0, flat.numel(), _CHUNK):
-                self._giant(flat[i : i + _CHUNK], [o[i : i + _CHUNK] for o in outs])
+            flat, outs = x.view(-1), out.view(self.count, -1)
+            chunk = _CHUNK if x.device.type == "cpu" else len(flat)
+            for i in range(0, flat.numel(), chunk):
+                self._giant(flat[i : i + chunk], outs[:, i : i + chunk])
             return
-        for row, p in zip(self.table, out):
-            if len(row) == 1:
-                p.fill_(row[0])
-                continue
-            torch.mul(x, row[-1], out=p).add_(row[-2])
-            for c in reversed(row[:-2]):
-                torch.addcmul(c, p, x, out=p)
+        table = self.table
+        if len(table) == 1:
+            out.copy_(table[0].expand_as(out))
+            return
+        torch.mul(x, table[0], out=out).add_(table[1])
+        for c in table[2:]:
+            torch.addcmul(c, out, x, out=out)
 
-    def _giant(self, x: Tensor, out: list[Tensor]) -> None:
+    def _giant(self, x: Tensor, out: Tensor) -> None:
         T = x.new_empty(self.baby, x.numel())
         T[0] = 1
         T[1] = x
@@ -87,20 +96,32 @@ class Polynomials:
         # 2 T_k for the giant steps
         y = two_x.mul_(T[-1]).sub_(T[-2]).mul_(2)
         q = torch.mm(self.blocks, T).view(self.count, self.giants, -1)
-        for rows, p in zip(q, out):
-            b1, b2 = rows[self.giants - 1], None
-            for j in range(self.giants - 2, 0, -1):
-                row = rows[j].addcmul_(y, b1)
-                if b2 is not None:
-                    row.sub_(b2)
-                b1, b2 = row, b1
-            if self.giants == 1:
-                p.copy_(b1)
-                continue
-            # the last Clenshaw step multiplies by T_k, not by 2 T_k
-            torch.addcmul(rows[0], y, b1, value=0.5, out=p)
+        b1, b2 = q[:, self.giants - 1], None
+        for j in range(self.giants - 2, 0, -1):
+            row = q[:, j].addcmul_(y, b1)
             if b2 is not None:
-                p.sub_(b2)
+                row.sub_(b2)
+            b1, b2 = row, b1
+        if self.giants == 1:
+            out.copy_(b1)
+            return
+        # the last Clenshaw step multiplies by T_k, not by 2 T_k
+        torch.addcmul(q[:, 0], y, b1, value=0.5, out=out)
+        if b2 is not None:
+            out.sub_(b2)
+
+
+def well_conditioned(coefficients: Tensor, scale: Tensor | None = None) -> Tensor | None:
+    """Monomial coefficients (P, n), or None where Horner would lose digits or be slow.
+
+    ``scale`` is the size of the functions; by default that of their largest coefficients.
+    """
+    if coefficients.shape[1] > _HORNER + 1:
+        return None
+    monomials = _to_monomials(coefficients)
+    if scale is None:
+        scale = coefficients.abs().amax(1).clamp_min(1e-300)
+    return monomials if bool((monomials.abs().sum(1) <= _CONDITION * scale).all()) else None
 
 
 def _to_monomials(coefficients: Tensor) -> Tensor:

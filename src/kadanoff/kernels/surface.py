@@ -1,22 +1,24 @@
 """Three variables: polynomials in ρ whose coefficients depend on the norms of both inputs.
 
 The kernels of the last layer are interpolated at m × m values of (√K11, √K22) of the first layer.
-In a block, the coefficient of every degree is a product of matrices of rank m, so that it comes
-from one small matrix product and the sum over degrees from Clenshaw's recurrence.
+The coefficient of every degree in ρ is then a symmetric m × m table of low rank (rank 1 for one
+hidden layer, by Mehler's formula, and little more for deep ones), so that in a block it is a
+product of thin matrices, added in Horner's or Clenshaw's recurrence.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from kadanoff.errors import ConvergenceError
-from kadanoff.kernels.composite import Compiled
-from kadanoff.kernels.evaluators import Inputs
-from kadanoff.kernels.layers import propagate
-from kadanoff.kernels.polynomials import chebyshev_nodes
+from kadanoff.kernels.composite import Compiled, Piece
+from kadanoff.kernels.evaluators import Inputs, hide_diagonal
+from kadanoff.kernels.layers import bracket, propagate
+from kadanoff.kernels.polynomials import chebyshev_nodes, well_conditioned
 
 __all__ = ["Surface"]
 
@@ -36,20 +38,105 @@ class Surface:
         accuracy: float,
         cache: dict,
     ) -> None:
-        self.arch, self.get, self.one, self.two = arch, get, one, two
+        self.arch, self.left, self.right, self.symmetric = arch, one.X, two.X, two is one
         roots = [(arch.C_b[0] + arch.C_W[0] * v.metric).sqrt() for v in (one, two)]
         low = min(float(r.min()) for r in roots)
         high = max(float(r.max()) for r in roots)
+        low, high = bracket(low, high)
+        key = (low, high, get)
+        if key not in cache:
+            cache[key] = _Table(arch, low, high, get, accuracy)
+        self.table = cache[key]
+        self.compiled = self.table.compiled
+        self.root1, self.weights1 = roots[0], self.table.weights(roots[0])
+        self.root2, self.weights2 = self.root1, self.weights1
+        if two is not one:
+            self.root2, self.weights2 = roots[1], self.table.weights(roots[1])
+        self._factors: dict[int, list[list[tuple[Tensor, Tensor]]]] = {}
+
+    def __call__(self, rows: slice, columns: slice, s: Tensor, out: Tensor) -> None:
+        arch = self.arch
+        K12 = s.double().mul_(arch.C_W[0] / arch.n[0])
+        if arch.C_b[0]:
+            K12.add_(arch.C_b[0])
+        if self.symmetric:
+            hide_diagonal(K12, rows, columns)
+        rho = K12.div_(self.root1[rows, None]).div_(self.root2[columns]).clamp_(-1, 1)
+        low, high = (float(v) for v in torch.aminmax(rho))
+        piece = self.compiled.series(low, high)
+        x = piece.variable(rho, 0.0, 1.0)
+        work = out if out.dtype == torch.float64 else x.new_empty(out.shape)
+        horner, factors = self._of(piece)
+        degrees = [
+            [(L[rows], R[:, columns]) for L, R in functions] for functions in factors
+        ]  # degree, function
+        if horner:
+            _horner(degrees, x, work)
+        else:
+            for p, w in enumerate(work):
+                _clenshaw([d[p] for d in degrees], x, w)
+        if work is not out:
+            out.copy_(work)
+
+    def _of(self, piece: Piece) -> tuple[bool, list[list[tuple[Tensor, Tensor]]]]:
+        """Factors of every degree at the norms of all rows: (N1, q) and (q, N2), per function."""
+        horner, tables = self.table.factors(piece)
+        if id(piece) not in self._factors:
+            self._factors[id(piece)] = [
+                [
+                    (self.weights1 @ U.to(self.weights1.device),
+                     (self.weights2 @ V.to(self.weights2.device)).T.contiguous())
+                    for U, V in functions
+                ]
+                for functions in tables
+            ]  # fmt: skip
+        return horner, self._factors[id(piece)]
+
+
+def _horner(degrees: list[list[tuple[Tensor, Tensor]]], x: Tensor, out: Tensor) -> None:
+    for k, functions in enumerate(reversed(degrees)):
+        if k:
+            out.mul_(x)
+        for o, (L, R) in zip(out, functions):
+            if not k:
+                torch.mm(L, R, out=o)
+            elif L.shape[1]:
+                o.addmm_(L, R)
+
+
+def _clenshaw(degrees: list[tuple[Tensor, Tensor]], x: Tensor, out: Tensor) -> None:
+    two_x, n = x * 2, len(degrees)
+    b1 = degrees[n - 1][0] @ degrees[n - 1][1]
+    b2 = torch.zeros_like(b1)
+    for k in range(n - 2, 0, -1):
+        b2.neg_().addmm_(*degrees[k]).addcmul_(two_x, b1)
+        b1, b2 = b2, b1
+    if n > 1:
+        b1 = b2.neg_().addmm_(*degrees[0]).addcmul_(x, b1)
+    out.copy_(b1)
+
+
+class _Table:
+    """The compiled map for √K between ``low`` and ``high``, independent of the data."""
+
+    def __init__(self, arch: Any, low: float, high: float, get: tuple, accuracy: float) -> None:
+        self.arch, self.get, self.accuracy = arch, get, accuracy
         self.centre, self.half = (low + high) / 2, max((high - low) / 2, 1e-12)
+        # how many angles: what the corners of the range need
+        ends = torch.tensor([low, low, high, self.centre], dtype=torch.float64)
+        ends = ends.clamp_min(high * 1e-8)
+        others = torch.tensor([low, high, high, self.centre], dtype=torch.float64)
+        others = others.clamp_min(high * 1e-8)
+        probe = Compiled(lambda rho: self._at(ends, others, rho), accuracy)
         self.order = self._order(accuracy)
-        self.compiled = Compiled(lambda rho: self._values(rho, self.order), accuracy)
+        self.compiled = Compiled(
+            lambda rho: self._values(rho, self.order), accuracy, first=probe.nodes
+        )
         # one scale for all pairs of nodes: what matters is the largest entry of the result
-        shape = (len(get), -1)
-        peak = self.compiled.scale.view(shape).amax(1, keepdim=True)
+        peak = self.compiled.scale.view(len(get), -1).amax(1, keepdim=True)
+        self.peak = peak[:, 0]
         self.compiled.scale = peak.expand(len(get), self.order**2).reshape(-1)
-        self.root1, self.weights1 = roots[0], self._weights(roots[0])
-        self.root2, self.weights2 = roots[1], self._weights(roots[1])
-        self._tables: dict[int, Tensor] = {}
+        self._factors: dict[int, tuple[bool, list[list[tuple[Tensor, Tensor]]]]] = {}
 
     def _kernels(self, r1: Tensor, rho: Tensor, r2: Tensor) -> Tensor:
         b, w = self.arch.C_b[0], self.arch.C_W[0]
@@ -57,12 +144,16 @@ class Surface:
         both = dict(zip(("nngp", "ntk"), found))
         return torch.stack([both[name] for name in self.get])
 
+    def _at(self, r1: Tensor, r2: Tensor, rho: Tensor) -> Tensor:
+        """(P · pairs, n) at all ρ for each pair."""
+        a, b = r1.repeat_interleave(len(rho)), r2.repeat_interleave(len(rho))
+        return self._kernels(a, rho.repeat(len(r1)), b).view(-1, len(rho))
+
     def _values(self, rho: Tensor, order: int) -> Tensor:
         """(P m², n): kernels at all pairs of nodes, through the symmetry of the pair."""
         nodes = self.centre + self.half * chebyshev_nodes(order)
         i, j = torch.triu_indices(order, order).unbind()
-        r1, r2 = nodes[i].repeat_interleave(len(rho)), nodes[j].repeat_interleave(len(rho))
-        found = self._kernels(r1, rho.repeat(len(i)), r2).view(-1, len(i), len(rho))
+        found = self._at(nodes[i], nodes[j], rho).view(-1, len(i), len(rho))
         full = rho.new_empty(found.shape[0], order, order, len(rho))
         full[:, i, j] = found
         full[:, j, i] = found
@@ -70,19 +161,19 @@ class Surface:
 
     def _order(self, accuracy: float) -> int:
         """The fewest nodes in each norm that interpolate to the accuracy, at sampled points."""
-        t = torch.tensor([-0.97, -0.6, -0.1, 0.45, 0.9], dtype=torch.float64)
+        t = torch.tensor([-0.97, -0.1, 0.9], dtype=torch.float64)
         r = self.centre + self.half * t
         rho = torch.tensor([-0.6, 0.0, 0.7, 0.99, 1.0], dtype=torch.float64)
         r1, r2, c = (v.reshape(-1) for v in torch.meshgrid(r, r, rho, indexing="ij"))
-        expected = self._kernels(r1, c, r2).view(-1, 5, 5, 5)
+        expected = self._kernels(r1, c, r2).view(-1, 3, 3, 5)
         scale = expected.abs().amax((1, 2, 3))
         error = 0.0
         for order in _ORDERS:
-            w = self._weights(r, order)
+            w = self.weights(r, order)
             values = self._values(rho, order).view(-1, order, order, 5)
             found = torch.einsum("im,pmnr,jn->pijr", w, values, w)
             error = float(((found - expected).abs().amax((1, 2, 3)) / scale).max())
-            if error < accuracy / 2:
+            if error < accuracy / 10:
                 return order
         raise ConvergenceError(
             f"The kernels are not smooth in the norms of the inputs: {_ORDERS[-1]} nodes leave "
@@ -90,12 +181,12 @@ class Surface:
             "Evaluate layer by layer.",
         )
 
-    def _weights(self, roots: Tensor, order: int | None = None) -> Tensor:
+    def weights(self, roots: Tensor, order: int | None = None) -> Tensor:
         """Lagrange weights (N, m) of the nodes at √K of each input (barycentric formula)."""
         order = order or self.order
         x = ((roots - self.centre) / self.half).clamp(-1, 1)
-        nodes = chebyshev_nodes(order)
-        k = torch.arange(order, dtype=torch.float64)
+        nodes = chebyshev_nodes(order).to(roots.device)
+        k = torch.arange(order, dtype=torch.float64, device=roots.device)
         signs = torch.sin(torch.pi * (k + 0.5) / order) * (-1.0) ** k
         gap = x[:, None] - nodes
         exact = gap.abs() < 1e-14
@@ -103,33 +194,22 @@ class Surface:
         weights = ratio / ratio.sum(1, keepdim=True)
         return torch.where(exact.any(1, keepdim=True), exact.double(), weights)
 
-    def inner(self, rows: slice, columns: slice) -> Tensor:
-        return self.one.X[rows] @ self.two.X[columns].T
+    def factors(self, piece: Piece) -> tuple[bool, list[list[tuple[Tensor, Tensor]]]]:
+        """(Horner or Clenshaw, factors U, V (m, q) with table ≈ U Vᵀ for each degree, function)."""
+        if id(piece) not in self._factors:
+            m, P = self.order, len(self.get)
+            monomials = well_conditioned(piece.coefficients, self.peak.repeat_interleave(m * m))
+            horner = monomials is not None
+            series = piece.coefficients if monomials is None else monomials
+            tables = series.view(P, m, m, -1).permute(3, 0, 1, 2)
+            # interpolation from the nodes amplifies by its Lebesgue constant, squared
+            allowed = self.accuracy * self.peak / (150 * len(tables) * (1 + math.log(m)) ** 2)
+            kept = [[_low_rank(t, float(a)) for t, a in zip(row, allowed)] for row in tables]
+            self._factors[id(piece)] = horner, kept
+        return self._factors[id(piece)]
 
-    def __call__(self, rows: slice, columns: slice, s: Tensor, out: list[Tensor]) -> None:
-        arch = self.arch
-        K12 = s.double().mul_(arch.C_W[0] / arch.n[0]).add_(arch.C_b[0])
-        left, right = self.root1[rows, None], self.root2[None, columns]
-        rho = K12.div_(left.clamp_min(1e-150)).div_(right.clamp_min(1e-150)).clamp_(-1, 1)
-        low, high = (float(v) for v in torch.aminmax(rho))
-        kind, centre, half, coefficients = self.compiled.series(low, high)
-        if kind == "root":
-            rho = (1 - rho).sqrt_()
-        elif kind == "angle":
-            rho = rho.acos_()
-        x = rho.sub_(centre).div_(half)
-        m, n = self.order, coefficients.shape[1]
-        table = coefficients.view(len(out), m, m, n)
-        W1, W2 = self.weights1[rows], self.weights2[columns].T.contiguous()
-        two_x = x * 2
-        for p, o in enumerate(out):
-            # coefficient of degree k in this block: (W1 C_k) W2
-            L = torch.einsum("im,mqk->kiq", W1, table[p])
-            b1 = L[n - 1] @ W2
-            b2 = torch.zeros_like(b1)
-            for k in range(n - 2, 0, -1):
-                b2.neg_().addmm_(L[k], W2).addcmul_(two_x, b1)
-                b1, b2 = b2, b1
-            if n > 1:
-                b1 = b2.neg_().addmm_(L[0], W2).addcmul_(x, b1)
-            o.copy_(b1)
+
+def _low_rank(table: Tensor, allowed: float) -> tuple[Tensor, Tensor]:
+    values, vectors = torch.linalg.eigh((table + table.T) / 2)
+    keep = values.abs() > allowed
+    return vectors[:, keep] * values[keep], vectors[:, keep]

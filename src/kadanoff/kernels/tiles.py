@@ -1,23 +1,30 @@
-"""Walking over the tiles of a Gram matrix: inner products, maps, and the mirror image, in cache."""
+"""Walking over strips of a Gram matrix: inner products, maps, and the mirror image, in cache."""
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["TILE", "fill", "single_threaded", "tiles", "workers"]
+__all__ = ["allocate", "fill", "single_threaded", "strips", "workers"]
 
-TILE = 256
-# elements of a block handed to a map: its buffers stay in a core's own cache, and torch does
-# not split operations of this size over threads
-_BLOCK = 16384
+# rows of a strip, and columns of it that are multiplied at once: wide products run near the
+# speed of one large product, and the result stays in the shared cache
+_ROWS, _SPAN = 256, 4096
+# elements handed to a map: its buffers stay in a core's own cache, and torch does not split
+# operations of this size over threads
+_BLOCK = 32768
+# the same on a GPU, where only the number of launches counts
+_ROWS_CUDA, _SPAN_CUDA, _BLOCK_CUDA = 4096, 16384, 1 << 26
+_MIRROR = 512
 
-Map = Callable[[slice, slice, Tensor, list[Tensor]], None]
+Map = Callable[[slice, slice, Tensor, Tensor], None]
 
 
 def workers() -> int:
@@ -37,53 +44,82 @@ def single_threaded() -> Iterator[int]:
         torch.set_num_threads(threads)
 
 
-def tiles(rows: int, columns: int, symmetric: bool, size: int = TILE) -> list[tuple[slice, slice]]:
-    """Tiles that cover a matrix, or its lower triangle with the diagonal tiles."""
-    return [
-        (slice(i, min(i + size, rows)), slice(j, min(j + size, columns)))
-        for i in range(0, rows, size)
-        for j in range(0, columns, size)
-        if not symmetric or j <= i
-    ]
+def allocate(rows: int, columns: int, like: Tensor) -> Tensor:
+    """An empty matrix; NumPy's allocator asks for huge pages, which saves most page faults."""
+    if like.device.type != "cpu":
+        return like.new_empty(rows, columns)
+    return torch.from_numpy(np.empty((rows, columns), dtype=str(like.dtype).split(".")[-1]))
+
+
+def strips(
+    rows: int, columns: int, symmetric: bool, height: int, span: int
+) -> list[tuple[slice, slice]]:
+    """Strips that cover a matrix, or its lower triangle with whole squares on the diagonal.
+
+    The largest come first, so that no worker is left with one at the end.
+    """
+    found = []
+    for i in range(0, rows, height):
+        stop = min(i + height, rows)
+        width = stop if symmetric else columns
+        found += [(slice(i, stop), slice(j, min(j + span, width))) for j in range(0, width, span)]
+    return sorted(found, key=lambda job: job[1].start - job[1].stop)
 
 
 def fill(
-    A: Tensor,
-    B: Tensor | None,
+    left: Tensor,
+    right: Tensor,
     outputs: list[Tensor],
-    inner: Callable[[slice, slice], Tensor],
     evaluate: Map,
+    *,
+    symmetric: bool = False,
     progress: Callable[..., None] | None = None,
 ) -> None:
-    """Fill ``outputs`` (each (N1, N2)) with the map of A Bᵀ; B None means A and symmetric.
+    """Fill ``outputs``, each (N1, N2), with maps of the inner products ``left rightᵀ``.
 
     Parameters
     ----------
-    inner : callable
-        (rows, columns) -> the tile of inner products, which ``evaluate`` may overwrite.
+    left, right : Tensor (N1, d), (N2, d)
     evaluate : callable
-        (rows, columns, tile, results) writes one tile a result.
+        ``evaluate(rows, columns, s, out)``: ``s`` holds the inner products of a block (and may be
+        overwritten), ``out`` (P, rows, columns) receives its maps. Both are contiguous.
+    symmetric : bool
+        Compute the lower triangle and mirror it.
     """
-    symmetric = B is None
-    jobs = tiles(len(A), len(A) if B is None else len(B), symmetric)
-    done = 0
+    cuda = left.is_cuda
+    count = 1 if cuda else workers()
+    height, span, size = (_ROWS, _SPAN, _BLOCK) if not cuda else (
+        _ROWS_CUDA, _SPAN_CUDA, _BLOCK_CUDA)  # fmt: skip
+    height = max(32, min(height, -(-len(left) // (4 * count))))
+    jobs = strips(len(left), len(right), symmetric, height, span)
+    local = threading.local()
 
     def work(job: tuple[slice, slice]) -> None:
         rows, columns = job
-        tile = inner(rows, columns)
-        results = [tile.new_empty(tile.shape) for _ in outputs]
-        step = max(1, _BLOCK // tile.shape[1])
-        for i in range(0, tile.shape[0], step):
-            part = slice(i, min(i + step, tile.shape[0]))
-            where = slice(rows.start + part.start, rows.start + part.stop)
-            evaluate(where, columns, tile[part], [r[part] for r in results])
-        for out, result in zip(outputs, results):
-            out[rows, columns] = result
-            if symmetric and rows != columns:
-                out[columns, rows] = result.T
+        r, c = rows.stop - rows.start, columns.stop - columns.start
+        if not hasattr(local, "products"):
+            local.products = left.new_empty(height * span)
+            local.maps = left.new_empty(len(outputs) * max(size, span))
+        s = local.products[: r * c].view(r, c)
+        torch.mm(left[rows], right[columns].T, out=s)
+        step = max(1, size // c)
+        for i in range(0, r, step):
+            part = slice(i, min(i + step, r))
+            n = part.stop - i
+            where = slice(rows.start + i, rows.start + part.stop)
+            found = local.maps[: len(outputs) * n * c].view(-1, n, c)
+            evaluate(where, columns, s[part], found)
+            for out, block in zip(outputs, found):
+                out[where, columns] = block
+        if symmetric:
+            for j in range(columns.start, min(columns.stop, rows.start), _MIRROR):
+                across = slice(j, min(j + _MIRROR, columns.stop, rows.start))
+                for out in outputs:
+                    out[across, rows] = out[rows, across].T
 
-    with torch.no_grad(), single_threaded() as count:
-        if count == 1 or len(jobs) == 1 or A.is_cuda:
+    done = 0
+    with torch.no_grad(), single_threaded():
+        if count == 1 or len(jobs) == 1:
             for job in jobs:
                 work(job)
                 done += 1
