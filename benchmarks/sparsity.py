@@ -9,6 +9,7 @@ dense kernel at the speed of memory (what sparsity gains) and over torch (what a
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import resource
@@ -22,8 +23,10 @@ import torch
 import torch.nn.functional as F
 
 from kadanoff.files import atomic_write, write_json
-from kadanoff.sparsity import accelerate, bandwidth
+from kadanoff.sparsity import accelerate, bandwidth, profile
 from kadanoff.sparsity.backends import load
+from kadanoff.sparsity.blocks import Matrix
+from kadanoff.sparsity.skip import FastLinear
 from kadanoff.sparsity.toy import Decoder, generate, text, train
 from kadanoff.sparsity.traffic import limit
 
@@ -64,6 +67,12 @@ def setting(d: int, dtype: torch.dtype, gated: bool, seed: int = 0) -> dict[str,
     return {"m": m, "d": d, "layers": layers, "w": draw, "x": x, "gated": gated, "dtype": dtype}
 
 
+def between(z: torch.Tensor, count: int) -> float:
+    """A threshold >= 0 that the ``count`` largest exceed, half-way to the next."""
+    ordered = z.sort(descending=True).values
+    return max(0.0, float(ordered[count - 1 : count + 1].mean()))
+
+
 def block_row(s: dict[str, Any], density: float, rounds: int) -> dict[str, float]:
     """Seconds of every way at one density (thresholds chosen per layer and token)."""
     layers, x, gated = s["layers"], s["x"], s["gated"]
@@ -71,10 +80,7 @@ def block_row(s: dict[str, Any], density: float, rounds: int) -> dict[str, float
     up = [w[1] for w in s["w"]] if gated else None
     table = [w[-1] for w in s["w"]]
     down = s.setdefault("down", [t.t().contiguous() for t in table])
-    level = [
-        [max(0.0, float(torch.quantile(w.float() @ v.float(), 1 - density))) for v in x]
-        for w in first
-    ]
+    level = [[between(w.float() @ v.float(), round(density * s["m"])) for v in x] for w in first]
     active = [
         [(F.linear(v, w).float() > t).nonzero().squeeze(1) for v, t in zip(x, row)]
         for w, row in zip(first, level)
@@ -170,41 +176,84 @@ def blocks(
     return rows
 
 
-def decoding(d: int, layers: int, steps: int, symbols: int) -> dict[str, Any]:
-    """Train a Top-k decoder on text, accelerate it, decode: same text, and how much faster."""
+def trained(d: int, m: int, k: int, layers: int, steps: int, length: int, file: Path | None) -> Any:
+    """A Top-k decoder trained on text, from ``file`` if that is there; (model, text, loss)."""
     data = text()
-    generator = torch.Generator().manual_seed(0)
-    m = 4 * d
-    model = Decoder(len(data.symbols), d, m, layers, heads=8, length=symbols + 32, k=m // 20)
-    losses = train(model, lambda _: data.batch(2, 32, generator), steps, rate=1e-3)
+    model = Decoder(len(data.symbols), d, m, layers, heads=8, length=length, k=k)
+    if file is not None and file.is_file():
+        model.load_state_dict(torch.load(file, weights_only=True))
+    else:
+        generator = torch.Generator().manual_seed(0)
+        train(model, lambda _: data.batch(8, 48, generator), steps, rate=1e-3)
+        if file is not None:
+            torch.save(model.state_dict(), file)
+    model.eval()
+    x, y = data.held_out(32, 48)
+    with torch.no_grad():
+        loss = F.cross_entropy(model(x).flatten(0, 1), y.flatten())
+    return model, data, float(loss)
+
+
+def at_memory_speed(model: torch.nn.Module, names: list[str]) -> torch.nn.Module:
+    """A copy whose MLP matrices run densely in our kernel, to tell its gain from sparsity's."""
+    model = copy.deepcopy(model)
+    for name in names:
+        matrix = Matrix(name, model.get_submodule(name), False)
+        matrix.module.__dict__["forward"] = FastLinear(matrix, "numba")
+    return model
+
+
+def decoding(d: int, layers: int, steps: int, symbols: int, file: Path | None) -> dict[str, Any]:
+    """Train a Top-k decoder on text, accelerate it, decode: same text, and how much faster."""
+    m = 8 * d
+    k = m // 32
+    model, data, loss = trained(d, m, k, layers, steps, symbols + 32, file)
     prompt = data.valid[:24].unsqueeze(0)
     fast: Any = accelerate(model, prompt[:, -1:])
-    dense_text = generate(model, prompt, symbols)
-    fast_text = generate(fast, prompt, symbols)
-    ratios, times = [], []
-    for _ in range(5):
-        start = time.perf_counter()
-        generate(model, prompt, symbols)
-        middle = time.perf_counter()
-        generate(fast, prompt, symbols)
-        end = time.perf_counter()
-        ratios.append((middle - start) / (end - middle))
-        times.append(((middle - start) / symbols, (end - middle) / symbols))
+    mlps = [f"layers.{i}.mlp.{part}" for i in range(layers) for part in ("up", "down")]
+    models = {"torch": model, "dense": at_memory_speed(model, mlps), "ours": fast}
+    texts = {name: generate(net, prompt, symbols) for name, net in models.items()}
+    taken: dict[str, list[float]] = {name: [] for name in models}
+    for _ in range(9):
+        for name, net in models.items():
+            start = time.perf_counter()
+            generate(net, prompt, symbols)
+            taken[name].append((time.perf_counter() - start) / symbols)
+    seconds = {name: float(np.median(values)) for name, values in taken.items()}
+    ratios = np.array(taken["torch"]) / np.array(taken["ours"])
     choices = fast.acceleration.blocks
-    slow, quick = (float(np.median([t[i] for t in times])) for i in (0, 1))
-    blocks_time = sum(choice.dense_seconds for choice in choices)
     # Amdahl with the measured times: all but the blocks stays
-    mlp = blocks_time / slow
-    gain = blocks_time / sum(choice.chosen_seconds for choice in choices)
+    mlp = sum(choice.dense_seconds for choice in choices) / seconds["torch"]
+    gain = mlp * seconds["torch"] / sum(choice.chosen_seconds for choice in choices)
     return {
-        "d": d, "layers": layers, "k": m // 20, "m": m, "loss": float(np.mean(losses[-10:])),
-        "same_text": bool(torch.equal(dense_text, fast_text)), "symbols": symbols,
-        "choices": [choice.choice for choice in choices],
-        "dense_seconds": slow, "fast_seconds": quick, "speedup": float(np.median(ratios)),
+        "d": d, "layers": layers, "k": k, "m": m, "loss": loss, "steps": steps,
+        "same_text": torch.equal(texts["torch"], texts["ours"]), "symbols": symbols,
+        "choices": [choice.choice for choice in choices], "seconds": seconds,
+        "speedup": float(np.median(ratios)),
+        "speedup_error": float(ratios.std(ddof=1) / len(ratios) ** 0.5),
         "load": os.getloadavg()[0],
         "mlp_share": mlp, "block_speedup": gain, "amdahl": 1 / (1 - mlp + mlp / gain),
-        "decoded": "".join(data.symbols[i] for i in fast_text[0].tolist()),
+        "decoded": "".join(data.symbols[i] for i in texts["ours"][0].tolist()),
     }  # fmt: skip
+
+
+def profiling(rounds: int = 9) -> list[dict[str, Any]]:
+    """What `profile` costs beside a plain forward pass, 6-layer Transformers."""
+    rows = []
+    for d in (128, 256, 512):
+        model = Decoder(100, d, 4 * d, 6, heads=8, length=128).eval()
+        ids = torch.randint(100, (8, 128), generator=torch.Generator().manual_seed(0))
+        plain, whole = [], []
+        with torch.no_grad():
+            for _ in range(rounds):
+                start = time.perf_counter()
+                model(ids)
+                middle = time.perf_counter()
+                profile(model, ids)
+                plain.append(middle - start)
+                whole.append(time.perf_counter() - middle)
+        rows.append({"d": d, "forward": min(plain), "profile": min(whole)})
+    return rows
 
 
 def markdown(store: dict[str, Any]) -> str:
@@ -234,15 +283,26 @@ def markdown(store: dict[str, Any]) -> str:
         )
     e = store.get("decoding")
     if e:
+        ms = {name: f"{1e3 * value:.2f}" for name, value in e["seconds"].items()}
         lines += [
             "",
             f"Decoding: {e['layers']}-layer Top-{e['k']} Transformer (d = {e['d']}, "
-            f"d_ff = {e['m']}), trained here to {e['loss']:.2f} nats a character; "
-            f"{e['symbols']} characters, greedy, "
-            f"{'the same text' if e['same_text'] else 'NOT the same text'}: "
-            f"{1e3 * e['dense_seconds']:.2f} → {1e3 * e['fast_seconds']:.2f} ms a character, "
-            f"**{e['speedup']:.2f}×**; MLP blocks are {100 * e['mlp_share']:.0f}% of the time and "
-            f"run {e['block_speedup']:.2f}× faster, so Amdahl allows {e['amdahl']:.2f}×.",
+            f"d_ff = {e['m']}), trained here for {e['steps']} steps to {e['loss']:.2f} nats a "
+            f"character (held out); {e['symbols']} characters, greedy, "
+            f"{'the same text' if e['same_text'] else 'NOT the same text'}: torch {ms['torch']}, "
+            f"MLPs in our dense kernel {ms['dense']}, ours {ms['ours']} ms a character, "
+            f"**{e['speedup']:.2f} ± {e['speedup_error']:.2f}×** over torch and "
+            f"{e['seconds']['dense'] / e['seconds']['ours']:.2f}× over the dense kernel. MLP "
+            f"blocks are {100 * e['mlp_share']:.0f}% of torch's time and run "
+            f"{e['block_speedup']:.2f}× faster, so Amdahl allows {e['amdahl']:.2f}×. The text: "
+            f"`{' '.join(e['decoded'].split())}`",
+        ]
+    for row in store.get("profile", []):
+        lines += [
+            "",
+            f"`profile`, 6-layer Transformer, d = {row['d']}, 8 × 128 tokens: "
+            f"{1e3 * row['profile']:.1f} ms, {row['profile'] / row['forward']:.2f} × a plain "
+            "forward pass.",
         ]
     return "\n".join(lines) + "\n"
 
@@ -251,8 +311,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="*", default=[1024, 2048, 4096])
     parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--part", choices=("all", "blocks", "decoding"), default="all")
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--part", choices=("all", "blocks", "decoding", "profile"), default="all")
+    parser.add_argument("--model", type=Path, help="keep the trained decoder here, or read it")
     options = parser.parse_args()
     torch.set_num_threads(1)
     import numba
@@ -265,11 +326,13 @@ def main() -> None:
     store |= {"torch": torch.__version__, "numba": numba.__version__, "bandwidth": bandwidth(),
               "load": os.getloadavg()[0]}  # fmt: skip
     with torch.no_grad():
-        if options.part != "decoding":
+        if options.part in ("all", "blocks"):
             rows = store.setdefault("blocks", [])
             blocks(options.sizes, options.rounds, rows, lambda: write_json(path, store))
-    if options.part != "blocks":
-        store["decoding"] = decoding(512, 4, options.steps, 96)
+        if options.part in ("all", "profile"):
+            store["profile"] = profiling()
+    if options.part in ("all", "decoding"):
+        store["decoding"] = decoding(512, 3, options.steps, 128, options.model)
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     store["memory_gb"] = max(used, store.get("memory_gb", 0.0))
     write_json(path, store)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import itertools
+import statistics
 
 import pytest
 import torch
@@ -11,8 +13,23 @@ from hypothesis import strategies as st
 from torch import nn
 
 from kadanoff.errors import AnalysisError, UsageError
-from kadanoff.sparsity import TopK, TopKMLP, accelerate, restore, sparsify
+from kadanoff.sparsity import (
+    Threshold,
+    TopK,
+    TopKMLP,
+    accelerate,
+    calibrate,
+    restore,
+    sparsify,
+    speed,
+    threshold,
+    topk,
+)
 from kadanoff.sparsity.backends import available, load
+from kadanoff.sparsity.blocks import find_blocks, recipe_of
+from kadanoff.sparsity.calibrate import Timing
+from kadanoff.sparsity.inputs import examples
+from kadanoff.sparsity.skip import UnionCosts
 
 BACKENDS = available(torch.device("cpu"))
 
@@ -114,6 +131,49 @@ def test_threads_give_the_same_numbers():
         torch.testing.assert_close(one, three, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(results[0][0], weight @ x + bias, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(results[0][2], values @ weight[rows] + out, rtol=1e-4, atol=1e-4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(m=st.integers(1, 300), k=st.integers(1, 320), seed=st.integers(0, 2**20),
+       few=st.booleans())  # fmt: skip
+def test_compiled_selection_is_topk(m, k, seed, few):
+    """The k largest, of equal ones the first; few distinct values make ties common."""
+    generator = torch.Generator().manual_seed(seed)
+    a = torch.randn(m, generator=generator) * 10.0 ** (4 * torch.randn(m, generator=generator))
+    if few:
+        a = torch.randint(-2, 3, (m,), generator=generator).float()
+    fused = load("numba").Fused(None, None, (torch.eye(m), None), k, 0.0)
+    assert torch.equal(fused(a, a), topk(a, min(k, m)))
+    tau = float(a.abs().median())
+    fused = load("numba").Fused(None, None, (torch.eye(m), None), 0, tau)
+    assert torch.equal(fused(a, a), threshold(a, tau))
+
+
+def test_programs_are_taken_apart():
+    """Top-k and thresholds leave the program, and what remains gives the same activations."""
+    torch.manual_seed(0)
+    x = torch.randn(30, 24)
+    plain = TopKMLP(24, 96).eval()
+    gelu = TopKMLP(24, 96, activation=nn.GELU()).eval()
+    cases = [
+        (plain, None, 0, 0.0),
+        (TopKMLP(24, 96, 7).eval(), None, 7, 0.0),
+        (nn.Sequential(nn.Linear(24, 96), Threshold(0.3), nn.Linear(96, 5)), [], 0, 0.3),
+        (TopKMLP(24, 96, 7, activation=nn.GELU()).eval(), ["gelu"], 7, 0.0),
+        (sparsify(plain, "topk", 0.9, data=x), None, 10, 0.0),
+        (sparsify(gelu, "topk", 0.9, data=x), ["gelu"], 10, 0.0),
+        (sparsify(gelu, "threshold", 0.9, data=x), ["gelu"], 0, None),
+    ]
+    for model, head, k, tau in cases:
+        (block,), _ = find_blocks(model.eval(), examples(x)[0])
+        recipe = recipe_of(block.program)
+        assert (None if recipe.head is None else recipe.head.names) == head
+        assert recipe.k == k
+        assert (recipe.tau > 0) if tau is None else recipe.tau == tau
+        z = nn.functional.linear(x, block.first.rows(), block.first.bias()).detach()
+        a = torch.relu(z) if recipe.head is None else recipe.head(z)
+        a = topk(a, recipe.k) if recipe.k else threshold(a, recipe.tau)
+        assert torch.equal(a, block.program(z).detach())
 
 
 def test_bfloat16_rounds_as_torch_does():
@@ -232,11 +292,59 @@ def test_bad_calls():
         fast(x[:1])
 
 
-def test_dense_stays_where_it_is_faster():
+def test_dense_stays_where_it_is_faster(monkeypatch):
+    """What is timed decides: the sparse path must win by 5%, and the whole model must not lose."""
     torch.manual_seed(0)
-    model = TopKMLP(8, 16).eval()
-    fast = accelerate(model, torch.randn(8, 8))
-    assert fast.acceleration.blocks[0].choice == "dense"
-    assert "forward" not in vars(fast)
-    smooth = accelerate(TopKMLP(8, 16, activation=nn.GELU()).eval(), torch.randn(8, 8), force=True)
+    model = nn.Sequential(TopKMLP(8, 16), TopKMLP(8, 16)).eval()
+    x = torch.randn(8, 8)
+    timings = [Timing(1.0, {"torch": 0.97}), Timing(1.0, {"torch": 0.9})]
+    monkeypatch.setattr(speed, "time_blocks", lambda plans: timings)
+    monkeypatch.setattr(speed, "_whole", lambda model, example: 1.0)
+    fast = accelerate(model, x)
+    assert [b.choice for b in fast.acceleration.blocks] == ["dense", "torch"]
+    assert "faster" in fast.acceleration.blocks[0].reason
+    assert "forward" not in vars(fast[0])
+    assert "forward" in vars(fast[1])
+    monkeypatch.setattr(speed, "_whole", lambda model, example: 1.05)
+    slow = accelerate(model, x)
+    assert [b.choice for b in slow.acceleration.blocks] == ["dense", "dense"]
+    assert "1.05 times" in slow.acceleration.notes[0]
+    assert all("forward" not in vars(module) for module in slow.modules())
+    smooth = accelerate(TopKMLP(8, 16, activation=nn.GELU()).eval(), x, force=True)
     assert "sparsify" in smooth.acceleration.blocks[0].reason
+
+
+def test_a_prefill_is_not_judged():
+    """On more tokens than any block skips at, both models are the same and nothing is timed."""
+    model = TopKMLP(8, 16).eval()
+    fast = accelerate(model, torch.randn(64, 8), force=True)
+    assert fast.acceleration.model_ratio == 1.0
+    forward = vars(fast)["forward"]
+    before = forward.skipped
+    with torch.no_grad():
+        assert torch.equal(fast(torch.ones(64, 8)), model(torch.ones(64, 8)))
+        assert forward.skipped == before
+        fast(torch.ones(1, 8))
+    assert forward.skipped == before + 1
+
+
+def test_few_tokens_only_where_their_union_pays(monkeypatch):
+    """Seconds by the number of rows: what limits follow, and that they are obeyed."""
+    costs = UnionCosts((2, 4, 8), (100.0, 50.0, 0.0))
+    assert [costs.limit(t) for t in (1, 2, 3, 4, 5, 8, 9)] == [100, 100, 50, 50, 0, 0, 0]
+    assert UnionCosts().limit(2) == 0
+    model = TopKMLP(8, 64, 4).eval()
+    x = torch.randn(40, 8, generator=torch.Generator().manual_seed(0))
+    (block,), _ = find_blocks(model, examples(x)[0])
+    plan = speed.Plan(block, model, ["torch"])
+    # the dense block takes 100, finding a union 10, and gathering 60 in all
+    clock = itertools.cycle([100.0, 10.0, 60.0])
+    monkeypatch.setattr(calibrate, "_seconds", lambda call, cuda: next(clock))
+    found = calibrate.union_costs(plan, "torch")
+    a = topk(torch.relu(model.up(x)), 4).detach()
+    counts = [[int((a[(torch.arange(t) + n * t) % 40] != 0).any(0).sum()) for n in range(9)]
+              for t in (2, 4, 8)]  # fmt: skip
+    for limit, row in zip(found.rows, counts):
+        assert limit == pytest.approx((95 - 10) / (50 / statistics.median(row)))
+    clock = itertools.cycle([100.0, 10.0, 96.0])
+    assert calibrate.union_costs(plan, "torch").rows == (0.0, 0.0, 0.0)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from kadanoff.sparsity import backends
@@ -74,34 +73,40 @@ def time_blocks(plans: list[Any], rounds: int = 15) -> list[Timing]:
 
 
 def union_costs(plan: Any, backend: str, batches: tuple[int, ...] = (2, 4, 8)) -> UnionCosts:
-    """Seconds of the dense second matrix, and per gathered row, for a few tokens at once."""
-    module = backends.load(backend)
-    block = plan.block
-    a = block.product
-    table = block.down.rows().t().contiguous()
-    dense, per_row = [], []
+    """Find up to how many rows of a union gathering is faster than the dense block.
+
+    The time of gathering is taken as what finding the union costs, plus so much a row; both are
+    measured on the model's own tokens, the dense block beside them.
+    """
+    block, forward = plan.block, plan.forward(backend)
+    tokens = block.inputs if block.whole else block.product
+    limits = []
     for batch in batches:
-        rows_seen, fast, slow = [], [], []
-        for turn in range(5):
-            index = (torch.arange(batch) + turn * batch) % len(a)
-            some = a[index.to(a.device)]
-            rows = (some != 0).any(0).nonzero().squeeze(1)
-            if not len(rows):
-                continue
-            rows_seen.append(len(rows))
-            fast.append(
-                _seconds(
-                    lambda rows=rows, some=some: module.combine_union(table, rows, some, None),
-                    a.is_cuda,
-                )
-                / len(rows)
-            )
-            slow.append(_seconds(lambda some=some: F.linear(some, block.down.rows()), a.is_cuda))
-        if not rows_seen:
-            break
-        dense.append(statistics.median(slow))
-        per_row.append(statistics.median(fast))
-    return UnionCosts(batches[: len(dense)], tuple(dense), tuple(per_row))
+        taken: dict[str, list[float]] = {"dense": [], "find": [], "all": []}
+        counts = []
+        for turn in range(9):
+            index = (torch.arange(batch) + turn * batch) % len(tokens)
+            x = tokens[index.to(tokens.device)]
+            counts.append(len(forward.active(x)[1]))
+
+            def gather(x: Tensor = x) -> Tensor:
+                return forward.few(x, *forward.active(x))
+
+            for name, call in (
+                ("dense", lambda x=x: forward.dense(x)),
+                ("find", lambda x=x: forward.active(x)),
+                ("all", gather),
+            ):
+                taken[name].append(_seconds(call, x.is_cuda))
+        # the second fastest: load on the machine only adds time
+        dense, find, everything = (sorted(taken[name])[1] for name in ("dense", "find", "all"))
+        union = statistics.median(counts)
+        if everything > 0.95 * dense:
+            limits.append(0.0)
+        else:
+            row = max(everything - find, 1e-9) / max(union, 1)
+            limits.append(max(union, (0.95 * dense - find) / row))
+    return UnionCosts(batches, tuple(limits))
 
 
 def bandwidth(device: torch.device | str = "cpu", megabytes: int = 128) -> float:

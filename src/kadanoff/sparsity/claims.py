@@ -1,8 +1,8 @@
 """The lazy-neuron paper's claims as runs that return numbers, at a scale two cores carry.
 
-Every run is one seed and returns a flat dict; error bars come from repeating over seeds
-(:func:`over_seeds`). Held in short form by ``tests/sparsity/test_emergence.py`` and in longer form
-by ``benchmarks/sparsity_training.py``.
+Every run is one seed and returns a dict; error bars come from repeating over seeds
+(:func:`over_seeds`). Held in short form by ``tests/sparsity/test_emergence.py``; the claims are
+decided by the study ``lazy-neurons``.
 """
 
 from __future__ import annotations
@@ -16,78 +16,98 @@ from torch import Tensor, nn
 
 from kadanoff.errors import UsageError
 from kadanoff.sparsity.profiles import profile
-from kadanoff.sparsity.toy import Decoder, Vit, digits, text, train
+from kadanoff.sparsity.toy import Chain, Decoder, Vit, digits, text, train
 
 __all__ = ["calibration_error", "on_digits", "on_gaussian", "on_text", "over_seeds"]
 
 
-def over_seeds(run: Callable[..., dict[str, float]], seeds: Iterable[int], **options: Any) -> dict:
+def over_seeds(run: Callable[..., dict[str, Any]], seeds: Iterable[int], **options: Any) -> dict:
     """Mean and standard error over seeds of every number of ``run(seed=…, **options)``."""
     rows = [run(seed=seed, **options) for seed in seeds]
     if len(rows) < 2:
         raise UsageError("One seed has no error bar.", "Pass two or more.")
     table = {}
-    for key in rows[0]:
-        values = torch.tensor([row[key] for row in rows], dtype=torch.float64)
-        table[key] = (float(values.mean()), float(values.std() / len(rows) ** 0.5))
+    for key, value in rows[0].items():
+        if isinstance(value, float):
+            values = torch.tensor([row[key] for row in rows], dtype=torch.float64)
+            table[key] = (float(values.mean()), float(values.std() / len(rows) ** 0.5))
     return table
 
 
 def on_text(
-    seed: int = 0, steps: int = 300, d: int = 64, m: int = 256, layers: int = 3,
+    seed: int = 0, steps: int = 300, d: int = 64, m: int = 512, layers: int = 3,
     k: int | None = None, inputs: str = "text", batch: int = 16, length: int = 48,
-    device: str = "cpu",
-) -> dict[str, float]:  # fmt: skip
-    """Train a character decoder; active fractions before, halfway and after, and the loss.
+    every: int = 0, decay: bool = False, device: str = "cpu",
+) -> dict[str, Any]:  # fmt: skip
+    """Train a character decoder and watch which neurons fire.
 
     Parameters
     ----------
-    inputs : {"text", "random"}
+    inputs : {"text", "random", "fresh"}
         "random": a fixed set of 8 batches of uniform random symbols, which can only be memorised.
+        "fresh": an endless chain (:class:`kadanoff.sparsity.toy.Chain`), no sample twice.
+    every : int
+        Steps between two looks at the activations; default: half of ``steps``.
+    decay : bool
+        Let the learning rate fall to zero. Sparsity comes with the distance travelled: with a
+        falling rate it stops early.
 
     Returns
     -------
     dict
-        ``loss`` (nats a symbol, held out for text), ``start``, ``middle``, ``end`` (mean active
-        fraction), ``first`` and ``last`` (end, first and last block), ``count`` (active neurons
-        per token and block at the end).
+        ``start`` and ``end`` (mean active fraction), ``first`` and ``last`` (end, first and last
+        block), ``count`` (active neurons per token and block at the end), ``never`` (neurons that
+        fire for no token of the probe), ``seen`` (active fraction on training data), ``loss``
+        (nats a symbol, held out but for "random"), and the curve: ``steps``, ``active`` (a row a
+        look, a column a block) and ``losses`` (held out, at every look).
     """
-    data = text()
     generator = torch.Generator().manual_seed(1000 + seed)
-    n = len(data.symbols)
-    if inputs == "random":
-        fixed = torch.randint(n, (8, batch, length + 1), generator=generator)
-
-        def batches(step: int) -> tuple[Tensor, Tensor]:
-            return fixed[step % 8, :, :-1], fixed[step % 8, :, 1:]
-
-        probe = (fixed[0, :, :-1], fixed[0, :, 1:])
-    elif inputs == "text":
-
-        def batches(step: int) -> tuple[Tensor, Tensor]:
-            return data.batch(batch, length, generator)
-
+    if inputs == "text":
+        data: Any = text()
+        n = len(data.symbols)
         probe = data.held_out(32, length)
+    elif inputs == "fresh":
+        data = Chain()
+        n = data.n_symbols
+        probe = data.batch(32, length, torch.Generator().manual_seed(5000 + seed))
+    elif inputs == "random":
+        n = 64
+        fixed = torch.randint(n, (8, batch, length + 1), generator=generator)
+        probe = (fixed[:2, :, :-1].flatten(0, 1), fixed[:2, :, 1:].flatten(0, 1))
     else:
-        raise UsageError(f"There are no inputs {inputs!r}.", "Choose text or random.")
+        raise UsageError(f"There are no inputs {inputs!r}.", "Choose text, random or fresh.")
+
+    def batches(step: int) -> tuple[Tensor, Tensor]:
+        if inputs == "random":
+            return fixed[step % 8, :, :-1], fixed[step % 8, :, 1:]
+        return data.batch(batch, length, generator)
+
     model = Decoder(n, d, m, layers, length=length, k=k, seed=seed)
     seen: dict[int, Any] = {}
+    losses = []
 
     def look(step: int) -> None:
         seen[step] = profile(model, probe[0])
+        with torch.no_grad():
+            logits = model(probe[0].to(device)).cpu()
+        losses.append(float(F.cross_entropy(logits.reshape(-1, n), probe[1].reshape(-1))))
 
-    train(model, batches, steps, device=device, at=look, every=max(1, steps // 2))
-    with torch.no_grad():
-        logits = model(probe[0].to(device)).cpu()
+    train(model, batches, steps, device=device, at=look, every=every or max(1, steps // 2),
+          decay=decay)  # fmt: skip
+    again = profile(model, batches(0)[0])
     end = seen[steps]
     return {
-        "loss": float(F.cross_entropy(logits.reshape(-1, n), probe[1].reshape(-1))),
         "start": seen[0].active,
-        "middle": seen[max(1, steps // 2)].active,
         "end": end.active,
         "first": end.layers[0].active,
         "last": end.layers[-1].active,
         "count": end.active * m,
+        "never": sum(layer.never for layer in end.layers) / layers,
+        "seen": again.active,
+        "loss": losses[-1],
+        "steps": list(seen),
+        "active": [[layer.active for layer in row.layers] for row in seen.values()],
+        "losses": losses,
     }
 
 

@@ -21,21 +21,24 @@ from kadanoff.sparsity.predictor import Predictor
 __all__ = ["FastLinear", "SkipBlock", "SkipLinear", "UnionCosts"]
 
 
-@dataclass
+@dataclass(frozen=True)
 class UnionCosts:
-    """Measured seconds for a few tokens: dense second matrix against gathered rows."""
+    """What a few tokens at once may read: batch size → rows up to which gathering was faster.
+
+    0 where the union of the model's own tokens is too large to pay.
+    """
 
     tokens: tuple[int, ...] = ()
-    dense: tuple[float, ...] = ()
-    per_row: tuple[float, ...] = ()
+    rows: tuple[float, ...] = ()
 
     def limit(self, tokens: int) -> float:
-        """Number of active rows (of the union) up to which gathering is the faster way."""
+        """Rows of the union up to which gathering is the faster way for so many tokens."""
         if not self.tokens or tokens > self.tokens[-1]:
             return 0.0
-        # the next larger measured batch: dense costs more there, rows cost more as well
         index = next(i for i, t in enumerate(self.tokens) if t >= tokens)
-        return 0.97 * self.dense[index] / self.per_row[index]
+        # between two measured sizes both must allow it
+        below = index if self.tokens[index] == tokens else max(0, index - 1)
+        return min(self.rows[below], self.rows[index])
 
 
 def _stamp(matrices: list[Matrix]) -> tuple[Any, ...]:
@@ -56,6 +59,7 @@ class _Skip:
         self.backend = backend
         self.matrices = matrices
         self.costs = UnionCosts()
+        self.skipped = 0  # calls that did not run as the model's own
         self._laid: tuple[Any, ...] | None = None
         self._parts: Any = None
         self._layout()
@@ -115,16 +119,24 @@ class SkipLinear(_Skip):
             return self.dense(x)
         count = x.numel() // x.shape[-1]
         if count == 1:
+            self.skipped += 1
             return self.one(x.reshape(-1)).reshape(*x.shape[:-1], -1)
         limit = self.costs.limit(count) if count else 0.0
         if limit > 0:
-            a = x.reshape(count, -1)
-            rows = (a != 0).any(0).nonzero().squeeze(1)
+            a, rows = self.active(x.reshape(count, -1))
             if len(rows) <= limit:
-                (table, bias), _ = self._layout()
-                y = backends.load(self.backend).combine_union(table, rows, a, bias)
-                return y.reshape(*x.shape[:-1], -1)
+                self.skipped += 1
+                return self.few(a, a, rows).reshape(*x.shape[:-1], -1)
         return self.dense(x)
+
+    def active(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The inputs (T, m), and the rows of which at least one of them is nonzero."""
+        return x, (x != 0).any(0).nonzero().squeeze(1)
+
+    def few(self, x: Tensor, a: Tensor, rows: Tensor) -> Tensor:
+        """The map on (T, m) by the union of active rows."""
+        (table, bias), _ = self._layout()
+        return backends.load(self.backend).combine_union(table, rows, a, bias)
 
     def one(self, a: Tensor) -> Tensor:
         """The map on one input a (m,)."""
@@ -147,6 +159,7 @@ class FastLinear(_Skip):
     def __call__(self, x: Tensor) -> Tensor:
         if self._refuses(x) or x.numel() != x.shape[-1]:
             return self.dense(x)
+        self.skipped += 1
         y = backends.load(self.backend).matvec(*self._layout(), x.reshape(-1))
         return y.reshape(*x.shape[:-1], -1)
 
@@ -180,10 +193,15 @@ class SkipBlock(_Skip):
             return self.dense(x)
         count = x.numel() // x.shape[-1]
         if count == 1:
+            self.skipped += 1
             return self.one(x.reshape(-1)).reshape(*x.shape[:-1], -1)
         limit = self.costs.limit(count) if count else 0.0
         if limit > 0:
-            return self.few(x.reshape(count, -1), limit).reshape(*x.shape[:-1], -1)
+            self.skipped += 1
+            flat = x.reshape(count, -1)
+            a, rows = self.active(flat)
+            finish = self.few if len(rows) <= limit else self.rest
+            return finish(flat, a, rows).reshape(*x.shape[:-1], -1)
         return self.dense(x)
 
     def one(self, x: Tensor) -> Tensor:
@@ -204,17 +222,21 @@ class SkipBlock(_Skip):
             values = values * backend.matvec_rows(*up, x, rows)
         return backend.combine(down[0], rows, values, down[1])
 
-    def few(self, x: Tensor, limit: float) -> Tensor:
-        """The block on (T, d), by the union of active sets if that has at most ``limit`` rows."""
-        _, up, down, _ = self._layout()
+    def active(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Activations of the tokens (T, d), and the neurons active for at least one of them."""
         # as the model stores it: the same kernel, hence the same bits, as the dense block's
         a = self.program(F.linear(x, self.first.rows(), self.first.bias()))
-        rows = (a != 0).any(0).nonzero().squeeze(1)
-        if len(rows) > limit:
-            # the first matrix has been read already: finish densely from here
-            if self.up is not None:
-                a = a * F.linear(x, self.up.rows(), self.up.bias())
-            return F.linear(a, self.down.rows(), self.down.bias())
+        return a, (a != 0).any(0).nonzero().squeeze(1)
+
+    def rest(self, x: Tensor, a: Tensor, rows: Tensor) -> Tensor:
+        """What comes after the activations, densely: the first matrix has been read already."""
+        if self.up is not None:
+            a = a * F.linear(x, self.up.rows(), self.up.bias())
+        return F.linear(a, self.down.rows(), self.down.bias())
+
+    def few(self, x: Tensor, a: Tensor, rows: Tensor) -> Tensor:
+        """The same by the union of active sets."""
+        _, up, down, _ = self._layout()
         if up is not None:
             # gathering copies the rows, so three times their bytes move
             if 3 * len(rows) < a.shape[1]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from kadanoff.errors import UsageError
 from kadanoff.sparsity.keep import TopKMLP
 
-__all__ = ["Decoder", "Digits", "Text", "Vit", "digits", "generate", "text", "train"]
+__all__ = ["Chain", "Decoder", "Digits", "Text", "Vit", "digits", "generate", "text", "train"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,31 @@ def text() -> Text:
     codes = torch.tensor([place[symbol] for symbol in whole])
     cut = len(codes) * 9 // 10
     return Text(codes[:cut], codes[cut:], symbols)
+
+
+class Chain:
+    """An endless source of symbols, each drawn given the two before it; no window comes twice.
+
+    The logits are a sum of what the last and the last but one symbol say, both Gaussian with
+    standard deviation ``sharpness``, so that there is something to learn.
+    """
+
+    def __init__(self, n_symbols: int = 64, sharpness: float = 2.0, seed: int = 7) -> None:
+        self.n_symbols = n_symbols
+        generator = torch.Generator().manual_seed(seed)
+        shape = (2, n_symbols, n_symbols)
+        last, before = sharpness * torch.randn(shape, generator=generator)
+        self._sums = torch.softmax(before[:, None] + last[None], -1).cumsum(-1)
+
+    def batch(self, size: int, length: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """A window (size, length) and the same, one symbol on."""
+        x = torch.empty(size, length + 1, dtype=torch.long)
+        x[:, :2] = torch.randint(self.n_symbols, (size, 2), generator=generator)
+        u = torch.rand(length + 1, size, 1, generator=generator)
+        for t in range(2, length + 1):
+            chances = self._sums[x[:, t - 2], x[:, t - 1]]
+            x[:, t] = torch.searchsorted(chances, u[t]).squeeze(1).clamp(max=self.n_symbols - 1)
+        return x[:, :-1], x[:, 1:]
 
 
 class _Attention(nn.Module):
@@ -217,7 +242,7 @@ class Vit(nn.Module):
 
 def train(
     model: nn.Module, batches: Any, steps: int, rate: float = 3e-3, device: str = "cpu",
-    at: Any = None, every: int = 0,
+    at: Any = None, every: int = 0, decay: bool = True,
 ) -> list[float]:  # fmt: skip
     """AdamW (no weight decay), cosine to zero after a short warm-up; returns the losses.
 
@@ -226,16 +251,18 @@ def train(
     batches : callable ``step -> (inputs, targets)``
     at : callable ``step -> None``, optional
         Called before step 0, every ``every`` steps, and after the last.
+    decay : bool
+        False: warm-up over 20 steps, then the same rate throughout.
     """
     model.to(device).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0)
-    warm = max(1, steps // 20)
+    warm = max(1, steps // 20) if decay else 20
     losses = []
     for step in range(steps):
         if at is not None and (step == 0 or (every and step % every == 0)):
             at(step)
         model.train()
-        done = (step - warm) / max(1, steps - warm)
+        done = (step - warm) / max(1, steps - warm) if decay else 0.0
         factor = (step + 1) / warm if step < warm else 0.5 * (1 + math.cos(math.pi * done))
         for group in optimiser.param_groups:
             group["lr"] = rate * factor
