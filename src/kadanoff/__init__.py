@@ -29,7 +29,7 @@ _HOME = {
     "diagnose": "kadanoff.diagnosis",
     "tune": "kadanoff.tuning",
 }
-_MODULES = ("data", "errors", "priors", "sparsity", "studies")
+_MODULES = ("data", "diagrams", "errors", "priors", "sparsity", "studies")
 
 __all__ = ["__version__", *_HOME, *_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -4,7 +4,7 @@ Zavatone-Veth & Pehlevan, "Exact marginal prior distributions of finite Bayesian
 (2021), by one tilted Mellin–Barnes integral in place of Meijer functions and their mixtures.
 """
 
-from kadanoff.priors.distribution import ExactPrior, exact
-from kadanoff.priors.edgeworth import edgeworth
+from kadanoff.priors.distribution import ExactPrior, exact, of_network
+from kadanoff.priors.edgeworth import edgeworth, near_gaussian
 
-__all__ = ["ExactPrior", "edgeworth", "exact"]
+__all__ = ["ExactPrior", "edgeworth", "exact", "near_gaussian", "of_network"]

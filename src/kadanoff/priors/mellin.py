@@ -8,13 +8,14 @@ layers, and for ReLU a product of sums instead of a sum over all combinations.
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from scipy.linalg import eigh_tridiagonal
 from scipy.special import gammaln, loggamma
 
-__all__ = ["LogMoment"]
+__all__ = ["LogMoment", "cumulants_of", "moments_of"]
 
 
 class LogMoment:
@@ -34,7 +35,7 @@ class LogMoment:
         self.widths, self.m, self.slope = widths, m, slope
         # the nearest pole: the fewest degrees of freedom among the factors. A ReLU layer may have
         # a single unit on; a leaky one always has all n
-        self.lowest = -min(m, *(widths if slope else (1,) * len(widths)))
+        self.lowest = -min([m, *(widths if slope else (1,) * len(widths))])
         self._layers = {n: self._layer(n) for n in set(widths)}
 
     def __call__(self, a: Any) -> Any:
@@ -88,12 +89,46 @@ class LogMoment:
     def slopes(self, a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """L'(a) and L''(a) at real a, by complex steps."""
         # small enough that the phase, known only modulo 2π, stays far below π
-        h = 1e-6 * (a - self.lowest) / np.log(2 + np.abs(a))
+        h = np.minimum(1e-6 * (a - self.lowest), 1e-2) / np.log(2 + np.abs(a))
         first = self(a + 1j * h).imag / h
         wide = 1e-3 * (a - self.lowest)
         right = self(a + wide + 1j * h).imag / h
         left = self(a - wide + 1j * h).imag / h
         return first, (right - left) / (2 * wide)
+
+    def layer_cumulants(self, n: int, order: int) -> list[Fraction]:
+        """Cumulants 1 … order of ‖σ(z)‖² over one layer, exactly: n times those of σ(z_1)²."""
+        slope = Fraction(self.slope)
+        raw = [Fraction(1)]
+        for j in range(1, order + 1):
+            raw.append(raw[-1] * (2 * j - 1) * (1 + slope ** (2 * j)) / (1 + slope ** (2 * j - 2)))
+        return [n * c for c in cumulants_of(raw)]
+
+    def even_moments(self, order: int) -> list[Fraction]:
+        """E[Πχ²ʲ], j = 0 … order: exact rational numbers (the atom counts as zero)."""
+        product = [Fraction(1)] * (order + 1)
+        for n in self.widths:
+            own = moments_of(self.layer_cumulants(n, order))
+            product = [a * b for a, b in zip(product, own, strict=True)]
+        return product
+
+
+def cumulants_of(raw: list[Fraction]) -> list[Fraction]:
+    """Cumulants 1, 2, … of raw moments 0, 1, 2, …."""
+    found: list[Fraction] = []
+    for j in range(1, len(raw)):
+        rest = sum(math.comb(j - 1, i - 1) * found[i - 1] * raw[j - i] for i in range(1, j))
+        found.append(raw[j] - rest)
+    return found
+
+
+def moments_of(cumulants: list[Fraction]) -> list[Fraction]:
+    """Raw moments 0, 1, 2, … of cumulants 1, 2, …."""
+    raw = [Fraction(1)]
+    for j in range(1, len(cumulants) + 1):
+        terms = (math.comb(j - 1, i - 1) * cumulants[i - 1] * raw[j - i] for i in range(1, j + 1))
+        raw.append(sum(terms, Fraction(0)))
+    return raw
 
 
 def _beta_nodes(p: float, q: float, count: int = 48) -> tuple[np.ndarray, np.ndarray]:

@@ -98,7 +98,9 @@ def _start(arch: Any, x: Any) -> float:
     return arch.C_b[0] + arch.C_W[0] * float(arch.metric(X)[0, 0])
 
 
-def _nodes(K: float, kinks: tuple[float, ...], halvings: int = 1) -> tuple[np.ndarray, np.ndarray]:
+def normal_nodes(
+    K: float, kinks: tuple[float, ...], halvings: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
     """Standard-normal nodes and weights fit for a function of √K x."""
     root = math.sqrt(K)
     bell = gaussian_cuts()
@@ -118,7 +120,7 @@ def _taylor_of_moments(act: Activation, K: float, C_W: float, P: int) -> np.ndar
             f"The kernel has fallen to {K:g}: no signal is left to expand around.",
             "Raise C_W or C_b, or look at fewer layers.",
         )
-    x, w = _nodes(K, act.kinks)
+    x, w = normal_nodes(K, act.kinks)
     s = C_W * act(torch.from_numpy(math.sqrt(K) * x)).numpy() ** 2
     hermite = [np.ones_like(x), x]
     for m in range(1, 4 * P):
@@ -312,7 +314,7 @@ def _transition(act, C_b: float, C_W: float, kernels: np.ndarray, n: int, span: 
     frequency = 2 * np.pi * np.arange(M // 2 + 1) / span
     density, raw = np.empty((len(kernels), M)), np.empty((len(kernels), 4))
     for i, K in enumerate(kernels):
-        x, w = _nodes(max(K, 1e-300), act.kinks, 0)
+        x, w = normal_nodes(max(K, 1e-300), act.kinks, 0)
         s = C_W * act(torch.from_numpy(math.sqrt(K) * x)).numpy() ** 2
         phase = np.exp(1j * np.outer(frequency / n, s))
         psi = (phase @ w) ** n
