@@ -186,6 +186,7 @@ pre { overflow-x: auto; background: var(--soft); padding: 12px 14px; border-radi
 .plot img { max-width: 100%; height: auto; }
 .plot + .plot, .prose + .plot, .scroll + .plot, .plot + .scroll, .prose + .scroll {
   margin-top: 16px; }
+.grid > .plot { margin-top: 0; }
 .prose { max-width: 75ch; }
 td .prose { white-space: normal; text-align: left; min-width: 32ch; }
 th[scope=row] p { white-space: normal; min-width: 28ch; margin: 0; }
