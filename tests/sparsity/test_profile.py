@@ -31,6 +31,35 @@ def test_half_is_active_at_initialisation():
     assert first.union[4] == pytest.approx(1 - 0.5**4, abs=0.02)
 
 
+@pytest.mark.parametrize("make", [nn.ReLU, nn.GELU, nn.SiLU, lambda: nn.LeakyReLU(0.2)])
+@pytest.mark.parametrize("gated", [False, True])
+def test_theory_beside_fresh_weights(make, gated):
+    """What random weights of the same size activate, against weights that are random."""
+    generator = torch.Generator().manual_seed(2)
+    d, m = 64, 6000
+    model = TopKMLP(d, m, activation=make(), gated=gated).eval()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_(1.7 * torch.randn(p.shape, generator=generator) / d**0.5)
+        (model.gate if gated else model.up).bias.add_(-0.3)
+    # inputs of quite different sizes
+    x = torch.randn(8, d, generator=generator) * torch.linspace(0.3, 2, 8)[:, None]
+    layer = profile(model, x, error=0.2).layers[0]
+    assert layer.expected is not None
+    error = (layer.expected * (1 - layer.expected) / m) ** 0.5
+    assert error < 0.01
+    assert abs(layer.active - layer.expected) < 4 * error + 1e-3
+
+
+def test_theory_knows_where_it_does_not_apply():
+    x = torch.randn(16, 8)
+    assert profile(TopKMLP(8, 64, 4), x).layers[0].expected is None
+    conv = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2))
+    assert profile(conv, torch.randn(2, 1, 4, 4)).layers[0].expected is None
+    many = nn.Sequential(nn.Linear(8, 64), nn.PReLU(64), nn.Linear(64, 2))
+    assert profile(many, x).layers[0].expected is None
+
+
 def test_counts_are_exact():
     """Weights set by hand: who fires for whom is known."""
     model = nn.Sequential(nn.Linear(2, 4, bias=False), nn.ReLU(), nn.Linear(4, 1))

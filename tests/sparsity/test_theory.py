@@ -8,12 +8,14 @@ import pytest
 import torch
 from torch import nn
 
+from kadanoff import MLP
 from kadanoff.errors import DomainError, UsageError
 from kadanoff.sparsity.theory import (
     both_active,
     drift,
     drift_monte_carlo,
     fraction_active,
+    fraction_at_init,
     measure_drift,
     softmax_square,
 )  # fmt: skip
@@ -69,6 +71,28 @@ def test_fraction_active():
     )  # fmt: skip
     with pytest.raises(DomainError, match="-1"):
         fraction_active(torch.relu, 1.0, threshold=-1.0)
+
+
+@pytest.mark.parametrize("name, threshold", [("relu", 0.0), ("gelu", 0.2), ("tanh", 0.5)])
+def test_fraction_at_init_against_real_networks(name, threshold):
+    """Every layer of drawn networks; the error bar is that of the networks' means."""
+    arch = MLP(6, [1500, 1500, 1500], 1, name, C_W=1.6, C_b=0.05)
+    x = torch.randn(2, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    predicted = fraction_at_init(arch, x, threshold)
+    act = {"relu": torch.relu, "gelu": nn.functional.gelu, "tanh": torch.tanh}[name]
+    generator = torch.Generator().manual_seed(0)
+    seen = []
+    for _ in range(24):
+        h, rows = x.float(), []
+        for _ in range(3):
+            w = torch.randn(1500, h.shape[1], generator=generator) * (1.6 / h.shape[1]) ** 0.5
+            h = act(h @ w.T + 0.05**0.5 * torch.randn(1500, generator=generator))
+            rows.append(((h.abs() >= threshold) if threshold else h != 0).double().mean(1))
+        seen.append(torch.stack(rows))
+    seen = torch.stack(seen)
+    error = seen.std(0) / 24**0.5
+    for p, mean, e in zip(predicted.flatten(), seen.mean(0).flatten(), error.flatten()):
+        assert_consistent(float(p), float(mean), float(e), relative_error=0.02)
 
 
 def test_both_active():

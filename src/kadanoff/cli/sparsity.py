@@ -142,20 +142,23 @@ def _print(screen: Any, found: Any, report: Any, drifts: Any, choices: Any) -> N
             "output error."
         )
     table = Table(box=None, pad_edge=False, header_style="dim")
-    heads = ("layer", "width", "active", "95% of tokens ≤", "never", "always", "overlap", "union 8",
-             "limit")  # fmt: skip
+    heads = ("layer", "width", "active", "random", "95% of tokens ≤", "never", "always", "overlap",
+             "union 8", "limit")  # fmt: skip
     for head in heads:
         table.add_column(head, justify="left" if head == "layer" else "right", no_wrap=True)
     limits = {} if report is None else {b.name: b.limit for b in report.blocks}
     for layer in found.layers:
         name = layer.name if len(layer.name) <= 30 else "…" + layer.name[-29:]
         table.add_row(
-            name, str(layer.width), percent(layer.active), percent(layer.token_quantiles[0.95]),
+            name, str(layer.width), percent(layer.active), percent(layer.expected),
+            percent(layer.token_quantiles[0.95]),
             percent(layer.never), percent(layer.always), percent(layer.overlap),
             percent(layer.union.get(8)),
             f"{limits[layer.name]:.2f}×" if layer.name in limits else "",
         )  # fmt: skip
     screen.print(table)
+    if any(layer.expected is not None for layer in found.layers):
+        screen.print("random: what fresh weights of the same size would activate.", style="dim")
     if report is not None:
         screen.print(
             f"MLP blocks are {percent(report.mlp_share)} of the {_size(report.model_bytes)} read "

@@ -90,7 +90,10 @@ def _plots(found: Any, history: list[Any]) -> list[Raw]:
         high = [100 * layer.token_quantiles[0.95] for layer in layers]
         ax.fill_between(depth, low, high, color=SERIES[0], alpha=0.15, linewidth=0,
                         label="5 to 95% of tokens")  # fmt: skip
-        ax.axhline(50, color=SERIES[1], linestyle=DASHES[1], label="ReLU at initialisation")
+        theory = [(i, 100 * x.expected) for i, x in zip(depth, layers) if x.expected is not None]
+        if theory:
+            ax.plot(*zip(*theory), color=SERIES[1], linestyle=DASHES[1], marker=MARKERS[1],
+                    fillstyle="none", label="random weights (theory)")  # fmt: skip
         ax.set_xlabel("hidden layer")
         ax.set_ylabel("active neurons (%)")
         ax.set_ylim(0, 105)
@@ -133,14 +136,16 @@ def _plots(found: Any, history: list[Any]) -> list[Raw]:
 def _table(found: Any) -> Raw:
     rows = [
         [x.name, x.kind, x.width, "exact" if x.exact else f"{x.threshold:.3g}",
-         f"{percent(x.active)} ± {percent(x.active_stderr)}", percent(x.token_quantiles[0.95]),
+         f"{percent(x.active)} ± {percent(x.active_stderr)}", percent(x.expected),
+         percent(x.token_quantiles[0.95]),
          percent(x.never), percent(x.always), percent(x.overlap), percent(x.union.get(8))]
         for x in found.layers
     ]  # fmt: skip
-    head = ["layer", "kind", "width", "threshold", "active", "95% of tokens", "never", "always",
-            "overlap", "union of 8"]  # fmt: skip
+    head = ["layer", "kind", "width", "threshold", "active", "random", "95% of tokens", "never",
+            "always", "overlap", "union of 8"]  # fmt: skip
     hints = ["module that owns the neurons", "found by data flow", "", "magnitude that counts",
-             "mean over tokens", "that fraction or less", "neurons that never fire",
+             "mean over tokens", "what fresh weights of the same size would activate (theory)",
+             "that fraction or less", "neurons that never fire",
              "neurons that always fire", "of a token's active set, shared by its neighbour",
              "active for any of 8 tokens"]  # fmt: skip
     return table(head, rows, "Every hidden layer, input to output.", explain=hints)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from kadanoff.errors import AnalysisError, UsageError
 from kadanoff.files import write_json
+from kadanoff.sparsity.blocks import program_of
 from kadanoff.sparsity.inputs import examples
 from kadanoff.sparsity.statistics import Counts, error_threshold, rows_of
 from kadanoff.sparsity.structure import Hidden, Recorder, record
@@ -50,6 +51,10 @@ class LayerProfile:
         of a plain batch) activates too. Independent neurons of equal frequency give ``active``.
     union : dict
         Batch size → fraction active for at least one token of a batch.
+    expected : float or None
+        Theory beside it: the fraction that fresh Gaussian weights of the same size would activate
+        on the same inputs (one step of the kernel flow), as at initialisation. None where the
+        activation is not a function of one linear map, entry by entry (Top-k, convolutions).
     """
 
     name: str
@@ -67,6 +72,7 @@ class LayerProfile:
     overlap: float | None
     union: dict[int, float]
     next_weight: tuple[int, int] | None = None
+    expected: float | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,7 @@ class Profile:
 
 
 class _Layer:
-    def __init__(self, hidden: Hidden, error: float, name: str) -> None:
+    def __init__(self, hidden: Hidden, recorder: Recorder, error: float, name: str) -> None:
         self.name, self.kind, self.exact = name, hidden.kind, hidden.exact_zeros
         self.next_weight: tuple[int, int] | None = None
         weight = hidden.consumer.weight if hidden.consumer is not None else None
@@ -117,6 +123,7 @@ class _Layer:
             product = rows_of(hidden.product, channel).reshape(flat.shape)
             self.threshold = error_threshold(flat, product, weight, error)
         self.counts = Counts(rows.shape[-1])
+        self.expected = None if channel else _expected(hidden, recorder, self.threshold)
 
     def add(self, hidden: Hidden, scratch: dict[Any, Tensor]) -> None:
         rows = rows_of(hidden.skippable.detach(), hidden.kind == "conv")
@@ -150,8 +157,34 @@ class _Layer:
             frequency=frequency, never=float((frequency == 0).double().mean()),
             always=float((frequency == 1).double().mean()),
             overlap=counts.neighbour_overlap(), union=counts.unions(),
-            next_weight=self.next_weight,
+            next_weight=self.next_weight, expected=self.expected,
         )  # fmt: skip
+
+
+def _expected(hidden: Hidden, recorder: Recorder, threshold: float) -> float | None:
+    """P(the neuron is active) for z ~ N(mean b, |x|² E[W²] + var b), mean over a few tokens x."""
+    gate = hidden.gate or hidden.node
+    root = gate.roots()[0]
+    source = root.parent or root
+    program = program_of(gate, recorder)
+    if program is None or not program.pointwise or source.tokens is None:
+        return None
+    assert source.weight is not None
+    weight, bias = source.weight.t() if source.transposed else source.weight, source.bias
+    if root.columns is not None:
+        weight = weight[slice(*root.columns)]
+        bias = None if bias is None else bias[slice(*root.columns)]
+    K = source.tokens.double().square().sum(-1) * weight.double().square().mean()
+    mean = K.new_zeros(())
+    if bias is not None:
+        mean, K = bias.double().mean(), K + bias.double().var(correction=0)
+    # the middles of equally likely intervals: exact but for one interval at every border
+    u = torch.special.ndtri((torch.arange(2001, device=K.device) + 0.5).double() / 2001)
+    try:
+        a = program((mean + K.sqrt()[:, None] * u).to(source.weight.dtype)).abs()
+    except RuntimeError:  # a parameter for each neuron, as PReLU may have
+        return None
+    return float((a >= threshold if threshold > 0 else a != 0).double().mean())
 
 
 def layer_name(hidden: Hidden, recorder: Recorder) -> str:
@@ -230,10 +263,12 @@ def profile(
                 key = (name, seen[name])
                 if key not in layers:
                     shown = name if seen[name] == 0 else f"{name}#{seen[name] + 1}"
-                    layers[key] = _Layer(hidden, error, shown)
+                    layers[key] = _Layer(hidden, recorder, error, shown)
                 layers[key].add(hidden, scratch)
 
-            record(model, lambda example=example: example.run(model), report, paths=False)
+            # a few inputs of every linear map, once, for the theory
+            record(model, lambda example=example: example.run(model), report,
+                   keep=0 if layers else 8, paths=False)  # fmt: skip
             if progress is not None:
                 progress(done + 1, len(calls))
     finally:
