@@ -1,12 +1,15 @@
 """Learning rates found on a small model, used on large ones: theory, mup, Kaiming, defaults.
 
 Each method tunes one number at the smallest size with the same number of runs, then trains every
-size with it. Run with ``python -m benchmarks.learning_rates`` (``--quick`` for one family).
+size with it. Run with ``python -m benchmarks.learning_rates`` (``--family mlp`` for one
+family); finished runs are kept in ``out/``.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
+import json
 import math
 import sys
 import time
@@ -17,15 +20,16 @@ from typing import Any
 import torch
 from torch import nn
 
+import kadanoff as kd
 from kadanoff.data import load
 from kadanoff.files import atomic_write, write_json
 from kadanoff.report.numbers import uncertain
 from kadanoff.tuning.families import mlp, residual, transformer
-from kadanoff.tuning.rates import parameter_groups
 from kadanoff.tuning.transfer import train
 
 RESULTS = Path(__file__).parent / "results"
-TUNING_SEEDS, SEEDS = 2, 3
+RUNS = Path(__file__).parent.parent / "out" / "learning_rates.jsonl"
+TUNING_SEEDS, SEEDS, STEPS = 2, 5, 60
 CONTEXT = 32
 
 
@@ -68,7 +72,7 @@ def _reset(model: nn.Module, seed: int, kaiming: bool) -> nn.Module:
 
 
 def _mup_setup(build: Callable[..., nn.Module], w: int, d: int, k: int) -> nn.Module:
-    """mup as its documentation says: MuReadout, base shapes of width 32, its own rescaling."""
+    """mup as its documentation says: MuReadout, base shapes of width 64, its own rescaling."""
     import mup
 
     def with_readout(width: int) -> nn.Module:
@@ -84,21 +88,21 @@ def _mup_setup(build: Callable[..., nn.Module], w: int, d: int, k: int) -> nn.Mo
         return model
 
     model = with_readout(w)
-    mup.set_base_shapes(model, with_readout(32), delta=with_readout(64), do_assert=False)
+    mup.set_base_shapes(model, with_readout(64), delta=with_readout(128), do_assert=False)
     for module in model.modules():
         if isinstance(module, nn.Linear) and not isinstance(module, mup.MuReadout):
             mup.init.kaiming_normal_(module.weight, nonlinearity="relu")
     return model
 
 
-def _run(method: str, build: Any, size: tuple[int, int, int], rate: float, data: Any, steps: int):
+def _run(
+    method: str, build: Any, size: tuple[int, int, int], rate: float, data: Any, batch: int
+) -> float:
     w, d, k = size
     X, y = data
     if method == "theory":
         model = build(w, d, k)
-        optimizer = torch.optim.Adam(
-            parameter_groups(model, X[:64], "adam", base=rate, base_width=32, s=1.0)
-        )
+        optimizer = torch.optim.Adam(kd.tune(model, X[:batch], "adam", base=rate, seed=k))
     elif method == "mup 1.0.0":
         from mup import MuAdam
 
@@ -107,7 +111,7 @@ def _run(method: str, build: Any, size: tuple[int, int, int], rate: float, data:
     else:
         model = _reset(build(w, d, k), k, kaiming=method.startswith("Kaiming"))
         optimizer = torch.optim.Adam(model.parameters(), lr=rate)
-    return train(model, [optimizer], X, y, steps=steps, batch=64, seed=9000 + k)
+    return train(model, [optimizer], X, y, steps=STEPS, batch=batch, seed=9000 + k)
 
 
 GRID = {
@@ -117,40 +121,58 @@ GRID = {
     "PyTorch init + tuned Adam": [5e-4 * 2**k for k in range(7)],
     "PyTorch defaults (1e-3)": [1e-3],
 }
+# name, data, batch, sizes (width, depth); the first size is the one everything is tuned at
 FAMILIES = [
-    ("mlp", digits, (64, 4), [(64, 4), (256, 4), (64, 16), (256, 16), (1024, 4), (256, 48)], 60),
-    ("resnet", digits, (64, 4), [(64, 4), (256, 4), (64, 16), (256, 16), (256, 100)], 60),
-    ("transformer", characters, (32, 2), [(32, 2), (64, 2), (64, 4), (128, 2)], 60),
+    ("mlp", digits, 64, [(64, 4), (256, 4), (1024, 4), (64, 16), (64, 48), (256, 100)]),
+    ("resnet", digits, 64, [(64, 4), (256, 4), (1024, 4), (64, 16), (256, 100)]),
+    ("transformer", characters, 16, [(64, 4), (128, 4), (256, 4), (64, 16)]),
 ]
 
 
-def main(quick: bool = False, only: str | None = None) -> None:
-    """Tune small, train all sizes, write the table."""
-    torch.set_num_threads(1)
-    import json
+def _remembered(key: str, run: Callable[[], float]) -> float:
+    """The loss of one run, from the file of runs that were finished before, or computed now."""
+    held: dict[str, float] = {}
+    if RUNS.exists():
+        for line in RUNS.read_text().splitlines():
+            item = json.loads(line)
+            held[item["key"]] = item["loss"]
+    if key not in held:
+        held[key] = run()
+        RUNS.parent.mkdir(exist_ok=True)
+        with RUNS.open("a") as stream:
+            stream.write(json.dumps({"key": key, "loss": held[key]}) + "\n")
+    return held[key]
 
+
+def _loss(
+    name: str, build: Any, data: Any, batch: int, method: str, w: int, d: int, k: int, rate: float
+) -> float:
+    key = f"{name} {method} {w}x{d} {k} {rate:g} {STEPS}x{batch}"
+    return _remembered(key, lambda: _run(method, build, (w, d, k), rate, data, batch))
+
+
+def main(only: str | None = None) -> None:
+    """Tune small, train all sizes, write the table; goes on where it was interrupted."""
+    torch.set_num_threads(1)
     store = RESULTS / "learning_rates.json"
     rows: list[dict[str, Any]] = []
     if only and store.exists():
         rows = [r for r in json.loads(store.read_text())["rows"] if r["family"] != only]
     start = time.perf_counter()
-    for name, source, small, sizes, steps in FAMILIES[:1] if quick else FAMILIES:
+    for name, source, batch, sizes in FAMILIES:
         if only and name != only:
             continue
         X, y, n_out = source()
-        build = _family(name, n_out)
+        loss = functools.partial(_loss, name, _family(name, n_out), (X, y), batch)
         for method, grid in GRID.items():
-            mean = [
-                sum(
-                    _run(method, build, (*small, 50 + k), rate, (X, y), steps)
-                    for k in range(TUNING_SEEDS)
-                )
-                for rate in grid
+            tuning = [
+                sum(loss(method, *sizes[0], 50 + k, r) for k in range(TUNING_SEEDS)) for r in grid
             ]
-            best = grid[min(range(len(grid)), key=mean.__getitem__)]
+            best = grid[min(range(len(grid)), key=tuning.__getitem__)]
             for w, d in sizes:
-                found = [_run(method, build, (w, d, k), best, (X, y), steps) for k in range(SEEDS)]
-                losses = torch.tensor(found, dtype=torch.float64)
+                losses = torch.tensor(
+                    [loss(method, w, d, k, best) for k in range(SEEDS)], dtype=torch.float64
+                )
                 rows.append(
                     {
                         "family": name,
@@ -158,25 +180,26 @@ def main(quick: bool = False, only: str | None = None) -> None:
                         "width": w,
                         "depth": d,
                         "rate": best,
-                        "tuned_at": small,
+                        "at_edge": len(grid) > 1 and best in (grid[0], grid[-1]),
                         "runs": len(grid) * TUNING_SEEDS,
                         "loss": float(losses.mean()),
                         "stderr": float(losses.std()) / math.sqrt(SEEDS),
                     }
                 )
                 print(rows[-1], f"{time.perf_counter() - start:.0f} s", flush=True)
-            versions = {p: importlib.metadata.version(p) for p in ("torch", "mup")}
-            write_json(store, {"versions": versions, "rows": rows})
-            atomic_write(RESULTS / "learning_rates.md", _table(rows))
+        versions = {p: importlib.metadata.version(p) for p in ("torch", "mup")}
+        write_json(store, {"versions": versions, "rows": rows})
+        atomic_write(RESULTS / "learning_rates.md", _table(rows))
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
     lines = [
         "### A learning rate tuned small, used large",
         "",
-        "Adam, 60 steps of batch 64; training loss of the last tenth, mean and standard error over",
-        f"{SEEDS} seeds. Each method tunes one number with the same runs at the first size of its",
-        "family (except the untuned defaults). mup 1.0.0 knows width only, not depth.",
+        f"Adam, {STEPS} steps (batches of 64; 16 sequences for the Transformer); training loss of",
+        f"the last tenth of the steps, mean and standard error over {SEEDS} seeds. Each method",
+        "tunes one number with the same runs at the first size of its family (except the untuned",
+        "defaults). mup 1.0.0 knows width only, not depth.",
         "",
     ]
     for family in dict.fromkeys(r["family"] for r in rows):
@@ -202,4 +225,4 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
 if __name__ == "__main__":
     chosen = sys.argv[sys.argv.index("--family") + 1] if "--family" in sys.argv else None
-    main("--quick" in sys.argv, chosen)
+    main(chosen)

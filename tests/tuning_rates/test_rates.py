@@ -79,7 +79,7 @@ def test_depth_exponents(optimizer, build, want):
 
 
 def test_a_step_moves_the_output_by_base():
-    """The first step's motion by the NTK is ``base`` in all, in equal shares."""
+    """The first step moves the output by ``base``: matrices equally, vectors by a tenth of it."""
     torch.manual_seed(0)
     sample = torch.randn(32, 20)
     for width in (64, 256):
@@ -95,7 +95,12 @@ def test_a_step_moves_the_output_by_base():
                 for i, (g, grad) in enumerate(zip(groups, grads)):
                     parts[i] += g["lr"] * float(grad.pow(2).sum()) / 160
         assert sum(parts) == pytest.approx(0.3, rel=0.15)
-        assert max(parts) / min(parts) < 1.3
+        matrices = [x for x, g in zip(parts, groups) if g["params"][0].ndim == 2]
+        vectors = [x for x, g in zip(parts, groups) if g["params"][0].ndim == 1]
+        assert len(matrices) == len(vectors) == 4
+        assert max(matrices) / min(matrices) < 1.3
+        assert max(vectors) / min(vectors) < 1.3
+        assert sum(vectors) / sum(matrices) == pytest.approx(0.1, rel=0.15)
 
 
 def test_readout_scaling():

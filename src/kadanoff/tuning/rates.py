@@ -1,9 +1,10 @@
 """Learning rates a parameter, by the equivalence principle.
 
-Every parameter tensor is to move the output by the same amount a step, and all of them together by
-``base``. How much a tensor moves the output is measured at the start, on the user's model: the
-square of its gradient for SGD (its share of the NTK), the sum of absolute values for Adam-like
-steps, the nuclear norm for Muon. At a critical initialisation this one rule gives the known
+Every matrix is to move the output by the same amount a step, every vector (bias, gain) by a tenth
+of that, and all of them together by ``base``. How much a tensor moves the output is measured at
+the start, on the user's model: the square of its gradient for SGD (its share of the NTK), the sum
+of absolute values for Adam-like steps, the nuclear norm for Muon. At a critical initialisation
+this one rule gives the known
 scalings without being told them: with the readout's standard deviation times n^(-s/2), SGD steps
 go as n^(s-1) for hidden weights, n^s for what reads the input, 1/n for the readout; Adam steps at
 s = 1 as 1/n, 1, 1/n (maximal update); with L layers SGD steps as 1/L, and with residual branches
@@ -36,6 +37,11 @@ __all__ = [
 OPTIMIZERS = ("sgd", "adam", "adamw", "muon")
 # output change a step, in units of the output, that trains fast and stably: benchmarks/
 BASE = {"sgd": 4.0, "adam": 1.6, "adamw": 1.6, "muon": 1.6}
+# What a vector moves, beside a matrix: any constant is in keeping with the scalings. At 1 a bias
+# under Adam takes steps n<|s|> times those of a weight and runs off with the preactivation: on
+# digits (MLP, ResNet; depth 4, 16; width 64) the loss after 60 steps was a third higher than at
+# 0.1, and no better at 0.01.
+_VECTOR = 0.1
 _NORMS = ("norm", "batchnorm", "layernorm", "rmsnorm", "groupnorm")
 _ATTENTION = ("attention", "attn")
 _MLP = ("mlp", "feedforward", "feed_forward", "ffn", "linear1", "linear2", "fc1", "fc2", "interm")
@@ -325,8 +331,12 @@ def parameter_groups(
             "No parameter moves the output at the start: all gradients vanish.",
             "Initialise the readout with non-zero weights first.",
         )
-    share = 1 / len(live)
-    rate = {n: base * share / strength[n] for n in live}
+    weight = {
+        n: 1.0 if where[n].role == "embedding" or parameters[n].ndim >= 2 else _VECTOR for n in live
+    }
+    whole = sum(weight.values())
+    share = {n: weight[n] / whole for n in live}
+    rate = {n: base * share[n] / strength[n] for n in live}
     groups = []
     for n, role in where.items():
         lr = rate[n] if n in rate else _borrowed(n, where, algorithm, rate)
@@ -342,7 +352,7 @@ def parameter_groups(
                 "weight_decay": decay,
                 "name": n,
                 "role": role.role,
-                "share": share if n in rate else 0.0,
+                "share": share.get(n, 0.0),
                 "algorithm": algorithm[n],
             }
         )
