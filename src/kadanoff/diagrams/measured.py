@@ -109,7 +109,7 @@ def measure(
     K = flow(arch, X).K
     root = torch.linalg.cholesky_ex(K)[0]
     plan = _Plan(
-        arch, X, Reference(K, K, root), frozenset({f"correlators{points}"}),
+        arch, X, Reference(K, K, root, *torch.linalg.eigh(K)), frozenset({f"correlators{points}"}),
         frozenset(range(1, arch.L)), method, 1, seed, device,
     )  # fmt: skip
 
