@@ -165,7 +165,7 @@ def blocks(
                     continue
                 s = setting(d, dtype, gated)
                 for density in DENSITIES:
-                    row = block_row(s, density, rounds)
+                    row = block_row(s, density, rounds * 4096 // d)
                     name = str(dtype).removeprefix("torch.")
                     rows.append(
                         {"d": d, "gated": gated, "dtype": name, "density": density, "seconds": row}
@@ -310,7 +310,7 @@ def markdown(store: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="*", default=[1024, 2048, 4096])
-    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=8, help="at d = 4096; more below")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--part", choices=("all", "blocks", "decoding", "profile"), default="all")
     parser.add_argument("--model", type=Path, help="keep the trained decoder here, or read it")
