@@ -184,7 +184,7 @@ def trained(d: int, m: int, k: int, layers: int, steps: int, length: int, file: 
         model.load_state_dict(torch.load(file, weights_only=True))
     else:
         generator = torch.Generator().manual_seed(0)
-        train(model, lambda _: data.batch(8, 48, generator), steps, rate=1e-3)
+        train(model, lambda _: data.batch(4, 48, generator), steps, rate=1e-3)
         if file is not None:
             torch.save(model.state_dict(), file)
     model.eval()
@@ -311,7 +311,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="*", default=[1024, 2048, 4096])
     parser.add_argument("--rounds", type=int, default=8, help="at d = 4096; more below")
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--part", choices=("all", "blocks", "decoding", "profile"), default="all")
     parser.add_argument("--model", type=Path, help="keep the trained decoder here, or read it")
     options = parser.parse_args()

@@ -180,6 +180,7 @@ def test_bytes():
     assert row.bytes == 2 * 64 * 256 * 4
     assert row.flops == 2 * 2 * 64 * 256
     assert row.skippable_bytes == pytest.approx((1 - row.active) * 64 * 256 * 4)
+    assert row.skippable_flops == pytest.approx((1 - row.active) * 2 * 64 * 256)
     assert row.limit == pytest.approx(limit(row.active))
     assert report.mlp_share == 1.0
     assert row.dense_seconds == pytest.approx(row.bytes / 1e9)

@@ -236,6 +236,17 @@ def test_new_weights_are_seen():
         assert close(half(x[:1].bfloat16()), other(x[:1]).bfloat16())
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_inference_mode(backend):
+    torch.manual_seed(0)
+    with torch.inference_mode():
+        model = TopKMLP(16, 64, 5, gated=True).eval()
+        x = torch.randn(8, 16)
+        fast = accelerate(model, x, backend=backend, force=True)
+        assert close(fast(x[:1]), model(x[:1]))
+        assert close(fast(x[:3]), model(x[:3]))
+
+
 def test_gradients_are_dense_ones():
     torch.manual_seed(0)
     model = TopKMLP(16, 64).eval()

@@ -47,7 +47,12 @@ def _stamp(matrices: list[Matrix]) -> tuple[Any, ...]:
     for matrix in matrices:
         module: Any = matrix.module
         values = module.weight, getattr(module, "bias", None)
-        found += [(v.data_ptr(), v._version, v.dtype) for v in values if v is not None]
+        found += [
+            # tensors made in inference mode keep no version, and may not be written to
+            (v.data_ptr(), 0 if v.is_inference() else v._version, v.dtype)
+            for v in values
+            if v is not None
+        ]
     return tuple(found)
 
 

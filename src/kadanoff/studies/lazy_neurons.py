@@ -24,14 +24,14 @@ Numbers = list[float]
 
 def _cells(full: bool) -> dict[str, tuple[str, int, dict[str, Any]]]:
     """Return name → (run in `kadanoff.sparsity.claims`, seeds, settings)."""
-    text: dict[str, Any] = {"steps": 300, "every": 100}
-    vit: dict[str, Any] = {"steps": 200, "d": 32, "m": 128, "layers": 2, "batch": 48}
+    text: dict[str, Any] = {"steps": 200, "every": 50, "batch": 8}
+    vit: dict[str, Any] = {"steps": 150, "d": 32, "m": 128, "layers": 2, "batch": 32}
     gauss, wide, narrow, k, seeds, many = 600, 512, 128, 16, 3, 5
     if not full:
         text |= {"steps": 80, "every": 20, "d": 32, "batch": 8, "length": 32}
         vit |= {"steps": 25, "d": 16, "m": 64}
         gauss, wide, narrow, k, many = 150, 256, 64, 16, 3
-    long = {"steps": 800} if full else {}
+    long = {"steps": 600} if full else {}
     cells: dict[str, tuple[str, int, dict[str, Any]]] = {
         "text": ("on_text", seeds, text | {"m": wide} | long),
         "narrow": ("on_text", seeds, text | {"m": narrow}),
