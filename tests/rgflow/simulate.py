@@ -8,7 +8,7 @@ from torch import Tensor
 
 def simulate(
     act, K1: Tensor, L: int, n: int, networks: int, *, gamma=0.0, C_W=1.0, C_b=0.0,
-    seed=0, batch=2000, orthogonal=False, hidden=None, inner=None,
+    seed=0, batch=2000, hidden=None,
 ):  # fmt: skip
     """V and n (E[zz] - K-like mean) with standard errors at layers 2 ... L.
 
@@ -25,10 +25,6 @@ def simulate(
     rows = []
     for _ in range(networks // batch):
         z = torch.randn(batch, n, N, generator=g, dtype=torch.float64) @ root.T
-        if orthogonal:  # the first map, too, preserves the overlaps of the inputs
-            q = _haar(torch.randn(batch, n, N, generator=g, dtype=torch.float64))
-            bias = torch.randn(batch, n, 1, generator=g, dtype=torch.float64)
-            z = n**0.5 * q @ torch.linalg.cholesky(K1 - C_b).T + C_b**0.5 * bias
         row = []
         for _ in range(2, L + 1):
             if hidden is None:
@@ -38,15 +34,9 @@ def simulate(
                 h = torch.randn(batch, hidden, N, generator=g, dtype=torch.float64)
                 s = act(h @ torch.linalg.cholesky(below).transpose(1, 2))
             G = C_b + C_W * s.transpose(1, 2) @ s / s.shape[1]
-            if orthogonal:
-                q = _haar(torch.randn(batch, n, n, generator=g, dtype=torch.float64))
-                noise = torch.randn(batch, n, 1, generator=g, dtype=torch.float64)
-                z = C_W**0.5 * q @ s + C_b**0.5 * noise
-                given = torch.einsum("nia,nib->niab", z, z)  # drawn, not averaged
-            else:
-                given = gamma**2 * torch.einsum("nia,nib->niab", z, z) + G[:, None]
-                noise = torch.randn(batch, n, N, generator=g, dtype=torch.float64)
-                z = gamma * z + noise @ torch.linalg.cholesky(G).transpose(1, 2)
+            given = gamma**2 * torch.einsum("nia,nib->niab", z, z) + G[:, None]
+            noise = torch.randn(batch, n, N, generator=g, dtype=torch.float64)
+            z = gamma * z + noise @ torch.linalg.cholesky(G).transpose(1, 2)
             S = given.sum(1)
             same = torch.einsum("niab,nicd->nabcd", given, given)
             cross = torch.einsum("nab,ncd->nabcd", S, S) - same
@@ -71,12 +61,6 @@ def simulate(
         mean.mean(0).reshape(shape),
         (mean.std(0) / count**0.5).reshape(shape),
     )
-
-
-def _haar(normal: Tensor) -> Tensor:
-    """Orthonormal columns, uniformly distributed; QR alone fixes signs and is not uniform."""
-    q, r = torch.linalg.qr(normal)
-    return q * torch.diagonal(r, dim1=1, dim2=2).sign()[:, None, :]
 
 
 def extrapolate(small, large):

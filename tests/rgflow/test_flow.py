@@ -47,7 +47,7 @@ def test_golden_numbers(activation, layer, tanh_flow, relu_flow):
 def test_stated_errors_are_small_and_cover_every_observable(tanh_flow):
     for name in SMOOTH_NAMES:
         assert tanh_flow.error[name].shape == getattr(tanh_flow, name).shape
-        assert float(tanh_flow.error[name].max()) < 1e-11
+        assert float(tanh_flow.error[name].max()) < 1e-9
     assert "lattice" in tanh_flow.strategy
 
 
@@ -140,7 +140,7 @@ def test_all_derivatives_of_the_kernel_are_right_for_kinks():
     h = 1e-3
     for p in (0, 1):
         up, mid, down = (pairs(act, K + s * h * X, p, p).value for s in (1, 0, -1))
-        first = torch.einsum("abcd,cd->ab", t.J(p), X)
+        first = t.J(p, X)
         torch.testing.assert_close(first, (up - down) / (2 * h), rtol=1e-4, atol=1e-6)
         second = t.hessian(p, torch.einsum("ab,cd->abcd", X, X))
         torch.testing.assert_close(
@@ -160,7 +160,7 @@ def test_derivatives_for_smooth_activations(name):
     h = 1e-3
     for p in (0, 1):
         up, mid, down = (pairs(act, K + s * h * X, p, p).value for s in (1, 0, -1))
-        first = torch.einsum("abcd,cd->ab", t.J(p), X)
+        first = t.J(p, X)
         torch.testing.assert_close(first, (up - down) / (2 * h), rtol=1e-4, atol=1e-6)
         second = t.hessian(p, torch.einsum("ab,cd->abcd", X, X))
         torch.testing.assert_close(
@@ -191,6 +191,19 @@ def test_three_inputs_contain_two_and_repeated_rows_cost_nothing(tanh_flow):
         rtol=1e-12,
         atol=1e-13,
     )
+
+
+def test_five_inputs_agree_with_two_within_the_stated_error(tanh_flow):
+    arch, X = two_inputs("tanh")
+    g = torch.Generator().manual_seed(1)
+    five = flow(arch, torch.cat([torch.randn(3, 2, generator=g).double(), X]), order=1)
+    for name in SMOOTH_NAMES:
+        value, error = getattr(five, name), five.error[name]
+        for axis in range(1, value.ndim):
+            value, error = value.narrow(axis, 3, 2), error.narrow(axis, 3, 2)
+        off = (value - getattr(tanh_flow, name)).abs()
+        assert bool((off <= error + 1e-9).all()), name
+        assert float(five.error[name].max()) < 1e-6 * float(getattr(five, name).abs().max()), name
 
 
 @pytest.mark.parametrize("name", ["tanh", "relu"])

@@ -8,10 +8,11 @@ its error, cancellation included.
 Strategy
 --------
 * Repeated or parallel samples lower the rank of K, and the rank is the dimension integrated.
-* Smooth functions, any four samples: trapezoidal rule on whitened coordinates along the
-  eigenvectors of K, with a step matched to each eigenvalue, inside a ball. Two lattices, shifted
-  by half a step, are the two replicas; the value is their mean, whose error is far below half
-  their difference. The step shrinks until they agree. More than four samples: all quadruples.
+* Smooth functions, up to 16 samples: every subset of up to four samples is an integral of its own,
+  by :mod:`kadanoff.gaussian.nested`. Two steps of the lattice are the replicas; the value is the
+  finer one, whose error is about their difference to the power 1.5.
+* Smooth functions of more samples: entries with one or two distinct samples as before, the others
+  by eight scrambles of a Sobol sequence; the error is their standard error.
 * Functions with kinks, up to three samples: nested Gauss-Legendre panels cut at the kinks and
   where the conditional mean of a later sample crosses one; two orders are the replicas.
 * Kinks and four or more samples: eight scrambles of a Sobol sequence; the error is their
@@ -29,6 +30,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kadanoff.gaussian.nested import nested
 from kadanoff.gaussian.one import legendre
 
 __all__ = ["Replicas", "many", "panels", "scrambled"]
@@ -37,14 +39,9 @@ Function = Callable[[Tensor], Tensor]
 Pattern = tuple[int, ...]
 Nodes = Iterator[tuple[Tensor, Tensor]]
 
-# a Gaussian weighs 3e-16 beyond 8.5 standard deviations, polynomial growth included
-_REACH = 8.5
-# the trapezoidal rule on a unit Gaussian errs by exp(-2 pi^2 / h^2): 3e-18 at 0.7
-_WIDEST = 0.7
-_FIRST_STEP = 0.6
-# with more than four samples every quadruple is a lattice of its own
-_MOST_NODES, _MOST_NODES_EACH = 1_200_000, 200_000
-_CHUNK = 100_000
+_REACH = 8.5  # a Gaussian weighs 3e-16 beyond, polynomial growth included
+_MOST_SAMPLES = 16
+_CHUNK, _MOST_ELEMENTS = 100_000, 2**24
 _ORDERS = (18, 14)
 _SCRAMBLES, _LOG_POINTS = 8, 16
 # cuts around a smeared kink, in units of its width
@@ -58,24 +55,23 @@ class Replicas:
 
     kind: str
     count: int
+    shared: float = 2e-13
 
     def value(self, results: Sequence[Tensor]) -> Tensor:
-        """The best value: the mean, or the higher order for panels."""
-        if self.kind == "panels":
+        """The best value: the finer of two rules, or the mean of several."""
+        if self.count == 2:
             return results[0]
         return torch.stack(list(results)).mean(0)
 
     def error(self, results: Sequence[Tensor]) -> Tensor:
-        """Half the gap of two lattices, the gap of two orders, or a standard error."""
+        """The difference of two rules, or a standard error."""
         stacked = torch.stack(list(results))
-        if self.kind == "panels":
+        if self.count == 2:
             error = (stacked[0] - stacked[1]).abs()
-        elif self.kind == "lattice":
-            error = (stacked[0] - stacked[1]).abs() / 2
         else:
             error = stacked.std(0) / math.sqrt(len(results))
-        # the rules share their rounding and the weight beyond the reach
-        return error + 2e-13 * stacked[0].abs().max()
+        # what the rules share: rounding, the weight beyond the reach, the table of the lattice
+        return error + self.shared * stacked[0].abs().max()
 
 
 def many(
@@ -85,6 +81,7 @@ def many(
     kinks: Sequence[float] = (),
     *,
     tolerance: float = 1e-10,
+    odd: bool = False,
 ) -> tuple[Replicas, list[dict[Pattern, Tensor]]]:
     """Averages of products of 2 or 4 functions over all choices of samples.
 
@@ -98,7 +95,9 @@ def many(
     kinks : sequence of float
         Where a function or one of its derivatives jumps; the same for all functions.
     tolerance : float
-        Aim of the error, relative to the largest entry of each pattern.
+        Aim of the error, relative to the norms of the factors.
+    odd : bool
+        The functions are the derivatives of an odd one, in turn.
 
     Returns
     -------
@@ -108,12 +107,24 @@ def many(
     """
     N = K.shape[0]
     if not kinks:
-        size = min(N, 4)
-        found = _blank(patterns, N, 2)
-        most = _MOST_NODES if N <= 4 else _MOST_NODES_EACH
-        for subset in itertools.combinations(range(N), size):
-            _insert(found, _lattices(functions, K, subset, patterns, tolerance, most), subset)
-        return Replicas("lattice", 2), found
+        even = odd and all(sum(p) % 2 == 0 for p in patterns)
+        if N <= _MOST_SAMPLES:
+            rule = Replicas("lattice", 2, 1e-12 + 1e-2 * tolerance)
+            return rule, nested(functions, K, patterns, tolerance, even)
+        exact = nested(functions, K, patterns, tolerance, even, largest=2)[0]
+        four = [p for p in patterns if len(p) == 4]
+        few = _few_samples(N)
+        found = []
+        for seed in range(_SCRAMBLES):
+            nodes = scrambled(K, seed, points=_points(N))
+            drawn = _collect(functions, nodes, four, N)
+            found.append(
+                {
+                    p: torch.where(few, exact[p], drawn[p]) if p in drawn else exact[p]
+                    for p in patterns
+                }
+            )
+        return Replicas("sobol", _SCRAMBLES), found
     if N <= 3:
         return Replicas("panels", 2), [
             _collect(functions, panels(K, kinks, order), patterns, N) for order in _ORDERS
@@ -140,12 +151,28 @@ def _insert(found, blocks, subset: Sequence[int]) -> None:
             target[pattern][index] = value
 
 
+def _few_samples(N: int) -> Tensor:
+    """Where at most two of four indices differ, (N, N, N, N)."""
+    one = torch.arange(N)
+    a, b, c, d = (
+        one.reshape([-1 if axis == slot else 1 for axis in range(4)]) for slot in range(4)
+    )
+    other = torch.where(b != a, b, torch.where(c != a, c, d))
+    return ((c == a) | (c == other)) & ((d == a) | (d == other))
+
+
+def _points(N: int) -> int:
+    """So many points that a table of all quadruples costs no more than with 20 samples."""
+    return 2 ** int(math.log2(max(2**11, 2**_LOG_POINTS * (20 / max(N, 20)) ** 4)))
+
+
 def _collect(functions, nodes: Nodes, patterns: Sequence[Pattern], N: int) -> dict:
     """Sum over nodes; a product of four is a matrix product of two tables of pairs."""
     total = _blank(patterns, N, 1)[0]
     halves = {(p[k], p[k + 1]) for p in patterns if len(p) == 4 for k in (0, 2)}
     needed = sorted({k for p in patterns for k in p})
-    for z, w in nodes:
+    rows = max(1, _MOST_ELEMENTS // N**2)
+    for z, w in _split(nodes, rows):
         f = {k: functions[k](z) for k in needed}
         tables = {(i, j): (f[i][:, :, None] * f[j][:, None, :]).flatten(1) for i, j in halves}
         for p in patterns:
@@ -157,61 +184,9 @@ def _collect(functions, nodes: Nodes, patterns: Sequence[Pattern], N: int) -> di
     return total
 
 
-# --- smooth functions: shifted lattices -------------------------------------------------------
-
-
-def _lattices(functions, K: Tensor, subset, patterns, tolerance: float, most: int) -> list[dict]:
-    block = K[list(subset)][:, list(subset)]
-    values, vectors = torch.linalg.eigh(block)
-    # directions below rounding carry nothing
-    keep = values > 1e-15 * values[-1].clamp_min(1e-300)
-    root = values[keep].sqrt()
-    map_ = vectors[:, keep] * root
-    step = _FIRST_STEP
-    result: list[dict] = []
-    while True:
-        h = (step / root).clamp(max=_WIDEST)
-        ball = math.pi ** (len(h) / 2) / math.gamma(len(h) / 2 + 1) * _REACH ** len(h)
-        if result and ball / math.prod(h.tolist()) > most:
-            return result
-        result = [
-            _collect(functions, _lattice(map_, h, shift), patterns, len(subset))
-            for shift in (0.0, 0.5)
-        ]
-        gap = max(
-            float((result[0][p] - result[1][p]).abs().max() / result[0][p].abs().max())
-            if bool(result[0][p].any())
-            else 0.0
-            for p in patterns
-        )
-        # the mean of two shifted lattices is that of one with half the step
-        if gap < tolerance:
-            return result
-        step /= math.sqrt(2)
-
-
-def _lattice(map_: Tensor, h: Tensor, shift: float) -> Nodes:
-    r = len(h)
-    if r == 0:
-        yield torch.zeros(1, map_.shape[0], dtype=torch.float64), torch.ones(1).double()
-        return
-    axes = []
-    for s in h.tolist():
-        reach = math.ceil(_REACH / s)
-        axes.append((torch.arange(-reach, reach + 1, dtype=torch.float64) + shift) * s)
-    sizes = [len(a) for a in axes]
-    total = math.prod(sizes)
-    front = math.prod(h.tolist()) / (2 * math.pi) ** (r / 2)
-    for start in range(0, total, 4 * _CHUNK):
-        flat = torch.arange(start, min(start + 4 * _CHUNK, total))
-        index = torch.unravel_index(flat, sizes)
-        x = torch.stack([axis[i] for axis, i in zip(axes, index)], 1)
-        square = (x * x).sum(1)
-        inside = square < _REACH**2
-        x, square = x[inside], square[inside]
-        for part in range(0, len(x), _CHUNK):
-            piece = slice(part, part + _CHUNK)
-            yield x[piece] @ map_.T, front * torch.exp(-0.5 * square[piece])
+def _split(nodes: Nodes, rows: int) -> Nodes:
+    for z, w in nodes:
+        yield from zip(z.split(rows), w.split(rows), strict=True)
 
 
 # --- kinks: nested panels ---------------------------------------------------------------------
@@ -280,13 +255,16 @@ def _pivoted_cholesky(K: Tensor) -> Tensor:
     return torch.where(L.abs() < 1e-15 * math.sqrt(scale), torch.zeros_like(L), L)
 
 
-# --- kinks and many samples: scrambled Sobol points -------------------------------------------
+# --- many samples: scrambled Sobol points -------------------------------------------
 
 
-def scrambled(K: Tensor, seed: int, mean: Tensor | None = None) -> Nodes:
+def scrambled(
+    K: Tensor, seed: int, mean: Tensor | None = None, points: int = 2**_LOG_POINTS
+) -> Nodes:
+    """Points of N(mean, K) from one scramble of a Sobol sequence, with equal weights."""
     L = _pivoted_cholesky(K)
     engine = torch.quasirandom.SobolEngine(max(L.shape[1], 1), scramble=True, seed=1000 + seed)
-    u = engine.draw(2**_LOG_POINTS, dtype=torch.float64).clamp(1e-15, 1 - 1e-15)
+    u = engine.draw(points, dtype=torch.float64).clamp(1e-15, 1 - 1e-15)
     x = torch.special.ndtri(u)[:, : L.shape[1]]
     for start in range(0, len(x), _CHUNK):
         z = x[start : start + _CHUNK] @ L.T

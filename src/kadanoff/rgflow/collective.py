@@ -9,43 +9,59 @@ and at order 1/n the law of total mean and covariance is all there is:
 
 .. math:: \delta' = \rho\,(f'\delta + \tfrac12 f''{:}C), \qquad C' = \rho\, f' C f'^{T} + \Sigma .
 
-The blocks of C are V, D, A; those of the mean shift are G1 and H1.
+The blocks of C are V, D, A; those of the mean shift are G1 and H1. The derivative f' is never a
+matrix: at a pair of inputs it reads three entries of the metric and one of the NTK.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-__all__ = ["MeanMap", "propagate", "propagate_mean"]
+__all__ = ["Covariance", "Field", "MeanMap", "add", "propagate", "propagate_mean", "transpose"]
+
+Field = tuple[Tensor, ...]
+"""One tensor (N, N, ...) for each collective variable; the first two axes are its pair."""
+
+Covariance = tuple[tuple[Tensor, ...], ...]
+"""Blocks (N, N, N, N) of a covariance between collective variables, [variable][variable]."""
 
 
 @dataclass(frozen=True)
 class MeanMap:
-    """First derivative of the mean map and covariance of its noise, as matrices on s."""
+    """First derivative of the mean map, acting on the leading pair, and covariance of the noise."""
 
-    jacobian: Tensor
-    noise: Tensor
+    push: Callable[[Field], Field]
+    noise: Covariance
 
 
-def propagate(step: MeanMap, covariance: Tensor, rho: float) -> Tensor:
+def propagate(step: MeanMap, covariance: Covariance, rho: float) -> Covariance:
     """C' = Σ + ρ f' C f'ᵀ."""
-    return step.noise + rho * step.jacobian @ covariance @ step.jacobian.T
+    half = transpose(_push_columns(step, covariance))
+    return add(step.noise, transpose(_push_columns(step, half)), rho)
 
 
-def propagate_mean(step: MeanMap, mean: Tensor, curvature: Tensor, rho: float) -> Tensor:
+def propagate_mean(step: MeanMap, mean: Field, curvature: Field, rho: float) -> Field:
     """δ' = ρ (f' δ + ½ f'':C), with the contraction ½ f'':C given."""
-    return rho * (step.jacobian @ mean + curvature)
+    pushed = step.push(mean)
+    return tuple(rho * (p + c) for p, c in zip(pushed, curvature, strict=True))
 
 
-def matrix(T: Tensor) -> Tensor:
-    """(N, N, N, N) as a matrix on pairs."""
-    N = T.shape[0]
-    return T.reshape(N * N, N * N)
+def transpose(covariance: Covariance) -> Covariance:
+    """Rows and columns exchanged, pairs of inputs included."""
+    size = range(len(covariance[0]))
+    return tuple(tuple(row[j].permute(2, 3, 0, 1) for row in covariance) for j in size)
 
 
-def blocks(rows: list[list[Tensor]]) -> Tensor:
-    """A block matrix from rows of blocks."""
-    return torch.cat([torch.cat(row, 1) for row in rows], 0)
+def add(a: Covariance, b: Covariance, factor: float = 1.0) -> Covariance:
+    """a + factor · b, block by block."""
+    return tuple(
+        tuple(x + factor * y for x, y in zip(p, q, strict=True)) for p, q in zip(a, b, strict=True)
+    )
+
+
+def _push_columns(step: MeanMap, covariance: Covariance) -> Covariance:
+    columns: Sequence[Sequence[Tensor]] = [step.push(c) for c in zip(*covariance, strict=True)]
+    return tuple(zip(*columns, strict=True))

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kadanoff.rgflow.kernel import Step
 from kadanoff.rgflow.tables import Tables
+from kadanoff.rgflow.tangent import haar_across
 
 __all__ = ["Differential", "differential_step"]
 
@@ -68,9 +69,14 @@ def _next_Q(step: Step, t: Tables, Theta: Tensor, F: Tensor, F_next: Tensor, Q: 
     # ... + ρ{⟨σ'_0σ'_1⟩[⟨σ''_2σ_3⟩Q_0122 + ⟨σ'_2σ'_3⟩Q_0123]
     carried = _e("ab,cd,abcc->abcd", t.dd, t.E(2, 0), Q) + _e("ab,cd,abcd->abcd", t.dd, t.dd, Q)
     #        + Θ_01 Σ ⟨∂_a(σ''_0σ'_1)⟩⟨∂_b(σ'_2σ_3)⟩ F_a0b2}
-    carried = carried + _e("ab,abx,cdy,xayc->abcd", Theta, t.X(2, 1), t.X(1, 0), F)
-    own = step.lambda_W / step.C_W * _e("badc->abcd", F_next) if step.C_W else 0.0
-    return step.C_W**2 * (fresh + step.rho * carried) + own
+    front, back = t.X(2, 1).times(Theta), t.X(1, 0)
+    carried = carried + front.before(back.before(F.permute(2, 3, 0, 1)).permute(2, 3, 0, 1))
+    total = step.C_W**2 * (fresh + step.rho * carried)
+    if not step.C_W:
+        return total
+    # this map's own W is not drawn twice: the Haar term of F' has no part in it
+    own = F_next + haar_across(step, t, Theta) if step.orthogonal else F_next
+    return total + step.lambda_W / step.C_W * _e("badc->abcd", own)
 
 
 def _next_R(step: Step, t: Tables, Theta: Tensor, B: Tensor, P: Tensor, R: Tensor) -> Tensor:
@@ -122,10 +128,10 @@ def _next_T(step: Step, t: Tables, Theta: Tensor, F: Tensor, Q: Tensor, T: Tenso
     # C_W²⟨σ''_1σ''_2σ'_3σ'_4⟩Θ_12Θ_13Θ_24
     fresh = fresh + c * c * _e("abcd,ab,ac,bd->acdb", t.four[2, 2, 1, 1], Theta, Theta, Theta)
     # X_a(1,3), Y(1,3), Z(1,3): λ_W and C_WΘ_13 parts of the derivative of σ'_1σ_3 and σ''_1σ'_3
-    X = rate * t.X(1, 0) + c * _e("ac,acx->acx", Theta, t.X(2, 1))
+    X = t.X(1, 0).times(rate) + t.X(2, 1).times(c * Theta)
     Y = rate * t.E(2, 0) + c * Theta * t.E(3, 1)
     Z = rate * t.dd + c * Theta * t.E(2, 2)
-    carried = _e("acx,bdy,xayb->acdb", X, X, F)
+    carried = _e("acbd->acdb", X.before(X.before(F.permute(2, 3, 0, 1)).permute(2, 3, 0, 1)))
     # C_W⟨σ'_2σ'_4⟩[Y(1,3)Q_2411 + Z(1,3)Q_2413] and the same with 1 3 <-> 2 4
     carried = carried + c * (
         _e("bd,ac,bdaa->acdb", t.dd, Y, Q)

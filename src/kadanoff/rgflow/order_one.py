@@ -13,18 +13,18 @@ from kadanoff.rgflow import tables as tb
 from kadanoff.rgflow.differential import Differential, differential_step
 from kadanoff.rgflow.kernel import Step, steps
 from kadanoff.rgflow.tangent import Tangent, tangent_step
-from kadanoff.rgflow.vertex import first_vertex, six_point, vertex_step
+from kadanoff.rgflow.vertex import first_vertex, six_point
 
 __all__ = ["order_one"]
 
 _TANGENT = ("H1", "D", "A", "B", "F")
 _DIFFERENTIAL = ("P", "Q", "R", "S", "T", "U")
 _STRATEGY = {
-    "lattice": "trapezoidal rule on whitened coordinates; error: half the difference of two "
-    "lattices shifted by half a step",
+    "lattice": "trapezoidal rule on a body-centred lattice of Cholesky coordinates for each subset "
+    "of inputs; error: difference from a step wider by a quarter",
     "panels": "Gauss-Legendre panels cut at the kinks; error: difference of two orders",
-    "sobol": "eight scrambled Sobol sequences of 65536 points (panels where at most three inputs "
-    "differ); error: standard error of their mean",
+    "sobol": "eight scrambled Sobol sequences where more than two inputs differ (three with "
+    "kinks), otherwise deterministic rules; error: standard error of the mean",
 }
 
 
@@ -58,8 +58,7 @@ def order_one(
         return residual_flow(arch, K, tolerance, _STRATEGY)
     plan = steps(arch)
     smooth = all(step.activation.smooth for step in plan)
-    vertex_only = arch.init == "orthogonal"
-    patterns = tb.VERTEX if vertex_only else (tb.SMOOTH if smooth else tb.DIFFERENTIAL)
+    patterns = tb.SMOOTH if smooth else tb.DIFFERENTIAL
 
     rule = Replicas("lattice", 2)
     layers = []  # per step: tables for each replica
@@ -71,25 +70,19 @@ def order_one(
             "lattice", "panels", "sobol"
         ).index(rule.kind):  # fmt: skip
             rule = found
-    run = _run_vertex if vertex_only else _run_tangent
     replicas = [
-        run(arch, plan, K, Theta, [a[r % len(a)] for a in layers]) for r in range(rule.count)
+        _run(arch, plan, K, Theta, [a[r % len(a)] for a in layers]) for r in range(rule.count)
     ]
     names = list(replicas[0])
     tensors = {name: rule.value([f[name] for f in replicas]) for name in names}
     errors = {name: rule.error([f[name] for f in replicas]) for name in names}
     undefined = {}
-    if K[0].shape[0] == 1 and not vertex_only:
+    if K[0].shape[0] == 1 and arch.init == "gaussian":
         tensors["U6"] = _six_points(plan, K, tensors["V"])
         errors["U6"] = 1e-12 * tensors["U6"].abs()
     else:
         undefined["U6"] = "the six-point vertex is given at one input of a plain Gaussian network."
-    if vertex_only:
-        reason = (
-            "fluctuations of the NTK are derived for Gaussian weights, not for orthogonal ones."
-        )
-        undefined |= dict.fromkeys((*_TANGENT, *_DIFFERENTIAL), reason)
-    elif not smooth:
+    if not smooth:
         reason = (
             "the activation has kinks: σ'' holds a delta function, whose square at coincident "
             "inputs does not exist. Smooth the activation (GELU for ReLU, say)."
@@ -98,9 +91,9 @@ def order_one(
     return tensors, {"error": errors, "strategy": _STRATEGY[rule.kind], "undefined": undefined}
 
 
-def _run_tangent(arch, plan: list[Step], K, Theta, layers) -> dict[str, Tensor]:
+def _run(arch, plan: list[Step], K, Theta, layers) -> dict[str, Tensor]:
     smooth = all(step.activation.smooth for step in plan)
-    tangent = [Tangent.first_layer(K[0])]
+    tangent = [Tangent.first_layer(K[0], first_vertex(arch, K[0]))]
     differential = [Differential.first_layer(K[0], smooth)]
     for step, t in zip(plan, layers, strict=True):
         theta, old = Theta[step.layer - 1], tangent[-1]
@@ -116,15 +109,6 @@ def _run_tangent(arch, plan: list[Step], K, Theta, layers) -> dict[str, Tensor]:
         if values[0] is not None:
             out[name] = torch.stack(values)
     return out
-
-
-def _run_vertex(arch, plan: list[Step], K, Theta, layers) -> dict[str, Tensor]:
-    G1, V = [torch.zeros_like(K[0])], [first_vertex(arch, K[0])]
-    for step, t in zip(plan, layers, strict=True):
-        shift, vertex = vertex_step(step, t, G1[-1], V[-1])
-        G1.append(shift)
-        V.append(vertex)
-    return {"G1": torch.stack(G1), "V": torch.stack(V)}
 
 
 def _six_points(plan: list[Step], K: list[Tensor], V: Tensor) -> Tensor:

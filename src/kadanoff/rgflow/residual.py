@@ -45,10 +45,9 @@ from kadanoff.errors import UsageError
 from kadanoff.gaussian import two
 from kadanoff.gaussian.many import Replicas, many
 from kadanoff.rgflow import tables as tb
-from kadanoff.rgflow.collective import matrix
 from kadanoff.rgflow.kernel import Step, steps
 from kadanoff.rgflow.tables import Tables
-from kadanoff.rgflow.vertex import haar
+from kadanoff.rgflow.tangent import haar
 
 __all__ = ["residual_flow"]
 
@@ -121,6 +120,16 @@ def residual_flow(
     return tensors, {"error": errors, "strategy": strategy[rule.kind], "undefined": undefined}
 
 
+def matrix(T: Tensor) -> Tensor:
+    N = T.shape[0]
+    return T.reshape(N * N, N * N)
+
+
+def _J(t: Tables) -> Tensor:
+    N = t.ss.shape[0]
+    return t.J(0, torch.eye(N * N, dtype=t.ss.dtype).reshape((N,) * 4))
+
+
 def _pairs(K: Tensor) -> Tensor:
     return K.new_zeros(K.shape[0] ** 2, K.shape[0] ** 2)
 
@@ -130,7 +139,7 @@ def _single(
 ) -> tuple[_State, Tensor]:
     """One block z' = b + Wσ(z) + γz, or a plain layer (γ = 0) after such blocks."""
     N, c, rho = K.shape[0], step.C_W, step.rho
-    J = matrix(t.J(0))
+    J = matrix(_J(t))
     chi = step.gamma**2 * torch.eye(N * N, dtype=K.dtype) + c * J
     # X_ab[σσ] and X_ab[½∂_a∂_b(σσ)] over all emissions, and from the blocks of two layers
     X = old.memory @ J.T
@@ -157,7 +166,7 @@ def _single(
         emissions = (*emissions, replace(fresh, skip=step.gamma))
         for e in emissions:
             # Cov(σ_aσ_b(z^(k)), z_c z_d) = skip² Σ K_cx K_dy ⟨∂_x∂_y(σ_aσ_b)⟩
-            J_then = t.J(0) if e is emissions[-1] else _jacobian(e)
+            J_then = _J(t) if e is emissions[-1] else _jacobian(e)
             seen = 2 * e.skip**2 * torch.einsum("abxy,cx,dy->abcd", J_then, e.K, e.K)
             X_zz = e.carried @ matrix(seen)
             reported = reported + X_zz + X_zz.T
@@ -167,7 +176,7 @@ def _single(
 def _two_layer(step: Step, t: Tables, K: Tensor, old: _State) -> tuple[_State, Tensor]:
     """One block z' = b₂ + W₂σ(b₁ + W₁z) + γz; the inner neurons see only the metric of z."""
     N, c = K.shape[0], step.C_W
-    inner = c * c * matrix(t.J(0))  # derivative of C_W⟨σσ⟩ at C_b + C_W K
+    inner = c * c * matrix(_J(t))  # derivative of C_W⟨σσ⟩ at C_b + C_W K
     chi = step.gamma**2 * torch.eye(N * N, dtype=K.dtype) + inner
     wick = matrix(haar(K))  # Cov(z_a z_b, z_c z_d)
     noise = c * c * matrix(t.four[0, 0, 0, 0] - t.ss[:, :, None, None] * t.ss)
@@ -184,7 +193,7 @@ def _two_layer(step: Step, t: Tables, K: Tensor, old: _State) -> tuple[_State, T
 
 
 def _jacobian(e: _Emission) -> Tensor:
-    return tb.tables(e.activation, e.K, (), 1e-10)[1][0].J(0)
+    return _J(tb.tables(e.activation, e.K, (), 1e-10)[1][0])
 
 
 def _memories(

@@ -107,7 +107,7 @@ class Flow:
         raise UsageError(f"{name} was not computed.", "Call flow(arch, X, order=1).")
 
 
-def flow(arch: Any, X: Any, order: int = 0, *, tolerance: float = 1e-10) -> Flow:
+def flow(arch: Any, X: Any, order: int = 0, *, tolerance: float | None = None) -> Flow:
     """Statistics of the ensemble of random networks ``arch`` on the inputs ``X``, layer by layer.
 
     Parameters
@@ -118,9 +118,10 @@ def flow(arch: Any, X: Any, order: int = 0, *, tolerance: float = 1e-10) -> Flow
         Inputs; they enter only through X Xᵀ / n_0. Repeated rows cost nothing.
     order : {0, 1}
         0: infinite width, K and Theta. 1: adds the whole order 1/n.
-    tolerance : float
+    tolerance : float, optional
         Aim of the relative error of the Gaussian averages at order 1; ``error`` states what was
-        reached.
+        reached. By default 1e-10 up to four inputs and 1e-6 beyond, where every quadruple is an
+        integral of its own; above 16 inputs the averages over more than two of them are sampled.
 
     Returns
     -------
@@ -163,7 +164,7 @@ def flow(arch: Any, X: Any, order: int = 0, *, tolerance: float = 1e-10) -> Flow
     if order == 1:
         from kadanoff.rgflow.order_one import order_one
 
-        tensors, extra = order_one(arch, K, Theta, tolerance)
+        tensors, extra = order_one(arch, K, Theta, tolerance or _tolerance(len(unique)))
         found |= tensors
         extra["error"] = {
             name: _expand(value, where, RANK[name]) for name, value in extra["error"].items()
@@ -173,6 +174,10 @@ def flow(arch: Any, X: Any, order: int = 0, *, tolerance: float = 1e-10) -> Flow
         # a single number that belongs to one input; repeated rows are still several inputs
         expanded.pop("U6", None)
     return Flow(arch, X, **expanded, **extra)
+
+
+def _tolerance(inputs: int) -> float:
+    return 1e-10 if inputs <= 4 else 1e-6
 
 
 def _expand(value: Tensor, where: Tensor, rank: int) -> Tensor:

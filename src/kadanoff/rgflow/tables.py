@@ -42,6 +42,36 @@ _PARALLEL = 1e-11
 
 
 @dataclass(frozen=True)
+class Slope:
+    """X[1, 2, a], zero but for a = 1 (``first``) and a = 2 (``second``), (N, N) each."""
+
+    first: Tensor
+    second: Tensor
+
+    def __add__(self, other: Slope) -> Slope:
+        return Slope(self.first + other.first, self.second + other.second)
+
+    def times(self, factor: Tensor | float) -> Slope:
+        """X[1, 2, a] · factor[1, 2]."""
+        return Slope(factor * self.first, factor * self.second)
+
+    def behind(self, F: Tensor) -> Tensor:
+        """Σ_a X[1, 2, a] F[a, 2, ...], [1, 2, ...]."""
+        twice = F.diagonal(dim1=0, dim2=1).movedim(-1, 0)
+        return _like(self.first, F) * F + _like(self.second, F) * twice[None, :]
+
+    def before(self, F: Tensor) -> Tensor:
+        """Σ_a X[1, 2, a] F[a, 1, ...], [1, 2, ...]."""
+        twice = F.diagonal(dim1=0, dim2=1).movedim(-1, 0)
+        return _like(self.first, F) * twice[:, None] + _like(self.second, F) * F.transpose(0, 1)
+
+
+def _like(pair: Tensor, X: Tensor) -> Tensor:
+    """A table of pairs, broadcast against the axes that follow the pair in X."""
+    return pair.reshape(*pair.shape, *(1,) * (X.ndim - 2))
+
+
+@dataclass(frozen=True)
 class Tables:
     """Averages at one layer from one replica of the quadrature rule.
 
@@ -69,17 +99,12 @@ class Tables:
         """⟨σ⁽ⁱ⁾_a σ⁽ʲ⁾_b⟩, [a, b]."""
         return self.two[i, j] if (i, j) in self.two else self.two[j, i].T
 
-    def J(self, p: int) -> Tensor:
-        """d⟨σ⁽ᵖ⁾_1 σ⁽ᵖ⁾_2⟩ / dK_ab as [1, 2, a, b], to be contracted with any X_ab."""
-        first, both, second = self._gradient(p)
-        N = first.shape[0]
-        out = first.new_zeros(N, N, N, N)
-        one_, two_ = torch.meshgrid(torch.arange(N), torch.arange(N), indexing="ij")
-        out[one_, two_, one_, one_] += first
-        out[one_, two_, two_, two_] += second
-        out[one_, two_, one_, two_] += both / 2
-        out[one_, two_, two_, one_] += both / 2
-        return out
+    def J(self, p: int, X: Tensor) -> Tensor:
+        """Σ_ab d⟨σ⁽ᵖ⁾_1 σ⁽ᵖ⁾_2⟩/dK_ab X_ab as [1, 2, ...], for X [a, b, ...] symmetric or not."""
+        first, both, second = (_like(g, X) for g in self._gradient(p))
+        own = X.diagonal(dim1=0, dim2=1).movedim(-1, 0)
+        mean = (X + X.transpose(0, 1)) / 2
+        return first * own[:, None] + second * own[None, :] + both * mean
 
     def hessian(self, p: int, V: Tensor) -> Tensor:
         """½ Σ d²⟨σ⁽ᵖ⁾_1σ⁽ᵖ⁾_2⟩/dK dK · V = (1/8) Σ ⟨∂_a∂_b∂_c∂_d(σσ)⟩ V_(ab)(cd), [1, 2]."""
@@ -102,18 +127,22 @@ class Tables:
             + 2 * even * v("aabb->ab", V)
         )
 
-    def X(self, i: int, j: int) -> Tensor:
-        """⟨∂_a(σ⁽ⁱ⁾_1 σ⁽ʲ⁾_2)⟩ as [1, 2, a]."""
+    def X(self, i: int, j: int) -> Slope:
+        """⟨∂_a(σ⁽ⁱ⁾_1 σ⁽ʲ⁾_2)⟩, [1, 2, a]."""
         first, second = self.E(i + 1, j), self.E(i, j + 1)
         if self.parallel is not None:
             first = torch.where(self.parallel, self.ray[f"slope{i}{j}"], first)
             second = torch.where(self.parallel, torch.zeros_like(second), second)
-        N = first.shape[0]
-        out = first.new_zeros(N, N, N)
-        one_, two_ = torch.meshgrid(torch.arange(N), torch.arange(N), indexing="ij")
-        out[one_, two_, one_] += first
-        out[one_, two_, two_] += second
-        return out
+        return Slope(first, second)
+
+    def bend(self, p: int, D: Tensor, F: Tensor) -> Tensor:
+        """½ Σ_ab ⟨∂_a∂_b(σ⁽ᵖ⁾_1 σ⁽ᵖ⁾_2)⟩ (D_ab12 + 2 F_a1b2), [1, 2]."""
+        first, both, second = self._gradient(p)
+        v = torch.einsum
+        alone = v("aaab->ab", D) + 2 * v("aaab->ab", F)
+        other = v("bbab->ab", D) + 2 * v("babb->ab", F)
+        mixed = v("abab->ab", D) + v("aabb->ab", F) + v("baab->ab", F)
+        return first * alone + second * other + both * mixed
 
     def _gradient(self, p: int) -> tuple[Tensor, Tensor, Tensor]:
         first, both = self.E(p + 2, p) / 2, self.E(p + 1, p + 1)
@@ -139,7 +168,7 @@ def tables(
     ss, dd = pairs(act, K).value, pairs(act, K, 1, 1).value
     functions = [act.derivative(k) for k in range(6)]
     if act.smooth:
-        rule, found = many(functions, K, (*_PAIRS, *patterns), tolerance=tolerance)
+        rule, found = many(functions, K, (*_PAIRS, *patterns), tolerance=tolerance, odd=act.odd)
         return rule, [_smooth(ss, dd, averages) for averages in found]
     if bool((K.diagonal() <= 0).any()):
         raise DomainError(

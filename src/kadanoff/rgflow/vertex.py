@@ -19,29 +19,10 @@ import torch
 from torch import Tensor
 
 from kadanoff.gaussian import one
-from kadanoff.rgflow.collective import MeanMap, matrix, propagate, propagate_mean
 from kadanoff.rgflow.kernel import Step
-from kadanoff.rgflow.tables import Tables
+from kadanoff.rgflow.tangent import haar
 
-__all__ = ["first_vertex", "haar", "six_point", "vertex_step"]
-
-
-def vertex_step(step: Step, t: Tables, G1: Tensor, V: Tensor) -> tuple[Tensor, Tensor]:
-    """(G1, V) of layer l+1 from those of layer l, for a plain layer."""
-    N = G1.shape[0]
-    c = step.C_W
-    noise = c * c * (t.four[0, 0, 0, 0] - t.ss[:, :, None, None] * t.ss)
-    q = c * t.ss
-    mean_map = MeanMap(c * matrix(t.J(0)), matrix(noise - step.orthogonal * haar(q)))
-    V_next = propagate(mean_map, matrix(V), step.rho).reshape(N, N, N, N)
-    curvature = c * t.hessian(0, V)
-    G1_next = propagate_mean(mean_map, G1.flatten(), curvature.flatten(), step.rho)
-    return G1_next.reshape(N, N), V_next
-
-
-def haar(q: Tensor) -> Tensor:
-    """q_13 q_24 + q_14 q_23 as [1, 2, 3, 4]: Cov(z_1z_2, z_3z_4) of a Gaussian with metric q."""
-    return torch.einsum("ac,bd->abcd", q, q) + torch.einsum("ad,bc->abcd", q, q)
+__all__ = ["first_vertex", "six_point"]
 
 
 def first_vertex(arch: Any, K: Tensor) -> Tensor:

@@ -1,0 +1,194 @@
+"""Drawn networks with their NTK: every weight drawn, apart from the library's own ensembles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+NAMES = ("V", "D", "A", "B", "F")
+
+
+def drawn(arch: Any, X: Tensor, networks: int, *, seed: int = 0, batch: int = 500):
+    """n-scaled statistics of neurons i ≠ j with standard errors, for layers 2 ... L − 1.
+
+    All hidden widths must be equal. Means are deviations from the mean of the sample's own
+    conditional law, with martingale differences of the earlier layers regressed out.
+
+    Returns
+    -------
+    dict of name to (value, stderr), each (L − 2, ...); names V, D, A, B, F, G1, H1
+    """
+    g = torch.Generator().manual_seed(seed)
+    n, N, layers = arch.n[1], len(X), arch.L - 2
+    rows: dict[str, list[Tensor]] = {}
+    first = arch.C_b[0] + arch.C_W[0] * arch.metric(X)
+    theta = arch.lambda_b[0] + arch.lambda_W[0] * arch.metric(X)
+    for _ in range(networks // batch):
+        keep: dict[str, list[Tensor]] = {}
+        controls = []
+        for l, (z, H, past) in enumerate(_run(arch, X, batch, g)):
+            zz = torch.einsum("mia,mib->miab", z, z)
+            HH = H.diagonal(dim1=1, dim2=2).permute(0, 3, 1, 2)
+            if l:
+                _record(keep, z, H, zz, HH, n)
+            metric, ntk = past if past else (first, theta)
+            if l:
+                keep.setdefault("metric", []).append(metric)
+                keep.setdefault("ntk", []).append(ntk)
+                # controls of the layers before: their mean given the past is zero
+                keep.setdefault("controls", []).append(torch.cat(controls, 1))
+            controls.append((zz.mean(1) - metric).flatten(1))
+            if l:
+                controls.append((HH.mean(1) - ntk).flatten(1))
+        for name, values in keep.items():
+            if name in ("metric", "ntk"):
+                clean = [_regressed(v, c) for v, c in zip(values, keep["controls"], strict=True)]
+                rows.setdefault(name, []).append(torch.stack(clean))
+            elif name != "controls":
+                rows.setdefault(name, []).append(torch.stack([v.mean(0) for v in values]))
+    stacked = {name: torch.stack(values) for name, values in rows.items()}
+    out = {"G1": _mean(stacked["metric"], n), "H1": _mean(stacked["ntk"], n)}
+    means = {"V": ("zz", "zz"), "D": ("zz", "HH"), "A": ("HH", "HH")}
+    for name in NAMES:
+        out[name] = _jackknife(stacked, name, means.get(name), n, (layers, *(N,) * 4))
+    return out
+
+
+def _run(arch: Any, X: Tensor, batch: int, g) -> Iterator[tuple[Tensor, Tensor, Any]]:
+    """(z, H) at each hidden layer, with the mean of zz and of the diagonal of H given the past."""
+    N, n = len(X), arch.n[1]
+    eye = torch.eye(n, dtype=torch.float64)[:, :, None, None]
+    W = _matrix(arch, 0, batch, arch.n[1], arch.n[0], g)
+    z = W @ X.T.double() + arch.C_b[0] ** 0.5 * _normal(g, batch, n, 1)
+    metric = arch.metric(X)
+    H = (eye * (arch.lambda_b[0] + arch.lambda_W[0] * metric)).expand(batch, n, n, N, N)
+    yield z, H, None
+    for l in range(1, arch.L - 1):
+        act, gamma = arch.activations[l - 1], float(arch.gamma[l])
+        maps = [act]
+        if arch.block == "two_layer":
+            maps = [None, act]
+        y, T, back = z, H, None
+        kept_metric, kept_ntk = _diagonal(z, H)
+        for a in maps:
+            width = arch.hidden if a is None else n
+            s = y if a is None else a(y)
+            d = torch.ones_like(y) if a is None else a.derivative(1)(y)
+            W = _matrix(arch, l, batch, width, y.shape[1], g)
+            gram = s.transpose(1, 2) @ s / y.shape[1]
+            turned = T * d[:, :, None, :, None] * d[:, None, :, None, :]
+            trace = turned.diagonal(dim1=1, dim2=2).mean(-1)
+            past = (arch.C_b[l] + arch.C_W[l] * gram,
+                    arch.lambda_b[l] + arch.lambda_W[l] * gram + arch.C_W[l] * trace)  # fmt: skip
+            direct = (
+                torch.eye(width, dtype=torch.float64)[:, :, None, None]
+                * (arch.lambda_b[l] + arch.lambda_W[l] * gram)[:, None, None]
+            )
+            # Jacobian of this map applied to the rows of T, kept for the mixed terms of a skip
+            left = W[..., None] * d[:, None]
+            back = left if back is None else torch.einsum("mija,mjka->mika", left, back)
+            T = torch.einsum("mik,mklab,mjl->mijab", W, turned, W) + direct
+            y = W @ s + arch.C_b[l] ** 0.5 * _normal(g, batch, width, 1)
+        if gamma:
+            y = y + gamma * z
+            half = torch.einsum("mika,mkjab->mijab", back, H)
+            T = T + gamma**2 * H + gamma * (half + half.permute(0, 2, 1, 4, 3))
+            past = (past[0] + gamma**2 * kept_metric, past[1] + gamma**2 * kept_ntk)
+        z, H = y, T
+        yield z, H, past
+
+
+def _diagonal(z: Tensor, H: Tensor) -> tuple[Tensor, Tensor]:
+    return z.transpose(1, 2) @ z / z.shape[1], H.diagonal(dim1=1, dim2=2).mean(-1)
+
+
+def _normal(g, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=g, dtype=torch.float64)
+
+
+def _matrix(arch: Any, l: int, batch: int, rows: int, columns: int, g) -> Tensor:
+    std = (arch.C_W[l] / columns) ** 0.5
+    if arch.init == "uniform":
+        unit = torch.rand(batch, rows, columns, generator=g, dtype=torch.float64) * 2 - 1
+        return 3**0.5 * std * unit
+    if arch.init == "gaussian":
+        return std * _normal(g, batch, rows, columns)
+    tall = max(rows, columns)
+    q, r = torch.linalg.qr(_normal(g, batch, tall, min(rows, columns)))
+    q = q * torch.diagonal(r, dim1=1, dim2=2).sign()[:, None, :]
+    q = q if rows >= columns else q.transpose(1, 2)
+    return std * tall**0.5 * q
+
+
+def _record(keep, z: Tensor, H: Tensor, zz: Tensor, HH: Tensor, n: int) -> None:
+    def put(name: str, value: Tensor) -> None:
+        keep.setdefault(name, []).append(value)
+
+    sums = {"zz": zz.sum(1), "HH": HH.sum(1)}
+    for name, value in sums.items():
+        put(name, value / n)
+    for name, (x, y) in {"V": (zz, zz), "D": (zz, HH), "A": (HH, HH)}.items():
+        total = torch.einsum("mab,mcd->mabcd", x.sum(1), y.sum(1))
+        total = total - torch.einsum("miab,micd->mabcd", x, y)
+        put(name, total / (n * (n - 1)))
+    off = H * (1 - torch.eye(n, dtype=torch.float64))[:, :, None, None]
+    put("B", torch.einsum("mijab,mijcd->macbd", off, off) / (n * (n - 1)))
+    across = torch.einsum("mia,mijcd->mjacd", z, off)
+    put("F", torch.einsum("mjacd,mjb->macbd", across, z) / (n * (n - 1)))
+
+
+def _regressed(value: Tensor, controls: Tensor) -> Tensor:
+    """Mean over the batch of ``value`` with its linear part in ``controls`` taken out."""
+    y, C = value.flatten(1), controls
+    centred = C - C.mean(0)
+    beta = torch.linalg.lstsq(centred, y - y.mean(0), driver="gelsd").solution
+    return (y.mean(0) - C.mean(0) @ beta).reshape(value.shape[1:])
+
+
+def _mean(values: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """n times the mean; the infinite-width value is for the caller to subtract."""
+    return n * values.mean(0), n * values.std(0) / len(values) ** 0.5
+
+
+def _jackknife(stacked, name: str, means, n: int, shape) -> tuple[Tensor, Tensor]:
+    def value(total: dict[str, Tensor]) -> Tensor:
+        out = total[name]
+        if means:
+            a, b = (total[m] for m in means)
+            out = out - torch.einsum("...ab,...cd->...abcd", a, b)
+        return n * out
+
+    whole = value({k: v.mean(0) for k, v in stacked.items()})
+    count = len(stacked[name])
+    left_out = value({k: (v.sum(0) - v) / (count - 1) for k, v in stacked.items()})
+    stderr = ((count - 1) / count * (left_out - left_out.mean(0)).square().sum(0)).sqrt()
+    return whole.reshape(shape), stderr.reshape(shape)
+
+
+def deviations(flow: Any, runs: list[dict], widths, names) -> dict[str, tuple[Tensor, Tensor]]:
+    """For each name and layer: the largest |z| and the error bar over the largest component.
+
+    The error holds the statistical one and a bound on what linear extrapolation leaves.
+    """
+    found = {}
+    base = {"G1": flow.K, "H1": flow.Theta}
+    for name in names:
+        predicted = flow.require(name)[1 : 1 + len(runs[0][name][0])]
+        pair = []
+        for run, n in zip(runs, widths, strict=True):
+            value, stderr = run[name]
+            if name in base:
+                value = value - n * base[name][1 : 1 + len(value)]
+            pair.append((value, stderr))
+        small, large = pair
+        value = 2 * large[0] - small[0]
+        stderr = (4 * large[1] ** 2 + small[1] ** 2).sqrt()
+        drift = (large[0] - small[0]).abs() / 3
+        z = (value - predicted) / (stderr**2 + drift**2).sqrt().clamp_min(1e-12)
+        scale = predicted.abs().flatten(1).max(1).values
+        bar = stderr.flatten(1).max(1).values / scale
+        found[name] = (z.abs().flatten(1).max(1).values, bar)
+    return found
