@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from kadanoff.cli.predict_more import compare_depths, measured_loss, numbers, show_loss
 from kadanoff.errors import DataError, UsageError
 
 
@@ -28,7 +29,18 @@ def command(
     eta: Annotated[float | None, typer.Option(help="Step of descent; flow if absent.")] = None,
     ridge: Annotated[float, typer.Option(help="Regulariser of the descent.")] = 0.0,
     noise: Annotated[float, typer.Option(help="Label noise variance, for bayes.")] = 0.0,
+    algorithm: Annotated[
+        str, typer.Option(help="gradient or giant_leap; at order 1 they differ.")
+    ] = "gradient",
+    networks: Annotated[
+        int, typer.Option(help="Also train this many networks: measured loss beside predicted.")
+    ] = 0,
+    depths: Annotated[
+        str | None,
+        typer.Option(help="Hidden layers to compare by evidence and information, e.g. 1,2,4."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the draw of the points.")] = 0,
+    progress: Annotated[str, typer.Option(help="auto, none, or json lines on stderr.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Predict the outputs of trained networks on test points, with error bars, beside the targets.
@@ -37,21 +49,33 @@ def command(
     """
     from kadanoff.learning import leave_one_out, modes, predict
     from kadanoff.learning.prediction import blocks
+    from kadanoff.report.progress import reporting
 
     X, y, names = _data(data, train + test, seed)
+    if depths is not None:
+        nets = [
+            _architecture(X.shape[1], y, activation, d + 1, width, c_b, c_w)
+            for d in numbers(depths, "--depths")
+        ]
+        with reporting(progress, "comparing depths") as report:
+            compare_depths(nets, X[:train], y[:train], noise, seed, report, as_json)
+        return
     arch = _architecture(X.shape[1], y, activation, depth, width, c_b, c_w)
-    found = predict(
-        arch,
-        X[:train],
-        y[:train],
-        X[train:],
-        order=order,
-        method=method,
-        t=time,
-        eta=eta,
-        ridge=ridge,
-        noise=noise,
-    )
+    with reporting(progress, "evaluating the 1/n tensors") as report:
+        found = predict(
+            arch,
+            X[:train],
+            y[:train],
+            X[train:],
+            order=order,
+            method=method,
+            t=time,
+            eta=eta,
+            ridge=ridge,
+            noise=noise,
+            algorithm=algorithm,
+            progress=report,
+        )
     target = y[train:]
     result: dict[str, Any] = {
         "architecture": repr(arch),
@@ -80,6 +104,14 @@ def command(
         result["leave_one_out_mse"] = loo.mean_squared_error
     elif ridge > 0 or float(found_modes.values[-1]) > 1e-12 * float(found_modes.values[0]):
         result["leave_one_out_mse"] = leave_one_out(b.Theta_AA, b.y, ridge).mean_squared_error
+    if networks:
+        if method == "bayes":
+            raise UsageError("The posterior is not trained.", "Leave --networks out.")
+        with reporting(progress, "training networks") as report:
+            result["loss_curve"] = measured_loss(
+                arch, X[:train], y[:train], eta, time, ridge, networks, seed,
+                found_modes.largest_stable_rate, report,
+            )  # fmt: skip
     result["points"] = [
         {"mean": m, "std": s, "target": t}
         for m, s, t in zip(found.mean.tolist(), found.std.tolist(), scored.tolist())
@@ -151,7 +183,10 @@ def _errors(found: Any, target: Any) -> dict[str, float]:
     inside = (found.mean - target.reshape(found.mean.shape)).abs() <= 2 * found.std[:, None]
     return {
         "mse_of_mean": bias,
-        "mse_stderr": float(squares.std()) / math.sqrt(max(len(squares), 1)),
+        # one test point has no spread
+        "mse_stderr": float(squares.std()) / math.sqrt(len(squares))
+        if len(squares) > 1
+        else math.nan,
         "variance": variance,
         "mse_of_one_network": bias + variance,
         "mse_of_zero": float((target**2).mean()),
@@ -204,5 +239,7 @@ def _show(result: dict[str, Any], labels: Any, target: Any) -> None:
         lines.append(("log evidence", short(result["log_evidence"], 6)))
     for name, value in lines:
         console.print(f"{name:<30}{value}", highlight=False)
+    if "loss_curve" in result:
+        show_loss(console, result["loss_curve"])
     for note in result["notes"]:
         console.print(f"[dim]{note}[/dim]", highlight=False)

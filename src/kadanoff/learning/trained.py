@@ -112,6 +112,8 @@ def train_weights(
     tolerance: float = 0.0,
     batch: Callable[[int], Tensor] | None = None,
     flow: bool = False,
+    ridge: float = 0.0,
+    record: Callable[[int, Tensor], None] | None = None,
 ) -> float:
     """Descend in place on ``sum (z - y)^2 / 2``; returns the largest |z - y| left.
 
@@ -123,6 +125,10 @@ def train_weights(
         Step -> indices of the training points used in it; None uses all.
     flow : bool
         Follow the gradient flow for a time ``eta`` a step (fourth order) instead of descending.
+    ridge : float
+        Penalty (ridge/2) |theta - theta(0)|^2, in the metric of the learning-rate tensor.
+    record : callable, optional
+        ``record(step, z - y)`` before each step, z - y of shape (S, N, n_L); and after the last.
 
     Raises
     ------
@@ -131,6 +137,7 @@ def train_weights(
     """
     X, y = X.to(weights[0][0].dtype), y.to(weights[0][0].dtype)
     worst = math.inf
+    start = [(W.clone(), b.clone()) for W, b in weights] if ridge else []
     for step in range(steps):
         x, target = X, y
         if batch is not None:
@@ -138,6 +145,8 @@ def train_weights(
             x, target = X[rows], y[rows]
         z = outputs(arch, weights, x)
         delta = z[-1] - target
+        if record is not None:
+            record(step, delta)
         if step % 10 == 0:
             worst = float(delta.abs().max())
             if not math.isfinite(worst):
@@ -150,8 +159,14 @@ def train_weights(
         if flow:
             _runge_kutta(arch, weights, x, target, eta)
         else:
+            for pair, first in zip(weights, start, strict=False):
+                for now, before in zip(pair, first, strict=True):
+                    now.lerp_(before, eta * ridge)
             descend(arch, weights, x, delta, eta, z)
-    return float((outputs(arch, weights, X)[-1] - y).abs().max()) if batch is None else worst
+    left = outputs(arch, weights, X)[-1] - y
+    if record is not None:
+        record(steps, left)
+    return float(left.abs().max()) if batch is None else worst
 
 
 def descend(
@@ -217,6 +232,8 @@ def train_ensemble(
     seed: int = 0,
     antithetic: bool = True,
     tolerance: float = 0.0,
+    ridge: float = 0.0,
+    record: Callable[[int, Tensor], None] | None = None,
     dtype: torch.dtype = torch.float64,
     block: int = 1024,
     progress: Callable[..., None] | None = None,
@@ -226,7 +243,7 @@ def train_ensemble(
     Parameters
     ----------
     y : Tensor, shape (N, n_L)
-    eta, steps, tolerance : see :func:`train_weights`
+    eta, steps, tolerance, ridge, record : see :func:`train_weights`
     block : int
         Networks trained together; each block has its own seed, so that the result does not
         depend on how many there are in flight.
@@ -243,7 +260,10 @@ def train_ensemble(
         generator = torch.Generator().manual_seed(seed * 1_000_003 + index)
         weights = draw_batch(arch, size, generator, antithetic=antithetic, dtype=dtype)
         starts.append(outputs(arch, weights, X_test)[-1].double())
-        left = train_weights(arch, weights, X_train, y, eta, steps, tolerance=tolerance)
+        left = train_weights(
+            arch, weights, X_train, y, eta, steps,
+            tolerance=tolerance, ridge=ridge, record=record,
+        )  # fmt: skip
         residual = max(residual, left)
         ends.append(outputs(arch, weights, X_test)[-1].double())
         done += size
