@@ -1,0 +1,18 @@
+"""The quick study of exact priors."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.studies.quick import quick
+
+
+@pytest.mark.slow
+def test_quick_run(tmp_path):
+    claims = quick("exact-priors", tmp_path)
+    assert {name: claim["verdict"] for name, claim in claims.items()} == dict.fromkeys(
+        claims, "holds"
+    )
+    assert claims["coefficient"]["our_value"] == pytest.approx(0.25, abs=1e-3)
+    # the law of a true model is exceeded by chance, not always: neither zero nor large
+    assert 0.8 < claims["exact"]["our_value"] < 2.3
