@@ -439,7 +439,8 @@ def _counting(lab: Lab) -> None:
             y.append(table[n]["value"][k][-1] * sums[0][-1] / sums[-1][-1])
         relative = np.array([table[n]["error"][k][-1] / abs(v) for n, v in zip(widths, y)])
         if min(y) <= 0:
-            slopes.append(math.nan), errors.append(math.inf)
+            slopes.append(math.nan)
+            errors.append(math.inf)
             continue
         weight = relative**-2
         mean = (weight * x).sum() / weight.sum()
