@@ -29,7 +29,17 @@ _HOME = {
     "diagnose": "kadanoff.diagnosis",
     "tune": "kadanoff.tuning",
 }
-_MODULES = ("data", "diagrams", "errors", "priors", "sparsity", "studies")
+_MODULES = (
+    "chaos",
+    "data",
+    "diagrams",
+    "errors",
+    "hypercube",
+    "ising",
+    "priors",
+    "sparsity",
+    "studies",
+)
 
 __all__ = ["__version__", *_HOME, *_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 
