@@ -13,6 +13,7 @@ from kadanoff.chaos import (
     LinearNetwork,
     mean_field,
     simulate_recurrent,
+    static_state,
     tangent_growth,
     trace_power,
     trace_power_montecarlo,
@@ -21,7 +22,7 @@ from kadanoff.chaos import (
 from kadanoff.chaos.recurrent import dual
 from kadanoff.critical import critical_line
 from kadanoff.data import load
-from kadanoff.errors import AnalysisError, DomainError, UsageError
+from kadanoff.errors import AnalysisError, ConvergenceError, DomainError, UsageError
 from kadanoff.gaussian import pair
 
 
@@ -67,6 +68,9 @@ def test_phase_boundary_of_recurrent_and_feedforward_networks_is_one_line() -> N
     C_W, C_b = critical_line("tanh", [0.5700478816])[0]
     assert mean_field("tanh", C_W * 0.98, C_b).lyapunov < 0
     assert mean_field("tanh", C_W * 0.98, C_b).static
+    assert static_state("tanh", C_W, C_b)[1] == pytest.approx(0, abs=1e-8)
+    with pytest.raises(ConvergenceError, match="too near the edge"):
+        mean_field("tanh", C_W * (1 + 1e-7), C_b)
     above = mean_field("tanh", C_W * 1.05, C_b)
     assert above.lyapunov > 0
     assert 0 < above.C_inf < above.C_0

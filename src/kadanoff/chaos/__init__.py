@@ -13,6 +13,7 @@ _HOME = {
     "TangentGrowth": "kadanoff.chaos.tangent",
     "Trainability": "kadanoff.chaos.trainability",
     "mean_field": "kadanoff.chaos.recurrent",
+    "static_state": "kadanoff.chaos.recurrent",
     "simulate_recurrent": "kadanoff.chaos.simulate",
     "tangent_growth": "kadanoff.chaos.tangent",
     "trace_power": "kadanoff.chaos.linear",

@@ -22,11 +22,11 @@ import torch
 from numpy.polynomial import chebyshev
 
 from kadanoff.activations import Activation, activation
-from kadanoff.critical.susceptibility import square_mean, squared_slope
+from kadanoff.critical.susceptibility import squared_slope
 from kadanoff.errors import AnalysisError, ConvergenceError, UsageError
 from kadanoff.gaussian import pair
 
-__all__ = ["MeanField", "dual", "mean_field"]
+__all__ = ["MeanField", "dual", "mean_field", "static_state"]
 
 _NODES = 48  # Chebyshev nodes in C
 _REACH, _GRID = 9.0, 181  # trapezoidal rule of smooth activations, standard normals
@@ -192,8 +192,7 @@ def mean_field(
             raise UsageError(f"{name} must be finite and >= 0, got {value}.")
     if not (math.isfinite(gamma) and gamma > 0):
         raise UsageError(f"gamma must be finite and > 0, got {gamma}.")
-    q = _static(act, C_b, C_W, gamma)
-    edge = math.sqrt(C_W * float(squared_slope(act, q))) - gamma
+    q, edge = static_state(act, C_W, C_b, gamma=gamma)
     if D == 0 and edge <= 1e-9:
         tau = np.linspace(0.0, 10 / gamma, 11)
         E_0 = gamma**2 - (edge + gamma) ** 2
@@ -208,6 +207,11 @@ def mean_field(
 
     if D == 0:
         low, high = 1e-6 * q, q * (1 - 1e-7)
+        if energy(high) <= 0:
+            raise ConvergenceError(
+                f"Activity is chaotic but too near the edge to resolve ({edge:.1g} beyond it).",
+                "Raise C_W a little; static_state tells on which side of the edge you are.",
+            )
     else:
         low = max(q * (1 - 1e-7), 1e-9)
         high = 2 * low + D / gamma
@@ -233,17 +237,32 @@ def mean_field(
     return MeanField(potential.C_0, potential.C_inf, False, E_0, lyapunov, edge, tau, C)
 
 
-def _static(act: Activation, C_b: float, C_W: float, gamma: float) -> float:
-    """Largest q with γ² q = C_W ⟨σ²⟩_q + C_b that iteration from above reaches."""
+def static_state(
+    spec: Any, C_W: float, C_b: float = 0.0, *, gamma: float = 1.0
+) -> tuple[float, float]:
+    """Variance of a network at rest, γ² q = C_W ⟨σ²⟩_q + C_b, and how unstable rest is.
+
+    Returns
+    -------
+    q, edge : float
+        ``edge`` = √(C_W ⟨σ'²⟩_q) − γ is the Lyapunov exponent of the state of rest: positive
+        beyond the edge of chaos, where it is left.
+
+    Raises
+    ------
+    AnalysisError
+        There is no such state: activity grows without bound.
+    """
     from kadanoff.critical import fixed_point
 
+    act = activation(spec)
     q = fixed_point(act, C_b / gamma**2, C_W / gamma**2, K=4.0)
     if math.isinf(q):
         raise AnalysisError(
             f"Activity of {act.name} grows without bound at C_W = {C_W:g}, gamma = {gamma:g}.",
             "Lower C_W or raise gamma.",
         )
-    return q if q > 0 else float(square_mean(act, 0.0)) * C_W
+    return q, math.sqrt(C_W * float(squared_slope(act, q))) - gamma
 
 
 def _motion(potential: _Potential, D: float) -> tuple[np.ndarray, np.ndarray]:

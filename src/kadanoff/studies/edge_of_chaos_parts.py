@@ -15,11 +15,11 @@ def boundary() -> list[float]:
     """C_W at which χ⊥ = 1 for C_b = 0.05, and at which a recurrent network leaves rest."""
     from scipy.optimize import brentq
 
-    from kadanoff.chaos import mean_field
+    from kadanoff.chaos import mean_field, static_state
     from kadanoff.critical import critical_line
 
     K: Any = brentq(lambda K: critical_line("tanh", [K])[0][1] - C_B, 0.3, 1.0, xtol=1e-14)
-    rest: Any = brentq(lambda C_W: mean_field("tanh", C_W, C_B).edge, 1.5, 2.0, xtol=1e-12)
+    rest: Any = brentq(lambda C_W: static_state("tanh", C_W, C_B)[1], 1.5, 2.0, xtol=1e-12)
     return [
         float(critical_line("tanh", [K])[0][0]),
         rest,
@@ -93,7 +93,7 @@ def secular(C_W: float, layers: int) -> list[float]:
     size = (s.K_star - C_B) / C_W
     arch = MLP(2, [100] * layers, 1, "tanh", C_b=C_B, C_W=C_W)
     ends = []
-    for c in (s.c_star, s.c_star + 1e-4):
+    for c in (s.c_star, s.c_star + 1e-5):
         inner = (c * s.K_star - C_B) / C_W / size
         X = torch.tensor([[1.0, 0.0], [inner, math.sqrt(1 - inner**2)]], dtype=torch.float64)
         found = flow(arch, X * math.sqrt(2 * size), order=1)
