@@ -19,7 +19,7 @@ _NEWTON = 60
 
 @dataclass(frozen=True)
 class Fit:
-    """Couplings found, with standard errors (NaN where the data do not determine them)."""
+    """Couplings found, with standard errors (NaN with fewer samples than couplings)."""
 
     model: Ising
     stderr: np.ndarray
@@ -111,8 +111,11 @@ def fit(terms: Terms, states: np.ndarray, *, prior: float = 2.0) -> Fit:
     scores = _derivatives(J, local, weight, ridge)[3]
     inverse = np.linalg.inv(hessian)
     spread = (scores * weight[:, None]).T @ scores
-    stderr = np.sqrt(np.diag(inverse @ spread @ inverse) / M)
-    return Fit(Ising(terms, J), np.where(np.abs(stderr) > 0, stderr, np.nan), step)
+    # the fit makes the scores small; with fewer samples than couplings nothing is left of them
+    spare = M - terms.free
+    left = spare if spare > 0 else math.nan
+    stderr = np.sqrt(np.diag(inverse @ spread @ inverse) / left)
+    return Fit(Ising(terms, J), stderr, step)
 
 
 def _local(terms: Terms, parities: np.ndarray, spin: int) -> tuple[np.ndarray, np.ndarray]:

@@ -20,7 +20,7 @@ def _run(lab: Lab) -> None:
     depths = lab.pick(quick=[8, 32], full=[6, 10, 16, 25, 40, 60, 100])
     gains = lab.pick(quick=[3.0], full=[1.5, 2.0, 3.0])
     sizes = lab.pick(quick=[(100, 12), (200, 6)], full=[(125, 16), (250, 8), (500, 4), (1000, 2)])
-    lab.plan(10 + len(widths) + len(depths) + 2 * len(gains) + len(sizes))
+    lab.plan(9 + lab.full + len(widths) + len(depths) + 2 * len(gains) + len(sizes))
     _mean_field(lab)
     _finite_width(lab, widths)
     networks.in_time(lab, gains, sizes)
@@ -77,7 +77,7 @@ def _mean_field(lab: Lab) -> None:
             f"next term of the divergence is allowed 0.01. xi_q there is {rows[near[1], 0]:.2f}."
         ),
     )
-    phases = lab.part("phases", parts.phases, lab.pick(quick=5, full=31))
+    phases = lab.part("phases", parts.phases, lab.pick(quick=5, full=15))
     lab.say(
         "The phase diagram",
         r"""
@@ -141,7 +141,7 @@ def _finite_width(lab: Lab, widths: list[int]) -> None:
     from kadanoff.critical import finite_width_scales
     from kadanoff.report.figures import colour, figure, points, style
 
-    drawn = lab.pick(quick=20_000, full=160_000)
+    drawn = lab.pick(quick=20_000, full=100_000)
     theory = finite_width_scales("tanh", C_B, 1.5)
     rows = []
     for n in widths:
@@ -180,17 +180,17 @@ def _finite_width(lab: Lab, widths: list[int]) -> None:
         systematic=1.2 / n_top,
         note=f"Exact chain at n = {n_top}, no statistics; 1.2/n for the next order.",
     )
-    C_W, layers = lab.pick(quick=(4.0, 40), full=(2.5, 110))
-    slope, closed, _ = lab.part("secular", parts.secular, C_W, layers)
-    lab.decide(
-        "stable-correlation",
-        holds=abs(slope / closed - 1) < 5e-3,
-        value=slope,
-        note=(
-            f"Closed form {closed:.5f} at C_W = {C_W}; measured from the linear growth of the 1/n "
-            f"recursion at layer {layers}, independent code; 0.5% allowed."
-        ),
-    )
+    if lab.full:
+        slope, closed, _ = lab.part("secular", parts.secular, 2.5, 110)
+        lab.decide(
+            "stable-correlation",
+            holds=abs(slope / closed - 1) < 5e-3,
+            value=slope,
+            note=f"Closed form {closed:.5f} at C_W = 2.5; measured from the linear growth of the "
+            "1/n recursion at layer 110, independent code; 0.5% allowed.",
+        )
+    else:
+        lab.decide("stable-correlation", holds=None, note="Takes a recursion of 110 layers.")
 
     # the typical edge of n = 50, where E ln|δz|² stops falling
     scan = [1.76, 1.86, 1.96, 2.06]
@@ -314,7 +314,7 @@ STUDY = Study(
         ),
         Claim(
             "stable-correlation",
-            "In the chaotic phase the correlation relaxes at a rate with a 1/n shift in closed form.",
+            "In the chaotic phase the correlation relaxes at a rate whose 1/n shift is known.",
             None,
             "derived",
         ),

@@ -13,7 +13,7 @@ from kadanoff.studies.lab import Lab
 __all__ = ["in_time", "linear", "training"]
 
 
-def in_time(lab: Lab, gains: list[float], sizes: list[list[int]]) -> None:
+def in_time(lab: Lab, gains: list[float], sizes: list[tuple[int, int]]) -> None:
     from kadanoff.report.figures import colour, figure, points, style
 
     g, time = lab.pick(quick=3.0, full=2.0), lab.pick(quick=50.0, full=300.0)
@@ -172,7 +172,7 @@ def training(lab: Lab, depths: list[int]) -> None:
     )
     settings = lab.pick(
         quick={"width": 32, "steps": 80, "rates": [0.02], "seeds": 1},
-        full={"width": 64, "steps": 300, "rates": [0.01, 0.03], "seeds": 2},
+        full={"width": 64, "steps": 250, "rates": [0.01, 0.03], "seeds": 2},
     )
     table = np.array(
         [
