@@ -22,6 +22,7 @@ def command(
     gamma: float = typer.Option(0.0, min=0, help="Skip strength; 0: no skips."),
     dtype: str = typer.Option("float64", help="float64 or float32."),
     out: str = typer.Option("gram.npz", help="Output file (arrays nngp, ntk, X, y)."),
+    device: str = typer.Option("cpu", help="cpu or cuda."),
     seed: int = typer.Option(0, help="Seed of the draw of samples."),
     as_json: bool = typer.Option(False, "--json", help="Print a summary as JSON."),
 ) -> None:
@@ -58,9 +59,9 @@ def command(
     else:
         arch = kd.MLP(X.shape[1], [1] * (depth - 1), 1, activation, **widths)
     start = time.perf_counter()
-    gram = kernel(arch)(X, get=names)
+    gram = kernel(arch, device=device)(X, get=names)
     seconds = time.perf_counter() - start
-    arrays = {name: found.numpy() for name, found in zip(names, gram)}
+    arrays = {name: found.cpu().numpy() for name, found in zip(names, gram)}
     arrays["X"] = X.numpy()
     if isinstance(batch.targets, torch.Tensor):
         arrays["y"] = batch.targets.numpy()

@@ -82,11 +82,11 @@ def sklearn_kernel(kernel: Any, get: str = "nngp") -> Any:
                 other = X if Y is None else np.asarray(Y, dtype=np.float64)
                 return float(self.kernel(X[None], other[None], get=self.get)[0, 0])
             Y = None if Y is None else np.asarray(Y, dtype=np.float64)
-            K = self.kernel(X, Y, get=self.get).numpy()
+            K = self.kernel(X, Y, get=self.get).cpu().numpy()
             return (K, np.empty((len(X), len(X), 0))) if eval_gradient else K
 
         def diag(self, X):
-            return self.kernel.diagonal(np.asarray(X, dtype=np.float64), get=self.get).numpy()
+            return self.kernel.diagonal(np.asarray(X, dtype=np.float64), get=self.get).cpu().numpy()
 
         def is_stationary(self) -> bool:
             return False

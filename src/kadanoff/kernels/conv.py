@@ -22,8 +22,8 @@ from torch import Tensor
 
 from kadanoff.activations import activation
 from kadanoff.errors import DataError, DomainError, UsageError
-from kadanoff.kernels.averages import averages
-from kadanoff.kernels.evaluators import UnitMap
+from kadanoff.kernels.devices import chosen
+from kadanoff.kernels.evaluators import UnitMap, anywhere
 from kadanoff.kernels.tiles import single_threaded
 
 __all__ = ["Act", "AvgPool", "Conv", "ConvKernel", "ConvNet", "Dense", "Flatten", "GlobalAvgPool"]
@@ -138,8 +138,8 @@ def _check_conv(i: int, layer: Conv) -> None:
 class ConvKernel:
     """Kernels of a :class:`ConvNet` as a function of images; made by ``kernel(net)``."""
 
-    def __init__(self, net: ConvNet) -> None:
-        self.arch = net
+    def __init__(self, net: ConvNet, device: Any = None) -> None:
+        self.arch, self.device = net, chosen(device)
         acts = {l.activation for l in net.layers if isinstance(l, Act)}
         self._maps = {a: UnitMap(a, 1e-11) for a in acts if a.slopes is not None}
 
@@ -173,11 +173,12 @@ class ConvKernel:
         from kadanoff.kernels.gram import Gram, check_names
 
         names = check_names(get)
-        one = _images(X1)
-        two = one if X2 is None else _images(X2)
+        one = _images(X1, self.device)
+        two = one if X2 is None else _images(X2, self.device)
         if one.shape[1:] != two.shape[1:]:
             raise DataError(f"Images of shapes {one.shape[1:]} and {two.shape[1:]} do not pair.")
         with torch.no_grad(), single_threaded() as count:
+            count = 1 if one.is_cuda else count
             pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
             with pool:
                 gram = self._gram(one, two, X2 is None, "ntk" in names, pool, progress)
@@ -249,7 +250,7 @@ class ConvKernel:
                     V1.append(_variance(K))
                 W2 = V1 if V2 is None else V2
                 act = layer.activation
-                S, T = _activate(self._maps.get(act, averages), act, K, Theta, V1[turn],
+                S, T = _activate(self._maps.get(act, anywhere), act, K, Theta, V1[turn],
                                  W2[turn], full, ntk)  # fmt: skip
                 turn += 1
             elif isinstance(layer, AvgPool):
@@ -263,7 +264,7 @@ class ConvKernel:
         return K.reshape(-1), Theta.reshape(-1) if ntk else torch.zeros_like(K).reshape(-1)
 
 
-def _images(X: Any) -> Tensor:
+def _images(X: Any, device: torch.device | None) -> Tensor:
     X = torch.as_tensor(X).detach()
     if X.ndim != 4 or 0 in X.shape:
         raise DataError(
@@ -276,7 +277,7 @@ def _images(X: Any) -> Tensor:
         )
     if not bool(torch.isfinite(X).all()):
         raise DataError("Images hold NaN or infinite values.", "Remove them first.")
-    return X.to("cpu", torch.float64)
+    return X.to(X.device if device is None else device, torch.float64)
 
 
 def _diagonal(K: Tensor) -> Tensor:

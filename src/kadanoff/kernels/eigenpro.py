@@ -53,7 +53,7 @@ def eigenpro(
     size = Y.norm(dim=0).clamp_min(1e-300)
     residual = 1.0
     for epoch in range(1, epochs + 1):
-        square = torch.zeros(Y.shape[1], dtype=torch.float64)
+        square = Y.new_zeros(Y.shape[1])
         for start in range(0, N, batch):
             rows = slice(start, min(start + batch, N))
             K = ready.block(rows, slice(0, N)).double()
@@ -78,5 +78,6 @@ def eigenpro(
 def _subsample(ready: Any, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Indices of a subsample and its kernel matrix."""
     index = torch.randperm(len(ready), generator=generator)[:count].sort().values
+    index = index.to(ready.one.X.device)
     part = ready.owner.prepare(ready.one.X[index], ready.name)
     return index, part.block(slice(0, count), slice(0, count)).double()

@@ -17,7 +17,7 @@ from kadanoff.kernels.composite import Compiled
 from kadanoff.kernels.layers import advance, propagate, walk_many
 from kadanoff.rgflow.kernel import steps
 
-__all__ = ["Composite", "Inputs", "Layered", "UnitMap", "hide_diagonal", "homogeneous"]
+__all__ = ["Composite", "Inputs", "Layered", "UnitMap", "anywhere", "hide_diagonal", "homogeneous"]
 
 # 1 − ρ below which an inner product has lost the distance between two inputs to rounding
 _NEAR = {torch.float64: 1e-9, torch.float32: 1e-2}
@@ -204,12 +204,22 @@ class Layered:
         K = arch.C_b[0] + arch.C_W[0] * metric
         Theta = arch.lambda_b[0] + arch.lambda_W[0] * metric
         for l, step in enumerate(steps(arch)):
-            average = self.maps.get(step.activation, averages)
+            average = self.maps.get(step.activation, anywhere)
             K11, K22 = self.walk1[l][rows, None], self.walk2[l][None, columns]
             K, Theta = advance(step, K11, K, K22, Theta, average)
         found = {"nngp": K, "ntk": Theta}
         for name, o in zip(self.get, out):
             o.copy_(found[name])
+
+
+def anywhere(act: Any, a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """Averages on any device: what has no closed form is expanded or integrated on the CPU."""
+    if b.device.type == "cpu":
+        return averages(act, a, b, c)
+    ss, dd = act.closed(0, 0, a, b, c), act.closed(1, 1, a, b, c)
+    if ss is None or dd is None:
+        ss, dd = averages(act, a.cpu(), b.cpu(), c.cpu())
+    return ss.to(b.device), dd.to(b.device)
 
 
 class UnitMap:
@@ -224,7 +234,7 @@ class UnitMap:
 
     def __call__(self, act: Any, a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         if bool((a == 0).any()) or bool((c == 0).any()):
-            return averages(act, a, b, c)
+            return anywhere(act, a, b, c)
         size = a.sqrt() * c.sqrt()
         rho = b / size
         # coincident inputs: the last digits would cost half of all digits in √(1−ρ)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kadanoff.errors import ConvergenceError, DataError, UsageError
 from kadanoff.kernels.conv import ConvKernel, ConvNet
+from kadanoff.kernels.devices import chosen
 from kadanoff.kernels.evaluators import Composite, Inputs, Layered, homogeneous
 from kadanoff.kernels.layers import diagonal, propagate
 from kadanoff.kernels.surface import Surface
@@ -19,6 +20,9 @@ from kadanoff.kernels.tiles import allocate, fill
 __all__ = ["Gram", "Kernel", "kernel"]
 
 NAMES = ("nngp", "ntk")
+_ONES = (torch.ones((), dtype=torch.float64),) * 3
+# entries that cost less one by one than the map of three variables
+_MAP = 4096
 # |x|² of rows normalised by the user differ by rounding only
 _EQUAL = {torch.float64: 2e-14, torch.float32: 1e-6}
 # rows and columns whose entries are checked
@@ -66,9 +70,13 @@ class Kernel:
     accuracy : float
         Of compiled maps, relative to the largest entry.
     method : {"auto", "composite", "three variables", "layers"}
+    device : str or torch.device, optional
+        Where blocks are computed and results stay; by default where the inputs are.
     """
 
-    def __init__(self, arch: Any, *, accuracy: float = 1e-10, method: str = "auto") -> None:
+    def __init__(
+        self, arch: Any, *, accuracy: float = 1e-10, method: str = "auto", device: Any = None
+    ) -> None:
         methods = ("auto", "composite", "three variables", "layers")
         if method not in methods:
             raise UsageError(f"method must be one of {', '.join(methods)}, got {method!r}.")
@@ -78,6 +86,7 @@ class Kernel:
                 "Pass kd.MLP(...), kd.Residual(...) or kd.describe(model).",
             )
         self.arch, self.accuracy, self.method = arch, accuracy, method
+        self.device = chosen(device)
         self._compiled: dict[tuple, Any] = {}
 
     def __repr__(self) -> str:
@@ -129,6 +138,7 @@ class Kernel:
         """``X`` as a (N, n_0) tensor of its own dtype, or a DataError that says what is wrong."""
         try:
             X = torch.as_tensor(X).detach()
+            X = X if self.device is None else X.to(self.device)
         except (TypeError, ValueError, RuntimeError) as error:
             raise DataError(f"Inputs cannot be made a tensor: {error}.") from None
         if X.dtype not in _EQUAL:
@@ -140,6 +150,8 @@ class Kernel:
             raise DataError(
                 f"X1 is {like.dtype} and X2 is {X.dtype}.", "Convert one of them to the other."
             )
+        if like is not None and X.device != like.device:
+            raise DataError(f"X1 is on {like.device} and X2 on {X.device}.", "Pass device=.")
         X = X[None] if X.ndim == 1 else X.flatten(1)
         if X.shape[0] == 0 or X.shape[1] != self.arch.n[0]:
             raise DataError(
@@ -200,6 +212,9 @@ class Kernel:
             return ["composite", "layers"] if simple else ["layers"]
         # a kink meets the square root of another layer: polynomials no longer converge
         kinked = all(a.slopes is not None for a in self.arch.activations)
+        # integrals at a kink are slow, and a map of three variables takes thousands of them
+        slow = any(not a.smooth and a.closed(0, 0, *_ONES) is None for a in self.arch.activations)
+        kinked = kinked or (slow and len(one.X) * len(two.X) <= _MAP)
         return ["layers"] if kinked or self.arch.C_W[0] == 0 else ["three variables", "layers"]
 
     def _evaluator(self, method: str, one: Inputs, two: Inputs, names: tuple[str, ...]) -> Any:
@@ -277,7 +292,7 @@ class Prepared:
         fill(left, right, [out], shifted)
         low, high = max(rows.start, columns.start), min(rows.stop, columns.stop)
         if low < high:
-            index = torch.arange(low, high)
+            index = torch.arange(low, high, device=out.device)
             out[index - rows.start, index - columns.start] = self.own[low:high]
         return out
 
@@ -289,7 +304,7 @@ def check_names(get: str | Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def kernel(arch: Any, *, accuracy: float = 1e-10, method: str = "auto") -> Any:
+def kernel(arch: Any, *, accuracy: float = 1e-10, method: str = "auto", device: Any = None) -> Any:
     """The NNGP and NTK of an infinitely wide network, as a function of two data sets.
 
     Equal norms, or homogeneous activations without bias: the whole network is compiled into one
@@ -301,10 +316,12 @@ def kernel(arch: Any, *, accuracy: float = 1e-10, method: str = "auto") -> Any:
     Parameters
     ----------
     arch : MLP, Residual or ConvNet
-        A :class:`ConvNet` gives a :class:`ConvKernel`, to which the other arguments do not apply.
+        A :class:`ConvNet` gives a :class:`ConvKernel`, to which only ``device`` applies.
     accuracy : float
         Of the compiled map, relative to its largest value.
     method : {"auto", "composite", "three variables", "layers"}
+    device : str or torch.device, optional
+        "cuda" computes on the GPU, where the result stays; default: where the inputs are.
 
     Returns
     -------
@@ -316,5 +333,5 @@ def kernel(arch: Any, *, accuracy: float = 1e-10, method: str = "auto") -> Any:
     Infinite width; the correction at width n is of relative order L/n (``kadanoff.flow``).
     """
     if isinstance(arch, ConvNet):
-        return ConvKernel(arch)
-    return Kernel(arch, accuracy=accuracy, method=method)
+        return ConvKernel(arch, device=device)
+    return Kernel(arch, accuracy=accuracy, method=method, device=device)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +17,15 @@ import torch
 from torch import Tensor
 
 from kadanoff.errors import AnalysisError, ConvergenceError, DataError, UsageError
+from kadanoff.kernels.devices import chosen
 from kadanoff.kernels.eigenpro import eigenpro
 from kadanoff.kernels.storage import stream
 
 __all__ = ["Solution", "solve"]
 
 METHODS = ("auto", "cholesky", "pcg", "eigenpro")
-_ROWS = 2048
+# elements of a block of rows
+_BLOCK = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ def solve(
     rank: int = 500,
     iterations: int = 1000,
     seed: int = 0,
+    device: Any = None,
     progress: Callable[..., None] | None = None,
 ) -> Solution:
     """Kernel regression weights α = (K + λ 1)⁻¹ y.
@@ -83,6 +88,9 @@ def solve(
         File (or where to put a temporary one) for a matrix that does not fit into memory.
     tolerance, iterations
         Of the iterative methods: relative residual and number of steps (epochs for "eigenpro").
+    device : str or torch.device, optional
+        Where to factorise, or to hold vectors while blocks of K are brought there; α stays there.
+        Default: where K is (for a Kernel: where it computes).
     progress : callable, optional
         ``progress(done, total, residual=...)``.
 
@@ -108,13 +116,18 @@ def solve(
     if function is not None:
         if X is None:
             raise UsageError("A Kernel was passed without inputs.", "Pass X= as well.")
+        if device is not None:
+            function = copy.copy(function)
+            function.device = chosen(device)
         X = function.check(X)
+        place = X.device
         N, size = len(X), X.element_size()
     else:
         K = _matrix(K)
         N, size = len(K), K.itemsize if isinstance(K, np.ndarray) else K.element_size()
-    targets = _targets(y, N)
-    budget = memory if memory is not None else _free_memory() * 3 // 4
+        place = chosen(device) or (K.device if isinstance(K, Tensor) else torch.device("cpu"))
+    targets = _targets(y, N).to(place)
+    budget = memory if memory is not None else _free_memory(place) * 3 // 4
     if method == "auto":
         method = _choose(function, K, N, size, budget, path)
     if method == "eigenpro":
@@ -160,7 +173,9 @@ def _choose(function: Any, K: Any, N: int, size: int, budget: int, path: Any) ->
     )
 
 
-def _free_memory() -> int:
+def _free_memory(place: torch.device) -> int:
+    if place.type == "cuda":
+        return torch.cuda.mem_get_info(place)[0]
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):
@@ -193,14 +208,27 @@ def _targets(y: Any, N: int) -> Tensor:
     return y
 
 
-def _rows(K: Any, i: int) -> Tensor:
-    part = K[i : i + _ROWS]
-    return part if isinstance(part, Tensor) else torch.from_numpy(np.array(part))
+def _starts(K: Any) -> tuple[range, int]:
+    """First rows of blocks that cover K, and the height of a block."""
+    height = max(64, min(2048, _BLOCK // len(K)))
+    return range(0, len(K), height), height
+
+
+def _rows(K: Any, i: int, height: int, place: torch.device) -> Tensor:
+    """A block of rows; on the CPU, those of an array or a memory map are shared, not copied."""
+    part = K[i : i + height]
+    if isinstance(part, Tensor):
+        return part.to(place)
+    with warnings.catch_warnings():
+        # nothing writes to it
+        warnings.filterwarnings("ignore", message=".*not writable.*")
+        return torch.from_numpy(np.asarray(part)).to(place)
 
 
 def _times(K: Any, v: Tensor) -> Tensor:
     """K v, in the precision of v, a block of rows at a time."""
-    return torch.cat([_rows(K, i).to(v.dtype) @ v for i in range(0, len(K), _ROWS)])
+    starts, height = _starts(K)
+    return torch.cat([_rows(K, i, height, v.device).to(v.dtype) @ v for i in starts])
 
 
 def _residual(K: Any, y: Tensor, alpha: Tensor, regulariser: float) -> Tensor:
@@ -214,8 +242,7 @@ def _relative(r: Tensor, y: Tensor) -> float:
 def _cholesky(K: Any, y: Tensor, regulariser: float) -> Solution:
     Y = y[:, None] if y.ndim == 1 else y
     for dtype in (torch.float32, torch.float64):
-        whole = torch.as_tensor(K) if isinstance(K, Tensor) else torch.from_numpy(np.array(K))
-        factor = whole.to(dtype, copy=True)
+        factor = _rows(K, 0, len(K), Y.device).to(dtype, copy=True)
         if not bool(torch.isfinite(factor).all()):
             raise DataError("K holds NaN or infinite values.")
         factor.diagonal().add_(regulariser)
@@ -239,12 +266,15 @@ def _cholesky(K: Any, y: Tensor, regulariser: float) -> Solution:
 
 
 def _singular(K: Any, Y: Tensor, regulariser: float) -> AnalysisError:
-    N = len(K)
-    d = torch.cat([_rows(K, i)[:, i : i + _ROWS].diagonal() for i in range(0, N, _ROWS)]).double()
+    starts, height = _starts(K)
+    place, Y = torch.device("cpu"), Y.cpu()
+    d = torch.cat(
+        [_rows(K, i, height, place)[:, i : i + height].diagonal() for i in starts]
+    ).double()
     same: list[tuple[int, int]] = []
-    for i in range(0, N, _ROWS):
-        part = _rows(K, i).double()
-        scale = d[i : i + _ROWS, None] + d
+    for i in starts:
+        part = _rows(K, i, height, place).double()
+        scale = d[i : i + height, None] + d
         near = (scale - 2 * part <= 1e-6 * scale).nonzero()
         same += [(int(a) + i, int(b)) for a, b in near if int(a) + i < int(b)]
         if len(same) > 10_000:
@@ -267,7 +297,7 @@ def _singular(K: Any, Y: Tensor, regulariser: float) -> AnalysisError:
 def _pcg(K, y, regulariser, tolerance, rank, iterations, seed, progress) -> Solution:
     Y = y[:, None] if y.ndim == 1 else y
     N = len(K)
-    precondition = _nystrom(K, regulariser, min(rank, N), seed)
+    precondition = _nystrom(K, regulariser, min(rank, N), seed, y.device)
     work = torch.float64 if str(K.dtype).endswith("64") else torch.float32
     alpha = torch.zeros_like(Y)
     done, now = 0, 1.0
@@ -315,11 +345,13 @@ def _cg(K, b: Tensor, regulariser: float, precondition, goal, limit, work, repor
     return x, k
 
 
-def _nystrom(K: Any, regulariser: float, rank: int, seed: int):
+def _nystrom(K: Any, regulariser: float, rank: int, seed: int, place: torch.device):
     """P⁻¹ from the columns of ``rank`` random points: exact on their span, a constant beyond."""
     N = len(K)
     index = torch.randperm(N, generator=torch.Generator().manual_seed(seed))[:rank].sort().values
-    C = torch.cat([_rows(K, i)[:, index].double() for i in range(0, N, _ROWS)])
+    index = index.to(place)
+    starts, height = _starts(K)
+    C = torch.cat([_rows(K, i, height, place)[:, index].double() for i in starts])
     W = C[index]
     values, vectors = torch.linalg.eigh((W + W.T) / 2)
     keep = values > 1e-10 * values.max()

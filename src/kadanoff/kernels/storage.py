@@ -119,7 +119,7 @@ def _block(kernel: Any, X: Any, target: Path, get: str, tile: int, token: str, i
     rows = slice(i * tile, min((i + 1) * tile, len(X)))
     for j in range(i + 1):
         columns = slice(j * tile, min((j + 1) * tile, len(X)))
-        block = ready.block(rows, columns).numpy()
+        block = ready.block(rows, columns).cpu().numpy()
         out[rows, columns] = block
         if i != j:
             out[columns, rows] = block.T
@@ -132,7 +132,7 @@ def _token(kernel: Any, X: torch.Tensor, get: str, tile: int) -> str:
     numbers = (arch.C_b, arch.C_W, arch.lambda_b, arch.lambda_W, arch.gamma, arch.block)
     text = repr((arch, [a.name for a in arch.activations], numbers, tuple(X.shape), get, tile))
     digest = hashlib.sha256(text.encode())
-    digest.update(np.ascontiguousarray(X.numpy()).data)
+    digest.update(np.ascontiguousarray(X.cpu().numpy()).data)
     return digest.hexdigest()
 
 

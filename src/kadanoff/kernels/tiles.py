@@ -61,8 +61,10 @@ def strips(
     found = []
     for i in range(0, rows, height):
         stop = min(i + height, rows)
-        width = stop if symmetric else columns
-        found += [(slice(i, stop), slice(j, min(j + span, width))) for j in range(0, width, span)]
+        # the square on the diagonal is never cut: its upper half is a copy of the lower one
+        starts = range(0, max(i, 1) if symmetric else columns, span)
+        ends = [*starts[1:], stop if symmetric else columns]
+        found += [(slice(i, stop), slice(j, k)) for j, k in zip(starts, ends)]
     return sorted(found, key=lambda job: job[1].start - job[1].stop)
 
 
@@ -98,8 +100,8 @@ def fill(
         rows, columns = job
         r, c = rows.stop - rows.start, columns.stop - columns.start
         if not hasattr(local, "products"):
-            local.products = left.new_empty(height * span)
-            local.maps = left.new_empty(len(outputs) * max(size, span))
+            local.products = left.new_empty(height * (span + height))
+            local.maps = left.new_empty(len(outputs) * max(size, span + height))
         s = local.products[: r * c].view(r, c)
         torch.mm(left[rows], right[columns].T, out=s)
         step = max(1, size // c)
@@ -116,6 +118,10 @@ def fill(
                 across = slice(j, min(j + _MIRROR, columns.stop, rows.start))
                 for out in outputs:
                     out[across, rows] = out[rows, across].T
+            if columns.stop == rows.stop:
+                for out in outputs:
+                    square = out[rows, rows]
+                    square.copy_(square.tril() + square.tril(-1).T)
 
     done = 0
     with torch.no_grad(), single_threaded():
