@@ -91,7 +91,7 @@ def scaling_figure(scaling: Any, flow: Any = None) -> Any:
                 slope /= float(getattr(flow, base)[-1].flatten()[0]) ** 2
                 left.plot(
                     [0, max(x)], [0, slope * max(x)], color=SERIES[i], linestyle=DASHES[i],
-                    label="leading order in 1/n",
+                    label=f"{label.split(':')[0]}, leading order in 1/n",
                 )  # fmt: skip
         left.set(xlabel="1 / n", ylabel="relative variance", title="Width, at the last layer")
         left.set_xlim(left=0)
@@ -104,6 +104,14 @@ def scaling_figure(scaling: Any, flow: Any = None) -> Any:
             points(
                 right, list(layers), (value.flatten(1)[:, 0] / base).tolist(),
                 (error.flatten(1)[:, 0] / base).tolist(), label=f"n = {ens.arch.n[1]}", index=i,
+            )  # fmt: skip
+        if "V" in scaling.limit:
+            value, error = _pair(scaling.limit["V"])
+            base = _base(scaling.ensembles[-1], flow, "K").flatten(1)[:, 0] ** 2
+            points(
+                right, list(range(1, len(value) + 1)), (value.flatten(1)[:, 0] / base).tolist(),
+                (error.flatten(1)[:, 0] / base).tolist(), label="n → ∞, extrapolated",
+                index=len(scaling.ensembles),
             )  # fmt: skip
         if flow is not None and flow.V is not None:
             base = flow.K.flatten(1)[:, 0] ** 2
