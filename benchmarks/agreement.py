@@ -15,6 +15,7 @@ import argparse
 import json
 import math
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,8 @@ def network(case: dict[str, Any]) -> tuple[Any, torch.Tensor]:
 def groups(case: dict[str, Any]) -> list[tuple[list[str], str, dict[str, Any]]]:
     """Observables that are simulated together, the aim, and options."""
     if case["method"] == "weights":
-        return [([*METRIC, *PROBED], "first", {"rows": 8})]
+        # H1 is a small shift of a mean that drawn networks sample with all its noise
+        return [([n for n in [*METRIC, *PROBED] if n != "H1"], "first", {"rows": 8})]
     out: list[tuple[list[str], str, dict[str, Any]]] = [
         (METRIC, "first", {}), (PROBED, "first", {"rows": 8})
     ]  # fmt: skip
@@ -127,12 +129,14 @@ def _simulate(
 ) -> tuple[list[dict[str, Any]], int]:  # fmt: skip
     """A pilot says how many networks the aim takes; rows of the table, and that number."""
     networks = 512 if set(names) & set(SECOND) else 2048
+    # cases must not share their normal numbers, or their z-scores would move together
+    seed = zlib.crc32(repr(sorted(case.items())).encode())
 
     def go(count: int) -> tuple[list[dict[str, Any]], float]:
         start = time.process_time()
         counts = [max(64, int(share * count)) for share in SHARE]
         straight = scaling(
-            arch, X, widths_of(case), counts, case["method"], seed=17, degree=1,
+            arch, X, widths_of(case), counts, case["method"], seed=seed, degree=1,
             observables=names, layers=[arch.L], **options,
         )  # fmt: skip
         fits = [straight, extrapolate(straight.ensembles, degree=2)]

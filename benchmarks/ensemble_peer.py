@@ -1,7 +1,7 @@
 """Monte Carlo of the NTK by neural-tangents, beside ours: speed and coverage.
 
 neural-tangents 0.6.5 needs an old JAX (0.4.38), so it lives in its own environment:
-``python -m benchmarks.ensemble_peer --peer PATH/bin/python``. Both sample tanh networks without
+``python -m benchmarks.ensemble_peer --peer PATH/bin/python``. Both sample erf networks without
 biases and average the metric and the NTK of the output; one thread each.
 """
 
@@ -13,11 +13,13 @@ import os
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 from kadanoff.files import atomic_write, write_json
+from kadanoff.report.numbers import uncertain
 
 RESULTS = Path(__file__).parent / "results"
-CASES = [(64, 6, 1024)]
+CASES = [(64, 6, 1024), (256, 10, 96)]  # width, depth, their networks
 PEER = """
 import json, sys, time, jax, neural_tangents as nt
 from neural_tangents import stax
@@ -27,7 +29,7 @@ layers = []
 for _ in range(depth - 1):
     layers += [stax.Dense(width, W_std=1.1 ** 0.5), stax.Erf()]
 init, apply, kernel = stax.serial(*layers, stax.Dense(1, W_std=1.1 ** 0.5))
-x = jax.random.normal(jax.random.PRNGKey(0), (1, 32))
+x = jax.numpy.ones((1, 32))
 mc = nt.monte_carlo_kernel_fn(init, apply, jax.random.PRNGKey(1), samples, vmap_axes=0)
 mc(x, None, ("nngp", "ntk"))
 start = time.perf_counter()
@@ -57,12 +59,13 @@ def main() -> None:
         arch = kd.MLP(32, [width] * (depth - 1), 1, "erf", C_W=1.1, lambda_b=0.0, lambda_W=1.1)
         # as neural-tangents counts: λ_W = C_W in its parametrisation
         X = torch.ones(1, 32, dtype=torch.float64)
-        count = 8 * samples if width < 100 else 64 * samples
+        count = 8 * samples
         times = {}
+        found: Any = None
         for names in (["K", "Theta"], ["K", "Theta", "V", "A", "B", "D", "F"]):
             kd.ensemble(arch, X, 64, layers=[depth], observables=names)
             start = time.perf_counter()
-            kd.ensemble(arch, X, count, layers=[depth], observables=names)
+            found = kd.ensemble(arch, X, count, layers=[depth], observables=names)
             times[len(names)] = (time.perf_counter() - start) / count * 1e6
         out = subprocess.run(
             [peer_python, "-c", PEER, str(width), str(depth), str(samples)],
@@ -74,6 +77,8 @@ def main() -> None:
             {
                 "width": width, "depth": depth, "peer_us": theirs, "mean_us": times[2],
                 "order_one_us": times[7], "version": peer["version"], "jax": peer["jax"],
+                "peer_ntk": peer["ntk"], "ntk": float(found.Theta.value[-1]),
+                "ntk_stderr": float(found.Theta.stderr[-1]),
             }
         )  # fmt: skip
         print(rows[-1], flush=True)
@@ -86,7 +91,8 @@ def markdown(rows: list[dict]) -> str:
     table = [
         f"| {r['width']} | {r['depth']} | {r['peer_us']:.4g} | {r['mean_us']:.4g} "
         f"({r['peer_us'] / r['mean_us']:.3g}x) | {r['order_one_us']:.4g} "
-        f"({r['peer_us'] / r['order_one_us']:.3g}x) |"
+        f"({r['peer_us'] / r['order_one_us']:.3g}x) | {r['peer_ntk']:.4g} | "
+        f"{uncertain(r['ntk'], r['ntk_stderr'])} |"
         for r in rows
     ]
     return "\n".join([
@@ -95,8 +101,9 @@ def markdown(rows: list[dict]) -> str:
         f"neural-tangents {first['version']} on jax {first['jax']},",
         "second call of the same function; µs a network, one input, one thread, double precision.",
         "",
-        "| width | depth | theirs: mean metric, NTK | ours: the same | ours: V, A, B, D, F too |",
-        "|---|---|---|---|---|",
+        "| width | depth | theirs: mean metric, NTK | ours: the same | ours: V, A, B, D, F too | "
+        "their mean NTK | ours |",
+        "|---|---|---|---|---|---|---|",
         *table,
         "",
         "It returns means without standard errors; variances and correlations at order 1/n (V, A,",

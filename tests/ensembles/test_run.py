@@ -53,8 +53,9 @@ def test_joblib_configuration_is_used(alone):
         same(alone, simulate())
 
 
-@pytest.mark.slow
-def test_ray_gives_the_same(alone):
+@pytest.fixture
+def ray_backend():
+    """A Ray cluster of two workers on this machine."""
     pytest.importorskip("ray", reason="ray is an optional extra: pip install 'kadanoff[ray]'")
     import joblib
     import ray
@@ -64,9 +65,15 @@ def test_ray_gives_the_same(alone):
     try:
         register_ray()
         with joblib.parallel_config(backend="ray", n_jobs=2):
-            same(alone, simulate())
+            yield
     finally:
         ray.shutdown()
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same_even_if_a_worker_is_killed(tmp_path, alone, ray_backend):
+    same(alone, simulate())
+    kill_one(tmp_path / "killed", alone, None)
 
 
 def test_seed_and_global_state():
@@ -149,19 +156,41 @@ class Fatal:
         return self.plan.run(block, size)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
-def test_killed_worker_changes_nothing(tmp_path, alone):
+def kill_one(flag, alone, n_jobs):
+    """Kill the worker that runs block 1, once, and compare with the run ``alone``."""
     from kadanoff.ensembles.run import estimates, make_plan, stream
 
     plan, _ = make_plan(ARCH, X, "exact", 4, ["V", "A", "G1"], None, 4, "cpu")
-    fatal = Fatal(plan, str(tmp_path / "killed"))
+    fatal = Fatal(plan, str(flag))
     moments, _ = stream(
-        fatal, 12_000, lambda m: {}, rtol=None, checkpoint=None, n_jobs=2, progress=None, batch=None
-    )
+        fatal, 12_000, lambda m: {}, rtol=None, checkpoint=None, n_jobs=n_jobs, progress=None,
+        batch=None,
+    )  # fmt: skip
     assert os.path.exists(fatal.flag)
     found = estimates(plan, moments)
     for name, m in found.items():
         assert torch.equal(m.value, alone.values[name].value)
+        assert torch.equal(m.stderr, alone.values[name].stderr)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_killed_worker_changes_nothing(tmp_path, alone):
+    kill_one(tmp_path / "killed", alone, 2)
+
+
+def test_progress_tells_the_error_so_far():
+    seen = []
+
+    def progress(done, total, relative_error):
+        seen.append((done, total, relative_error))
+
+    found = simulate(100_000, observables=["V"], progress=progress)
+    assert [done for done, _, _ in seen] == sorted({done for done, _, _ in seen})
+    assert seen[-1][:2] == (100_000, 100_000)
+    # the last number is the error of the result, and errors fall like the root of the count
+    last = float(found.V.stderr[-1] / found.V.value[-1])
+    assert seen[-1][2] >= last > 0
+    assert seen[-1][2] < 0.5 * seen[0][2]
 
 
 def test_early_stop_is_precise_and_deterministic():

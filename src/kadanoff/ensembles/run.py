@@ -316,8 +316,7 @@ def _window(plan: Any, todo: Sequence[tuple[int, int]], n_jobs: int | None) -> A
                 joblib.delayed(_task)(plan, block, size) for block, size in todo
             )
         except Exception as error:
-            lost = "Worker" in type(error).__name__ or isinstance(error, BrokenPipeError)
-            if not lost:
+            if not _worker_died(error):
                 raise
             if attempt == _TRIES:
                 raise AnalysisError(
@@ -325,6 +324,13 @@ def _window(plan: Any, todo: Sequence[tuple[int, int]], n_jobs: int | None) -> A
                     "Often too little memory: use fewer workers (n_jobs=).",
                 ) from error
     raise AssertionError("unreachable")
+
+
+def _worker_died(error: Exception) -> bool:
+    """Whether a process went away, by loky's, Dask's or Ray's name for it."""
+    names = " ".join(kind.__name__ for kind in type(error).__mro__)
+    lost = any(word in names for word in ("TerminatedWorker", "KilledWorker", "ActorError"))
+    return lost or "WorkerCrashed" in names or isinstance(error, BrokenPipeError)
 
 
 def _task(plan: Any, block: int, size: int) -> list:

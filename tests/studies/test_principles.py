@@ -1,0 +1,11 @@
+"""The quick run of the study of the book."""
+
+from tests.studies.quick import quick
+
+
+def test_principles(tmp_path):
+    claims = quick("principles", tmp_path / "out")
+    failed = [c for c in claims.values() if c["verdict"] == "fails"]
+    assert not failed, failed
+    decided = [name for name, c in claims.items() if c["verdict"] == "holds"]
+    assert len(decided) >= 11, {n: c["verdict"] for n, c in claims.items()}
