@@ -116,9 +116,9 @@ def laws(name: str, depth: int) -> Any:
     return [[g.ratio, g.coefficient, g.measured] for g in compare_asymptotics(name, depth)]
 
 
-def task(width: int, layers: int = 2) -> tuple[Any, torch.Tensor, torch.Tensor, torch.Tensor]:
+def task(width: int) -> tuple[Any, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Two training points, one test point and two outputs for a tanh network."""
-    arch = kd.MLP(2, [width] * (layers - 1), 2, "tanh", C_b=0.3, C_W=1.5, lambda_b=0.3,
+    arch = kd.MLP(2, [width], 2, "tanh", C_b=0.3, C_W=1.5, lambda_b=0.3,
                   lambda_W=0.9)  # fmt: skip
     X = torch.tensor([[1.2, 0.3], [-0.5, 1.1], [0.6, 1.0]], dtype=torch.float64)
     y = 2 * torch.tensor([[1.0, 0.4], [-0.7, 0.8]], dtype=torch.float64)
@@ -133,7 +133,7 @@ def step_size() -> float:
 
 def movement(width: int, networks: int, seed: int) -> Any:
     """How far the NTK moves in training, relative to its size: mean over networks, and RMS."""
-    arch, X, y, _ = task(width, 3)
+    arch, X, y, _ = task(width)
     generator = torch.Generator().manual_seed(seed)
     weights = draw_batch(arch, networks, generator, antithetic=True)
     before = network_ntk(arch, weights, X)
