@@ -142,6 +142,28 @@ def test_rectangular_and_single_names():
     assert torch.allclose(k.diagonal(X, "ntk"), k(X).ntk.diagonal())
 
 
+def test_many_norms_are_interpolated_to_rounding():
+    X = inputs(N=150) * torch.linspace(0.2, 2.0, 150).double()[:, None]
+    k = kernel(kd.MLP(12, [1] * 4, 1, "tanh", C_b=0.1, C_W=1.3))
+    found = k.diagonal(X)
+    # few at once are computed one by one
+    for i in range(0, 150, 50):
+        for a, b in zip(found, k.diagonal(X[i : i + 50])):
+            assert float((a[i : i + 50] - b).abs().max()) < 1e-12 * float(a.max())
+
+
+@pytest.mark.parametrize("name, C_W", [("erf", 1.2), ("gelu", 1.9), ("relu", 2.0)])
+def test_unequal_norms_up_to_full_correlation(name, C_W):
+    X = inputs(N=30)
+    X[10:20] = X[:10] * torch.linspace(0.6, 1.4, 10).double()[:, None]
+    X[20:] = -X[:10] * 1.1 + 1e-3 * X[20:]
+    arch = kd.MLP(12, [1] * 6, 1, name, C_W=C_W, lambda_b=0.4)
+    compiled, layered = kernel(arch)(X), kernel(arch, method="layers")(X)
+    assert compiled.method == ("composite" if name == "relu" else "three variables")
+    for a, b in zip(compiled, layered):
+        assert float((a - b).abs().max()) < 1e-10 * float(b.abs().max())
+
+
 def test_user_callable_and_elu_against_flow():
     X = inputs(N=5, equal=True)
     for act in (lambda z: z * torch.sigmoid(z), lambda z: torch.sin(z) + 0.5 * z):

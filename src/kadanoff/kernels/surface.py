@@ -22,7 +22,7 @@ from kadanoff.kernels.polynomials import chebyshev_nodes, well_conditioned
 
 __all__ = ["Surface"]
 
-_ORDERS = (4, 6, 8, 11, 15, 20)
+_ORDERS = (4, 6, 8, 11, 15, 20, 27, 36)
 
 
 class Surface:
