@@ -1,10 +1,12 @@
 """Expectations over jointly Gaussian variables, each with an estimate of its own error.
 
-Nothing else in the library integrates: recursions, susceptibilities and kernels all come here.
+Only ``averages``, made for very many pairs, promises a tolerance instead. Nothing else in the
+library integrates: recursions, susceptibilities and kernels all come here.
 """
 
+from kadanoff.gaussian.averages import averages
 from kadanoff.gaussian.one import Estimate, one
 from kadanoff.gaussian.pair import pair
 from kadanoff.gaussian.two import two
 
-__all__ = ["Estimate", "one", "pair", "two"]
+__all__ = ["Estimate", "averages", "one", "pair", "two"]

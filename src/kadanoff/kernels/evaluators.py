@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kadanoff.kernels.averages import averages
+from kadanoff.gaussian import averages
 from kadanoff.kernels.composite import Compiled
 from kadanoff.kernels.layers import advance, propagate, walk_many
 from kadanoff.rgflow.kernel import steps

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from kadanoff.errors import DomainError
-from kadanoff.kernels.averages import averages
+from kadanoff.gaussian import averages
 from kadanoff.kernels.polynomials import (
     chebyshev_coefficients,
     chebyshev_nodes,
