@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 VENV = Path(os.environ.get("KADANOFF_VENV", ROOT / ".venv"))
 SCRIPTS = VENV / ("Scripts" if os.name == "nt" else "bin")
-TEST_EXTRAS = "test,atlas,hf,sparse,files,gp"
+TEST_EXTRAS = "test,docs,atlas,hf,sparse,files,gp"
 
 
 def run(*command: str, check: bool = True) -> int:
@@ -59,12 +59,14 @@ def install(extras: str) -> None:
 def test(arguments: list[str]) -> int:
     install(TEST_EXTRAS)
     python = str(SCRIPTS / "python")
+    os.environ.setdefault("NO_MKDOCS_2_WARNING", "1")
     failed = []
     for name, command in {
         "ruff check": [python, "-m", "ruff", "check", "."],
         "ruff format": [python, "-m", "ruff", "format", "--check", "."],
         "import rule": [str(SCRIPTS / "lint-imports")],
         "pyright": [python, "-m", "pyright", "--pythonpath", python],
+        "docs": [python, "-m", "mkdocs", "build", "--strict", "--quiet"],
     }.items():
         print(f"== {name}", flush=True)
         if run(*command, check=False):

@@ -29,26 +29,32 @@ _HOME = {
     "diagnose": "kadanoff.diagnosis",
     "tune": "kadanoff.tuning",
 }
-_MODULES = (
-    "chaos",
-    "data",
-    "diagrams",
-    "errors",
-    "hypercube",
-    "ising",
-    "priors",
-    "sparsity",
-    "studies",
-)
+_MODULES = ("data", "diagrams", "errors", "priors", "sparsity", "studies")
 
 __all__ = ["__version__", *_HOME, *_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 if TYPE_CHECKING:
+    from kadanoff import data as data
+    from kadanoff import errors as errors
+    from kadanoff import priors as priors
+    from kadanoff import sparsity as sparsity
+    from kadanoff import studies as studies
     from kadanoff.activations import Activation as Activation
     from kadanoff.activations import activation as activation
     from kadanoff.architecture import MLP as MLP
     from kadanoff.architecture import Residual as Residual
     from kadanoff.architecture import describe as describe
+    from kadanoff.critical import criticality as criticality
+    from kadanoff.critical import phase_diagram as phase_diagram
+    from kadanoff.diagnosis import diagnose as diagnose
+    from kadanoff.ensembles.comparison import compare as compare
+    from kadanoff.ensembles.run import ensemble as ensemble
+    from kadanoff.kernels import empirical_ntk as empirical_ntk
+    from kadanoff.kernels import kernel as kernel
+    from kadanoff.learning import predict as predict
+    from kadanoff.rgflow.information import aspect as aspect
+    from kadanoff.rgflow.run import flow as flow
+    from kadanoff.tuning import tune as tune
 
 
 def __getattr__(name: str) -> Any:

@@ -101,16 +101,23 @@ class Network:
             X = X.detach().to("cpu", torch.float64)
         except (TypeError, ValueError, RuntimeError) as error:
             raise DataError(f"Inputs cannot be made a tensor: {error}.") from None
-        X = X[None] if X.ndim == 1 else X.flatten(1)
-        if X.shape[0] == 0 or X.shape[1] != self.n_in:
+        given = tuple(X.shape)
+        if X.ndim > 0:
+            X = X[None] if X.ndim == 1 else X.flatten(1)
+        if X.ndim != 2 or X.shape[0] == 0 or X.shape[1] != self.n_in:
             raise DataError(
-                f"Inputs have shape {tuple(X.shape)}, but (N, n_0) = (N, {self.n_in}) with N >= 1 "
+                f"Inputs have shape {given}, but (N, n_0) = (N, {self.n_in}) with N >= 1 "
                 "is wanted.",
                 "Pass one row a sample with n_0 features each.",
             )
         if not torch.isfinite(X).all():
             count = int((~torch.isfinite(X)).sum())
             raise DataError(f"Inputs hold {count} NaN or infinite values.", "Remove them first.")
+        if not torch.isfinite(X.square().sum(1)).all():
+            raise DataError(
+                f"Inputs as large as {float(X.abs().max()):.3g} have no finite square.",
+                "Rescale them to values of order one.",
+            )
         return X
 
     def metric(self, X) -> Tensor:
@@ -170,7 +177,11 @@ def _brief(values: Sequence[float]) -> str:
 
 
 def _per_layer(name: str, value: float | Iterable[float], length: int, minimum: float | None = 0.0):
-    values = tuple(float(v) for v in value) if isinstance(value, Iterable) else (float(value),)
+    try:
+        many = isinstance(value, Iterable) and not isinstance(value, str)
+        values = tuple(float(v) for v in value) if many else (float(value),)  # pyright: ignore[reportArgumentType, reportGeneralTypeIssues]
+    except (TypeError, ValueError):
+        raise UsageError(f"{name} must be a number or one per layer, got {value!r}.") from None
     if len(values) == 1:
         values *= length
     if len(values) != length:
@@ -185,9 +196,14 @@ def _per_layer(name: str, value: float | Iterable[float], length: int, minimum: 
 
 
 def _width(name: str, value: Any) -> int:
-    if isinstance(value, bool) or int(value) != value or value < 1:
+    try:
+        whole = int(value)
+        good = not isinstance(value, (bool, str)) and whole == value and whole >= 1
+    except (TypeError, ValueError, OverflowError):
+        good, whole = False, 0
+    if not good:
         raise UsageError(f"{name} must be a whole number >= 1, got {value!r}.")
-    return int(value)
+    return whole
 
 
 def _activations(spec: Any, length: int) -> tuple[Activation, ...]:
@@ -235,6 +251,10 @@ def MLP(
     >>> MLP(64, [256] * 3, 10, "tanh").L
     4
     """
+    if isinstance(widths, str) or not isinstance(widths, Iterable):
+        raise UsageError(
+            f"widths must be a sequence of hidden widths, got {widths!r}.", "Pass [256, 256]."
+        )
     n = (
         _width("n_in", n_in),
         *(_width("A width", w) for w in widths),

@@ -92,7 +92,7 @@ def main(argv: list[str] | None = None) -> None:
         _complain(error.message, error.remedy)
         sys.exit(error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
-        _complain("Interrupted.", "")
+        _complain("Interrupted.", _goes_on(arguments))
         sys.exit(130)
     except _ClickException as error:
         error.show()  # pyright: ignore[reportAttributeAccessIssue]
@@ -102,6 +102,13 @@ def main(argv: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _goes_on(arguments: list[str]) -> str:
+    """What an interrupted command may be told: whether repeating it repeats the work."""
+    if "--checkpoint" in arguments or arguments[:2] == ["atlas", "add"]:
+        return "What was finished is kept; the same command goes on from there."
+    return ""
 
 
 def _complain(message: str, remedy: str) -> None:

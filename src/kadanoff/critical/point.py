@@ -103,9 +103,9 @@ def criticality(spec: Any, *, gamma: float = 0.0) -> Criticality:
     >>> round(criticality("gelu").C_W, 6)
     1.983058
     """
-    if not -1 < gamma < 1:
+    if not isinstance(gamma, (int, float)) or not -1 < gamma < 1:
         raise UsageError(
-            f"gamma must lie between -1 and 1 for a critical point to exist, got {gamma:g}.",
+            f"gamma must lie between -1 and 1 for a critical point to exist, got {gamma!r}.",
             "With gamma = 1 the signal grows in every layer: scale the branch instead.",
         )
     point = _at_origin_or_beyond(activation(spec))

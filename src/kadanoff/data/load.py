@@ -56,6 +56,11 @@ def load(source: str | os.PathLike[str], *, batch: int | None = 128, seed: int =
         raise DataError(
             f"A batch of {batch} samples is empty.", "Ask for at least one (--batch 128)."
         )
+    if not isinstance(source, (str, os.PathLike)):
+        raise DataError(
+            f"Data is named by a string or a path, got {type(source).__name__}.",
+            f"Use one of {', '.join(NAMES)}, a file, or package.module:function.",
+        )
     text = os.fspath(source)
     if text in NAMES:
         return bundled(text).sample(batch, seed)

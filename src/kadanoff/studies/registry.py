@@ -38,6 +38,6 @@ def get(name: str) -> Study:
         There is none; the message lists those there are.
     """
     known = {study.name: study for study in all()}
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise UsageError(f"There is no study {name!r}.", f"Choose one of: {', '.join(known)}.")
     return known[name]

@@ -1,0 +1,95 @@
+"""What the site needs beside Markdown: formulas as MathML, the benchmark page, the gallery."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File
+
+from kadanoff.report.prose import math
+from kadanoff.studies.page import number, tally
+from kadanoff.studies.registry import all as studies
+from kadanoff.studies.runner import kept
+
+ROOT = Path(__file__).parent.parent
+_FORMULA = re.compile(r'<(span|div) class="arithmatex">(.*?)</\1>', re.S)
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """Add the pages that are made from results kept elsewhere."""
+    files.append(File.generated(config, "benchmarks.md", content=_benchmarks()))
+    files.append(File.generated(config, "gallery.md", content=_gallery()))
+    for study in studies():
+        folder = kept(study.name)
+        for picture in sorted(folder.iterdir()) if folder else []:
+            if picture.suffix in (".svg", ".png"):
+                name = f"studies/{study.name}/{picture.name}"
+                files.append(File.generated(config, name, content=picture.read_bytes()))
+    return files
+
+
+def on_page_content(content: str, **_: Any) -> str:
+    """Formulas as MathML: no script, and a screen reader can read them."""
+
+    def replace(match: re.Match[str]) -> str:
+        tex = html.unescape(match.group(2)).strip()
+        inner, display = tex[2:-2], tex.startswith(r"\[")
+        return math(inner.strip(), display)
+
+    return _FORMULA.sub(replace, content)
+
+
+def on_post_build(config: Any) -> None:
+    """The images of the README, which the pages share."""
+    shutil.copytree(
+        ROOT / "docs" / "images", Path(config["site_dir"]) / "images", dirs_exist_ok=True
+    )
+
+
+def _benchmarks() -> str:
+    return (ROOT / "benchmarks" / "README.md").read_text("utf-8")
+
+
+def _gallery() -> str:
+    lines = [
+        "# Studies",
+        "",
+        "Each study states the claims of a paper as data, computes what they speak of with this "
+        "library, and decides each with a number and its error. These are the full runs that come "
+        "with the package; `kadanoff study run NAME` repeats one, and `kadanoff atlas` shows it "
+        "beside its paper.",
+        "",
+    ]
+    for study in studies():
+        lines += [f"## {study.title}", "", study.summary, ""]
+        folder = kept(study.name)
+        if folder is None:
+            lines += [f"`kadanoff study run {study.name} --full` (no full run is kept yet)", ""]
+            continue
+        result = json.loads((folder / "result.json").read_text("utf-8"))
+        lines += [f"**{tally(result['claims'])}.** `kadanoff study run {study.name} --full`", ""]
+        lines += ["| claim | verdict | paper | ours |", "|---|---|---|---|"]
+        for c in result["claims"]:
+            cells = [
+                c["text"],
+                c["verdict"],
+                number(c["paper_value"]),
+                number(c["our_value"], c["stderr"]),
+            ]
+            lines.append("| " + " | ".join(x.replace("|", r"\|") for x in cells) + " |")
+        lines.append("")
+        for figure in result["figures"]:
+            alt = figure["caption"].split(". ")[0].replace("[", "(").replace("]", ")")
+            alt = alt.replace("$", "").replace("\\", "")
+            lines += [
+                f"![{alt}](studies/{study.name}/{figure['file']})",
+                "",
+                figure["caption"],
+                "",
+            ]
+    return "\n".join(lines)
