@@ -4,8 +4,8 @@ A study is one module that states a paper's claims as data (:class:`Claim`), com
 needed with public parts of the library, and decides each claim with numbers and uncertainty.
 
 >>> import kadanoff as kd
->>> [study.name for study in kd.studies.all()][:2]
-['sparsity-principle', 'principles']
+>>> kd.studies.get("exact-priors").paper
+'zavatone2021'
 """
 
 from __future__ import annotations
