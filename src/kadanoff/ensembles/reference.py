@@ -69,7 +69,6 @@ def reference(arch: Any, X: Tensor) -> Reference:
 
 def _slopes(arch: Any, l: int, K: Tensor, Theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """f', ½ f'' and ∂⟨σ'σ'⟩/∂K of the step from layer index ``l``."""
-    from kadanoff.rgflow.collective import blocks, matrix
     from kadanoff.rgflow.tables import tables
 
     C_W, lambda_W = arch.C_W[l + 1], arch.lambda_W[l + 1]
@@ -80,11 +79,12 @@ def _slopes(arch: Any, l: int, K: Tensor, Theta: Tensor) -> tuple[Tensor, Tensor
         t = tables(arch.activations[l], K, (), _TOLERANCE)[1][0]
     except DomainError:  # a kink at an input of zero norm: there is no derivative
         return K.new_zeros(2 * M, 2 * M), bend, K.new_zeros(M, M)
-    J0, J1, theta = matrix(t.J(0)), matrix(t.J(1)), Theta.flatten()
+    pairs = torch.eye(M, dtype=K.dtype).view(N, N, N, N)
+    J0, J1 = (t.J(p, pairs).reshape(M, M) for p in (0, 1))
+    theta = Theta.flatten()
     to_ntk = lambda_W * J0 + C_W * theta[:, None] * J1
-    jacobian = blocks(
-        [[C_W * J0, torch.zeros_like(J0)], [to_ntk, torch.diag(C_W * t.dd.flatten())]]
-    )
+    above = torch.cat([C_W * J0, torch.zeros_like(J0)], 1)
+    jacobian = torch.cat([above, torch.cat([to_ntk, torch.diag(C_W * t.dd.flatten())], 1)])
     if N <= _MOST_INPUTS:
         each = torch.eye(M * M, dtype=K.dtype).view(M * M, N, N, N, N)
         half0, half1 = (
