@@ -122,10 +122,11 @@ def test_relative_accuracy_in_bulk_and_deep_tails(law, name, widths, m) -> None:
         assert gap < 1e-10 + 4e-16 * abs(float(expected)), (distance, gap)
 
 
-def test_leaky_density_is_the_mellin_integral() -> None:
+@pytest.mark.parametrize("slope", [0.01, 0.3])
+def test_leaky_density_is_the_mellin_integral(slope) -> None:
     """Slope α by mpmath: the layer's moment is a binomial sum of ₂F₁."""
-    n, alpha, r = 3, mpmath.mpf("0.3"), mpmath.mpf(2)
-    prior = exact([n], "leaky_relu(0.3)", kappa=1.0)
+    n, alpha, r = 3, mpmath.mpf(slope), mpmath.mpf(2)
+    prior = exact([n], f"leaky_relu({slope})", kappa=1.0)
 
     def moment(a):
         gamma, half = mpmath.gamma, mpmath.mpf(1) / 2
@@ -185,6 +186,26 @@ def test_log_prob_is_differentiable() -> None:
     kappa = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(prior.log_prob, (h, kappa))
     assert prior.log_prob(h).tolist() == pytest.approx(prior.logpdf(h.detach().numpy()).tolist())
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 40])
+@pytest.mark.parametrize("slope", [0.01, 0.9])
+def test_leaky_moments_at_all_tilts_and_heights(n, slope) -> None:
+    """What densities are made of, from the pole to the deepest tail and along the contour."""
+    from kadanoff.priors.mellin import LogMoment
+
+    layer = LogMoment((n,), 1, slope)
+    for a in (-0.9, 1.0, 30.0, 1e3, 10 + 30j, -0.5 + 60j, 1e3 + 100j):
+        with mpmath.workdps(25):
+            total = mpmath.mpf(2) ** -n * (1 + mpmath.mpf(slope) ** a)
+            for k in range(1, n):
+                half, ways = mpmath.mpf(n - k) / 2, mpmath.binomial(n, k) / mpmath.mpf(2) ** n
+                lost = 1 - mpmath.mpf(slope) ** 2
+                total += ways * mpmath.hyp2f1(-mpmath.mpmathify(a) / 2, half, n / 2, lost)
+            gamma = mpmath.loggamma((n + mpmath.mpmathify(a)) / 2) - mpmath.loggamma(n / 2)
+            expected = a / 2 * mpmath.log(2) + gamma + mpmath.log(total)
+            found = mpmath.mpmathify(complex(layer.layer(n, np.array([complex(a)]))[0]))
+            assert abs(mpmath.expm1(found - expected)) < 1e-10, a
 
 
 def test_distribution_functions_are_differentiable() -> None:

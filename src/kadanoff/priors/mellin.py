@@ -12,8 +12,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from scipy.linalg import eigh_tridiagonal
-from scipy.special import gammaln, loggamma
+from scipy.special import betaln, gammaln, loggamma
 
 __all__ = ["LogMoment", "cumulants_of", "moments_of"]
 
@@ -63,21 +62,18 @@ class LogMoment:
 
     def _leaky(self, n: int, weight: np.ndarray):
         """‖σ(z)‖² = χ²_n (1 − (1 − α²) B), B ~ Beta((n−k)/2, k/2) the share of negative units."""
-        lost = 1 - self.slope**2
-        shares, logs = [np.zeros(1)], [np.array([weight[n]])]
-        for k in range(1, n):
-            # Gauss–Jacobi: the Beta density is the weight function
-            x, w = _beta_nodes((n - k) / 2, k / 2)
-            shares.append((1 + x) / 2)
-            logs.append(weight[k] + np.log(w / w.sum()))
-        shares.append(np.ones(1))
-        logs.append(np.array([weight[0]]))
-        ln_share = np.log1p(-lost * np.concatenate(shares))
-        ln_weight = np.concatenate(logs)
+        ln_share, ln_weight = [np.zeros(1)], [weight[n:]]
+        ln_share.append(np.full(1, math.log(self.slope)))
+        ln_weight.append(weight[:1])
+        if n > 1:
+            share, mixed = _shares(n, weight, self.slope)
+            ln_share.append(share)
+            ln_weight.append(mixed)
+        y, w = np.concatenate(ln_share), np.concatenate(ln_weight)
         norm = gammaln(n / 2)
 
         def leaky(a: np.ndarray) -> np.ndarray:
-            mixture = _log_sum(ln_weight + 0.5 * a[..., None] * ln_share)
+            mixture = _log_sum(w + a[..., None] * y)
             return 0.5 * a * math.log(2) + loggamma((n + a) / 2) - norm + mixture
 
         return leaky
@@ -131,21 +127,31 @@ def moments_of(cumulants: list[Fraction]) -> list[Fraction]:
     return raw
 
 
-def _beta_nodes(p: float, q: float, count: int = 48) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes on [−1, 1] and weights for the density ∝ (1 + x)^(p−1) (1 − x)^(q−1)."""
-    k = np.arange(1, count)
-    alpha, beta = q - 1, p - 1
-    s = 2 * np.arange(count) + alpha + beta
-    # Golub–Welsch on the Jacobi matrix: roots_jacobi overflows for thousands of units
-    with np.errstate(divide="ignore", invalid="ignore"):
-        diagonal = (beta**2 - alpha**2) / (s * (s + 2))
-    diagonal[0] = (beta - alpha) / (alpha + beta + 2)
-    t = 2 * k + alpha + beta
-    with np.errstate(divide="ignore", invalid="ignore"):
-        off = 4 * k * (k + alpha) * (k + beta) * (k + alpha + beta) / (t**2 * (t + 1) * (t - 1))
-    off[0] = 4 * (1 + alpha) * (1 + beta) / ((2 + alpha + beta) ** 2 * (3 + alpha + beta))
-    x, vectors = eigh_tridiagonal(np.nan_to_num(diagonal), np.sqrt(off))
-    return x, vectors[0] ** 2
+def _shares(n: int, weight: np.ndarray, slope: float) -> tuple[np.ndarray, np.ndarray]:
+    """½ ln(1 − (1 − α²) B) at nodes of the law of B, both signs occurring, and ln of the weights.
+
+    Double exponential rule B = 1/(1 + exp(−π sinh τ)): square roots at the ends do no harm, a
+    moment of any order finds nodes where it lives, and the step resolves both oscillations up to
+    heights where Γ has decayed and the law of a wide layer.
+    """
+    step = min(0.012, 0.4 / math.sqrt(n))
+    tau = step * np.arange(-math.ceil(4.6 / step), math.ceil(4.6 / step) + 1)
+    exponent = np.pi * np.sinh(tau)
+    ln_B, ln_rest = -np.logaddexp(0, -exponent), -np.logaddexp(0, exponent)
+    k = np.arange(1, n)
+    front = weight[1:n] - betaln((n - k) / 2, k / 2)
+    parts = [
+        _log_sum(front + 0.5 * ((n - k) * B[:, None] + k * rest[:, None]))
+        for B, rest in zip(
+            np.array_split(ln_B, 1 + len(tau) * n // 10**7),
+            np.array_split(ln_rest, 1 + len(tau) * n // 10**7),
+        )
+    ]
+    ln_weight = np.concatenate(parts) + np.log(np.pi * np.cosh(tau) * step)
+    lost = 1 - slope**2
+    near_one = np.log(np.exp(ln_rest) + slope**2 * np.exp(ln_B))
+    share = 0.5 * np.where(exponent < 0, np.log1p(-lost * np.exp(ln_B)), near_one)
+    return share, ln_weight
 
 
 def _log_sum(terms: Any) -> Any:

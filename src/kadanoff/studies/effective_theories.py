@@ -452,7 +452,7 @@ def _counting(lab: Lab) -> None:
         "counting",
         value=slopes,
         holds=max(map(abs, z)) < 4 if max(errors) < 0.3 else None,
-        note="Powers of n of the measured 4-, 6- and 8-point functions (ReLU, layer 5, widths "
+        note="Powers of n of the measured 4-, 6- and 8-point functions (ReLU, layer 4, widths "
         f"{', '.join(map(str, widths))}, known loops divided out), errors "
         f"{', '.join(f'{e:.2g}' for e in errors)}. Power counting: −1, −2, −3.",
     )
