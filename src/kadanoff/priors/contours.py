@@ -56,7 +56,7 @@ class Inversion:
     @cached_property
     def centre(self) -> float:
         """L'(0): the mean of ln r."""
-        return float(self.moment.slopes(np.zeros(1))[0][0])
+        return float(self.moment.slope_at(np.zeros(1))[0])
 
     # -- saddle points -----------------------------------------------------------------------
 
@@ -65,8 +65,8 @@ class Inversion:
         """ln(a − lowest) as a function of ln r."""
         from scipy.interpolate import PchipInterpolator
 
-        gap = np.geomspace(1e-3, _FURTHEST, 260)
-        slope = self.moment.slopes(self.moment.lowest + gap)[0]
+        gap = np.geomspace(1e-3, _FURTHEST, 110)
+        slope = self.moment.slope_at(self.moment.lowest + gap)
         return PchipInterpolator(slope, np.log(gap)), float(slope[0]), float(slope[-1])
 
     def _tilts(self, x: np.ndarray, side: int) -> np.ndarray:
@@ -97,12 +97,13 @@ class Inversion:
         # the tilts are near saddles, where the second derivative sets the width
         curvature = float(self.moment.slopes(np.array([a]))[1][0])
         step = min(2 * math.pi * gap / _POLE, _GAUSS / math.sqrt(curvature))
-        base = float(self.moment(np.array([a]))[0].real)
-        reach = 16
-        while base - float(self.moment(np.array([a + 1j * step * reach]))[0].real) < _CUT:
-            reach = math.ceil(reach * 1.3)
-            if reach > 2_000_000:
-                raise DomainError(f"The contour at tilt {a:g} does not decay.")
+        ahead = np.unique((16 * 1.25 ** np.arange(54)).astype(int))
+        heights = self.moment(a + 1j * step * np.concatenate([[0], ahead])).real
+        base = float(heights[0])
+        far = np.nonzero(base - heights[1:] > _CUT)[0]
+        if not len(far):
+            raise DomainError(f"The contour at tilt {a:g} does not decay.")
+        reach = int(ahead[far[0]])
         t = step * np.arange(reach + 1)
         # in pieces: a ReLU layer takes one number a unit for each height
         pieces = np.array_split(a + 1j * t, 1 + reach // 4096)

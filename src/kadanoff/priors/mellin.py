@@ -51,11 +51,10 @@ class LogMoment:
         k = np.arange(0, n + 1)
         weight = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1) - n * math.log(2)
         if self.slope == 0:
-            k, weight = k[1:], weight[1:]
+            front = weight[1:] - gammaln(k[1:] / 2)
 
             def relu(a: np.ndarray) -> np.ndarray:
-                terms = weight + loggamma((k + a[..., None]) / 2) - gammaln(k / 2)
-                return 0.5 * a * math.log(2) + _log_sum(terms)
+                return 0.5 * a * math.log(2) + _log_sum(front + _log_gammas(a, n))
 
             return relu
         return self._leaky(n, weight)
@@ -84,13 +83,14 @@ class LogMoment:
 
     def slopes(self, a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """L'(a) and L''(a) at real a, by complex steps."""
+        first, wide = self.slope_at(a), 1e-3 * (a - self.lowest)
+        return first, (self.slope_at(a + wide) - self.slope_at(a - wide)) / (2 * wide)
+
+    def slope_at(self, a: np.ndarray) -> np.ndarray:
+        """L'(a) at real a, by a complex step."""
         # small enough that the phase, known only modulo 2π, stays far below π
         h = np.minimum(1e-6 * (a - self.lowest), 1e-2) / np.log(2 + np.abs(a))
-        first = self(a + 1j * h).imag / h
-        wide = 1e-3 * (a - self.lowest)
-        right = self(a + wide + 1j * h).imag / h
-        left = self(a - wide + 1j * h).imag / h
-        return first, (right - left) / (2 * wide)
+        return self(a + 1j * h).imag / h
 
     def layer_cumulants(self, n: int, order: int) -> list[Fraction]:
         """Cumulants 1 … order of ‖σ(z)‖² over one layer, exactly: n times those of σ(z_1)²."""
@@ -152,6 +152,19 @@ def _shares(n: int, weight: np.ndarray, slope: float) -> tuple[np.ndarray, np.nd
     near_one = np.log(np.exp(ln_rest) + slope**2 * np.exp(ln_B))
     share = 0.5 * np.where(exponent < 0, np.log1p(-lost * np.exp(ln_B)), near_one)
     return share, ln_weight
+
+
+def _log_gammas(a: np.ndarray, n: int) -> np.ndarray:
+    """ln Γ((k + a)/2) for k = 1 … n along a new last axis, by the recurrence in steps of two."""
+    logs = np.log((np.arange(1, max(n, 3) - 1) + a[..., None]) / 2)
+    out = np.empty((*a.shape, n), dtype=complex)
+    for start in (0, 1):
+        column = out[..., start::2]
+        if column.shape[-1]:
+            column[..., 0] = loggamma((start + 1 + a) / 2)
+            column[..., 1:] = logs[..., start::2][..., : column.shape[-1] - 1]
+            np.cumsum(column, axis=-1, out=column)
+    return out
 
 
 def _log_sum(terms: Any) -> Any:
