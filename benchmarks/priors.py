@@ -115,7 +115,8 @@ def main() -> None:
     lines = [
         "### Exact priors",
         "",
-        f"Density of the output at {POINTS} points h in (0, 5], CPU seconds of one thread. The peer is mpmath's `meijerg` (15 "
+        f"Density of the output at {POINTS} points h in (0, 5], CPU seconds of one thread. The "
+        "peer is mpmath's `meijerg` (15 "
         "digits), for ReLU the binomial mixture of them: mean time of random terms and points, "
         "times their number. Ours: a new object each time (median and range of "
         f"{ROUNDS}), and the same object again. The last column compares with the whole sum at 30 "
