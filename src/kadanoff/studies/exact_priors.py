@@ -106,7 +106,7 @@ def _accuracy(points: list[float]) -> list[list[Any]]:
 
 
 def _speed(width: int, repeats: int) -> list[float]:
-    """CPU seconds for 100 points: ours, and the mixture of Meijer functions by mpmath (part timed)."""
+    """CPU seconds for 100 points: ours, and the mixture of Meijer functions (part of it timed)."""
     import itertools
     import time
 
