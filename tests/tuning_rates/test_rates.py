@@ -232,3 +232,33 @@ def test_the_response_is_reproducible():
     first = measure_response(model, sample)
     assert torch.equal(state, torch.get_rng_state())
     assert measure_response(model, sample) == first
+
+
+def test_complex_weights_count_with_both_parts():
+    class Spectral(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Linear(6, 6, bias=False)
+            self.modes = nn.Parameter(torch.randn(4, dtype=torch.complex64))
+            self.readout = nn.Linear(6, 2, bias=False)
+
+        def forward(self, x):
+            return self.readout(torch.fft.irfft(self.modes * torch.fft.rfft(self.first(x)), n=6))
+
+    torch.manual_seed(0)
+    model, x = Spectral(), torch.randn(64, 6)
+    found = measure_response(model, x, probes=200)["modes"]
+
+    class Split(Spectral):
+        def __init__(self, other):
+            super().__init__()
+            self.load_state_dict(other.state_dict(), strict=False)
+            self.parts = nn.Parameter(torch.view_as_real(other.modes.detach()).clone())
+            del self.modes
+
+        def forward(self, x):
+            modes = torch.view_as_complex(self.parts)
+            return self.readout(torch.fft.irfft(modes * torch.fft.rfft(self.first(x)), n=6))
+
+    expected = measure_response(Split(model), x, probes=200)["parts"]
+    assert found == pytest.approx(expected, rel=1e-5)

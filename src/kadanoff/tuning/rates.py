@@ -231,6 +231,8 @@ def measure_response(
                 )
                 for (name, _), g in zip(names, grads):
                     if g is not None:
+                        # optimisers step real and imaginary parts as two real numbers
+                        g = torch.view_as_real(g) if g.is_complex() else g
                         _accumulate(total[name], g.detach().double(), probes, nuclear)
     finally:
         model.train(training)
