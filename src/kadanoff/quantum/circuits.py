@@ -107,7 +107,7 @@ class Circuit:
         """
         self._check(theta, observable)
         with torch.no_grad():
-            gates = list(self._gates(theta))
+            gates = self._gates(theta)
             psi = self._start(theta)
             for gate, W in zip(gates, self.between):
                 psi = _fixed(_rotate(psi, *gate), W)
@@ -125,7 +125,7 @@ class Circuit:
                 out[:, k] = -2 * turn * (pair[1].conj() * moved).sum(-1).imag
                 # undone: the last factor −i sin θ X, both vectors at once
                 other = torch.stack((moved, _word(pair[1], source, phase)))
-                pair = cosine * pair - 1j * sine * other
+                pair = cosine * pair - sine * other
         return z, out, final
 
     def _start(self, theta: Tensor) -> Tensor:
@@ -133,17 +133,21 @@ class Circuit:
         initial = self.initial.to(dtype=dtype, device=theta.device)
         return initial.expand(len(theta), 2**self.n_qubits)
 
-    def _gates(self, theta: Tensor):
+    def _gates(self, theta: Tensor) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """cos, i sin, source and phase of every gate."""
         angle = CONVENTIONS[self.convention] * theta
-        cosine, sine = angle.cos(), angle.sin()
+        dtype = torch.complex64 if theta.dtype == torch.float32 else torch.complex128
+        cosine, sine = angle.cos().to(dtype), 1j * angle.sin().to(dtype)
         words = torch.stack((self.x, self.z)).flatten(1)
         unique, where = torch.unique(words, dim=1, return_inverse=True)
         source, phase = pauli_tables(unique[0], unique[1], self.n_qubits)
-        dtype = torch.complex64 if theta.dtype == torch.float32 else torch.complex128
         source, phase = source.to(theta.device), phase.to(theta.device, dtype)
-        where = where.view(self.x.shape).to(theta.device)
-        for k in range(self.n_parameters):
-            yield cosine[:, k, None], sine[:, k, None], source[where[:, k]], phase[where[:, k]]
+        # one column of (S,) table rows a gate
+        columns = where.view(self.x.shape).mT.contiguous().to(theta.device)
+        return [
+            (c, s, source[rows], phase[rows])
+            for c, s, rows in zip(cosine.mT[..., None], sine.mT[..., None], columns)
+        ]
 
     def _check(self, theta: Tensor, observable: Observable) -> None:
         if theta.ndim != 2 or theta.shape[1] != self.n_parameters:
@@ -170,7 +174,7 @@ def _word(psi: Tensor, source: Tensor, phase: Tensor) -> Tensor:
 
 
 def _rotate(psi: Tensor, cosine: Tensor, sine: Tensor, source: Tensor, phase: Tensor) -> Tensor:
-    return cosine * psi + 1j * sine * _word(psi, source, phase)
+    return cosine * psi + sine * _word(psi, source, phase)
 
 
 def _fixed(psi: Tensor, W: Tensor | None) -> Tensor:

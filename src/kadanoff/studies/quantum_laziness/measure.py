@@ -263,10 +263,10 @@ def buried(n: int, depth: int, starts: int, seed: int) -> dict[str, float]:
     }
 
 
-def shot_noise(n: int, depth: int, starts: int, seed: int) -> list[list[float]]:
+def shot_noise(n: int, depth: int, starts: int, shots: list[int], seed: int) -> list[list[float]]:
     """Shot-noise plateaus."""
     out = []
-    for S in (300, 3000, 30000):
+    for S in shots:
         r = train(n, depth, starts, 0.2, 0.4, 60, 0.0, S, seed)
         late = np.asarray(r["loss_late"])
         told = [theory.shot_plateau(r["eta"], k, S, 1 - 0.04) for k in r["K_late"].tolist()]

@@ -189,7 +189,7 @@ def dynamics_section(
         note=f"decay rate over −ln(1 − ηK(0)), averaged over starts; K scatters by {scatter:.0%}. "
         f"ln|ε| leaves a straight line by at most {found['curvature']:.1%} of its fall.",
     )
-    steps = lab.pick(quick=160, full=300)
+    steps = lab.pick(quick=120, full=300)
     rows = {
         str(t): lab.part(f"target{t}", train, n, depth, starts, t, 0.1, steps, 0.0, 0, seed + 3)
         for t in targets
@@ -293,7 +293,15 @@ def noise_section(
         note="late loss over initial loss when the noise of an angle equals its first update; the "
         f"formula is met with a ratio {quiet['ratio']:.3f} ± {quiet['error']:.3f}",
     )
-    shots = lab.part("shots", shot_noise, n, depth, starts, seed + 7)
+    shots = lab.part(
+        "shots",
+        shot_noise,
+        n,
+        depth,
+        starts,
+        lab.pick(quick=[3000], full=[300, 3000, 30000]),
+        seed + 7,
+    )
     lab.table("Late loss when z is measured with S shots, target 0.2, ηK = 0.4",
               ["S", "measured", "ηK(1−z²)/(2S(2−ηK))", "ratio", "±"], shots)  # fmt: skip
     lab.say(
