@@ -86,12 +86,12 @@ def gradient_variance(observable: Observable, convention: str = "generator") -> 
     return _turn(convention) * 2 * (N * t2 - t1**2) / ((N - 1) * (N + 1) ** 2)
 
 
-def qntk_mean(observable: Observable, L: int, convention: str = "generator") -> float:
+def qntk_mean(observable: Observable, L: float, convention: str = "generator") -> float:
     """Mean quantum NTK K̄ = L · E[(∂z)²], about 2 L Tr O²/N²."""
     return L * gradient_variance(observable, convention)
 
 
-def qntk_std_leading(observable: Observable, L: int, convention: str = "generator") -> float:
+def qntk_std_leading(observable: Observable, L: float, convention: str = "generator") -> float:
     """The paper's ΔK ≈ (√L/N²) √(8 Tr²(O²) + 12 Tr O⁴): independent gates, large N."""
     N, (_, t2, _, t4) = 2**observable.n_qubits, observable.traces()
     return _turn(convention) * math.sqrt(L) / N**2 * math.sqrt(8 * t2**2 + 12 * t4)
@@ -109,7 +109,7 @@ def _selberg(gamma: int, a: float) -> float:
     )
 
 
-def qntk_std(observable: Observable, L: int, convention: str = "generator") -> float:
+def qntk_std(observable: Observable, L: float, convention: str = "generator") -> float:
     r"""Standard deviation of the QNTK of Haar circuits, exact for every N and L.
 
     Notes
@@ -144,7 +144,7 @@ def qntk_std(observable: Observable, L: int, convention: str = "generator") -> f
     return _turn(convention) * math.sqrt(max(variance, 0.0))
 
 
-def dqntk_std(observable: Observable, L: int, convention: str = "generator") -> float:
+def dqntk_std(observable: Observable, L: float, convention: str = "generator") -> float:
     """The paper's Δμ ≈ √32 L Tr(O²)^{3/2}/N³ of the dQNTK, whose mean is zero: leading order.
 
     Its diagonal part −4zK/2 adds coherently; with it the leading order is √48 in place of √32.

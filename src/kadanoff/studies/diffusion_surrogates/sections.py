@@ -109,8 +109,11 @@ def networks_section(lab: Lab) -> dict[str, Any]:
         of 64 channels, without dropout, since at full width 50 million parameters see few samples
         on a CPU), their first network alone, a U-Net and a Fourier neural operator. Each sees new
         pairs all the time, made by the direct solver, and learns the normalised field by the mean
-        absolute error. *Far* means more than ten nodes from any source; *sum* is the error on sums
-        of two sources, where the exact map is linear before normalisation; *5* on five sources,
+        absolute error. *tune* starts from `kadanoff.tune` and its rates at their default base, with
+        the output scaled to the field (a narrow Fourier operator whose blocks it cannot bring to
+        χ = 1 keeps its own weights), *default* from PyTorch's weights and one usual
+        rate. *Far* means more than ten nodes from any source; *sum* is the error on sums of two
+        sources, where the exact map is linear before normalisation; *5* on five sources,
         never seen in training.
         """,
     )

@@ -96,13 +96,15 @@ def kernel_section(lab: Lab, sizes: list[int], gates: list[int], full: bool, see
         a.legend()
         L = np.geomspace(4, gates[-1], 40)
         O = observable("word", 2)
-        b.plot(L, [theory.qntk_std(O, int(v)) / theory.qntk_mean(O, int(v)) for v in L],
+        b.plot(L, [theory.qntk_std(O, v) / theory.qntk_mean(O, v) for v in L],
                color=colour("theory"), label="exact")  # fmt: skip
-        b.plot(L, [theory.qntk_std_leading(O, int(v)) / theory.qntk_mean(O, int(v)) for v in L],
+        b.plot(L, [theory.qntk_std_leading(O, v) / theory.qntk_mean(O, v) for v in L],
                color=colour("muted"), linestyle="--", label="independent gates")  # fmt: skip
         points(b, gates, [r["dK"] / r["K"] for r in many], [r["dK_err"] / r["K"] for r in many])
         b.set(xlabel="gates L", ylabel="ΔK / K", xscale="log", yscale="log",
               title="Fluctuation at n = 2")  # fmt: skip
+        b.set_xticks(gates, [str(v) for v in gates])
+        b.minorticks_off()
         b.legend()
         lab.figure("kernel.svg", fig, "Left: mean kernel against the exact form. Right: its "
                    "relative fluctuation stops falling with the number of gates.")  # fmt: skip

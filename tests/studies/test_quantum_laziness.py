@@ -1,0 +1,39 @@
+"""The quick run of the study of lazy circuits."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from kadanoff import studies
+from kadanoff.errors import MissingExtraError
+from tests.studies.quick import quick
+
+
+@pytest.mark.slow
+def test_quick_run(tmp_path: Path) -> None:
+    pytest.importorskip("pennylane", reason="extra 'quantum' is not installed")
+    pytest.importorskip("pennylane_lightning", reason="extra 'quantum' is not installed")
+    claims = quick("quantum-laziness", tmp_path)
+    for name in (
+        "kernel-mean",
+        "exact-fluctuation",
+        "gradient-variance",
+        "noise-floor",
+        "laziness",
+        "not-a-plateau",
+        "convention",
+    ):
+        assert claims[name]["verdict"] == "holds", claims[name]
+    # many gates do not make the kernel sharp: this one must not be hidden
+    assert claims["concentration"]["verdict"] == "fails"
+    assert claims["convention"]["our_value"] == pytest.approx(0.25, abs=1e-5)
+
+
+def test_absent_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "pennylane", None)
+    with pytest.raises(MissingExtraError, match=r"kadanoff\[quantum\]"):
+        studies.run("quantum-laziness", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
