@@ -87,14 +87,19 @@ def networks_section(lab: Lab) -> dict[str, Any]:
     size = lab.pick(quick=32, full=100)
     test = lab.pick(quick=32, full=64)
     plan = lab.pick(
-        quick=[("first", 480), ("unet-4-3", 1280), ("fno-8-8-2", 480)],
+        quick=[("first", 480), ("unet-4-3", 1280)],
         full=[("first", 960), ("pair-8", 960), ("unet-8-4", 3200), ("fno-12-12-3", 960)],
     )
     rows, runs = [], {}
     for kind, samples in plan:
         for start in ("default", "tune"):
             runs[kind, start] = _train(lab, kind, start, samples, size, lab.seed, test)
-    if lab.full:
+    if not lab.full:
+        # kadanoff.tune of a Fourier operator alone would take as long as the rest
+        runs["fno-8-8-2", "default"] = _train(
+            lab, "fno-8-8-2", "default", 480, size, lab.seed, test
+        )
+    else:
         runs["pair-8", "authors' rate"] = _train(
             lab, "pair-8", "default", 960, size, lab.seed, test, 5e-6
         )
@@ -152,9 +157,10 @@ def _bounds(lab: Lab, runs: dict[Any, dict[str, Any]], best: dict[str, Any]) -> 
     saved = best["warm"] / best["cold"]
     lab.decide(
         "hybrid",
-        holds=saved < 1,
+        holds=True if saved < 0.97 else (False if best["mean"] < 0.03 else None),
         value=saved,
-        note=f"best network: {best['warm']:.0f} iterations (amplitude fitted to the source; "
+        note="undecided for a network that has not learnt (mean error above 0.03); best network: "
+        f"{best['warm']:.0f} iterations (amplitude fitted to the source; "
         f"{best['warm_fitted']:.0f} with the true amplitude), {best['cold']:.0f} from zero; "
         f"relative error then {best['hybrid_error']:.1e}. The direct solver as preconditioner: 1.",
     )
@@ -200,25 +206,27 @@ def _draw(lab: Lab, runs: dict[Any, dict[str, Any]], best: dict[str, Any], name:
 
 def tune_section(lab: Lab) -> None:
     """The usual start beside kadanoff.tune over seeds, on a smaller lattice."""
-    kind, size, samples = lab.pick(quick=("unet-4-3", 32, 480), full=("unet-8-3", 48, 960))
-    seeds = lab.pick(quick=2, full=4)
+    # the quick run looks again at what it has trained
+    kind, size, samples = lab.pick(quick=("unet-4-3", 32, 1280), full=("unet-8-3", 48, 960))
+    seeds = lab.pick(quick=1, full=4)
+    first = lab.seed + lab.full
     pairs = [
-        [_train(lab, kind, start, samples, size, lab.seed + 1 + s, 32)["mean"]
+        [_train(lab, kind, start, samples, size, first + s, 32)["mean"]
          for start in ("default", "tune")]
         for s in range(seeds)
     ]  # fmt: skip
     logs = np.log([b / a for a, b in pairs])
-    error = float(logs.std(ddof=1) / math.sqrt(seeds))
+    error = float(logs.std(ddof=1) / math.sqrt(seeds)) if seeds > 1 else math.inf
     value = float(logs.mean())
     clear = abs(value) > 4 * error
     lab.decide(
         "tuned-start",
         holds=value < 0 if clear else None,
         value=math.exp(value),
-        stderr=math.exp(value) * error,
-        note=f"{seeds} seeds, {samples} samples, lattice {size}; Adam at "
+        stderr=math.exp(value) * error if seeds > 1 else None,
+        note=f"{seeds} seed(s), {samples} samples, lattice {size}; Adam at "
         f"{_DEFAULT['unet']:g} against tune with base {_BASE:g}; decided beyond four "
-        "standard errors",
+        "standard errors; one seed decides nothing",
     )
     lab.table(f"Test error of {kind} from either start",
               ["seed", "usual start", "kadanoff.tune"],
@@ -228,7 +236,7 @@ def tune_section(lab: Lab) -> None:
 def rollback_section(lab: Lab) -> None:
     """Roll-back at a rate that is too high."""
     seeds = lab.pick(quick=1, full=4)
-    epochs = lab.pick(quick=45, full=80)
+    epochs = lab.pick(quick=30, full=80)
     runs = [lab.part(f"roll-back-{s}", roll_back, 2e-2, 16, epochs, lab.seed + s)
             for s in range(seeds)]  # fmt: skip
     ratios = np.asarray([r["with"]["final"] / r["without"]["final"] for r in runs])
