@@ -166,6 +166,12 @@ def test_vertices_are_derivatives_of_cumulants(name: str) -> None:
             assert exact == pytest.approx(slope, abs=2e-7 * max(1, np.abs(exact).max())), (m, r)
 
 
+def test_one_input_takes_a_short_cut_to_the_same_vertices() -> None:
+    at = diagrams.Couplings(activation("swish"), torch.tensor([[0.8]], dtype=torch.float64), 1.3)
+    for m, r in ((1, 0), (1, 3), (2, 2), (3, 1), (4, 0)):
+        assert at.tensor(m, r) == pytest.approx(at._cumulant(m, r), rel=1e-10)
+
+
 def check(found, theory, most: tuple[float, ...]) -> None:
     """|z| < 4 everywhere, with error bars below ``most`` of the largest component."""
     for k, limit in enumerate(most, 1):

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from kadanoff.errors import DomainError
-from kadanoff.rgflow.single import normal_nodes
+from kadanoff.rgflow.single import cumulant_series, normal_nodes
 
 __all__ = ["Couplings", "pairs_of", "set_partitions"]
 
@@ -68,8 +68,29 @@ class Couplings:
             r > 0 and K is singular: repeated or parallel inputs.
         """
         if (m, r) not in self._found:
-            self._found[m, r] = self._cumulant(m, r)
+            if len(self.pairs) == 1:
+                self._one_input(m, r)
+            else:
+                self._found[m, r] = self._cumulant(m, r)
         return self._found[m, r]
+
+    def _one_input(self, m: int, r: int) -> None:
+        """All vertices up to m legs and r lines at once: cumulants of Taylor series in K."""
+        m, r = max(m, 4), max(r, 4)
+        z, w = self._points[0]
+        s = self.C_W * self.act(torch.from_numpy(z[:, 0])).numpy() ** 2
+        x = z[:, 0] / math.sqrt(float(self.K))
+        hermite = [np.ones_like(x), x]
+        for j in range(1, 2 * r):
+            hermite.append(x * hermite[-1] - j * hermite[-2])
+        scale = 2 * float(self.K)
+        even = [hermite[2 * q] / (scale**q * math.factorial(q)) for q in range(r + 1)]
+        raw = (s ** np.arange(m + 1)[:, None] * w) @ np.stack(even, 1)
+        raw[0, 1:] = 0.0  # ⟨1⟩ does not depend on K
+        for legs, series in enumerate(cumulant_series(raw), 1):
+            for lines, value in enumerate(series):
+                shape = (1,) * (legs + lines)
+                self._found[legs, lines] = np.full(shape, value * math.factorial(lines))
 
     def _cumulant(self, m: int, r: int) -> np.ndarray:
         """Moments to cumulants over set partitions of the legs; lines shared by Leibniz' rule."""

@@ -6,12 +6,14 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 
 from kadanoff.diagrams.couplings import Couplings, pairs_of
+from kadanoff.diagrams.recursions import Recursion, Term
 from kadanoff.diagrams.rules import Diagram, generate
 from kadanoff.errors import DomainError, UsageError
 
@@ -206,6 +208,8 @@ def evaluate(
     """
     P, k = len(couplings.pairs), diagrams[0].k
     total = np.zeros((P,) * k)
+    if P == 1:
+        return _one_input(diagrams, couplings, terms, share).reshape((1,) * k)
     for diagram in diagrams:
         blobs = [terms[sum(column), loops] for column, loops in diagram.blobs]
         # most of what a first layer would need vanishes
@@ -213,15 +217,31 @@ def evaluate(
             continue
         vertices = [couplings.tensor(m, r) for m, r in zip(diagram.legs, diagram.lines)]
         weight = share ** (k - len(diagram.legs))
-        if P == 1:
-            product = math.prod(float(t.reshape(())) for t in (*vertices, *blobs))
-            total += weight * float(diagram.coefficient) * product
-            continue
         value = np.einsum(_subscripts(diagram), *vertices, *blobs, optimize="greedy")
         value = value * (weight * float(diagram.coefficient) / math.factorial(k))
         for order in itertools.permutations(range(k)):
             total += value.transpose(order)
     return total
+
+
+def _one_input(
+    diagrams: Sequence[Diagram], couplings: Couplings, terms: Series, share: float
+) -> np.ndarray:
+    total = 0.0
+    for term in _monomials(tuple(diagrams)):
+        value = float(term.coefficient) * share**term.width_power
+        for name, count in term.blobs:
+            value *= terms[name].item() ** count
+        if value:
+            for name, count in term.vertices:
+                value *= couplings.tensor(*name).item() ** count
+            total += value
+    return np.array(total)
+
+
+@lru_cache(maxsize=64)
+def _monomials(diagrams: tuple[Diagram, ...]) -> tuple[Term, ...]:
+    return Recursion(diagrams[0].k, diagrams[0].loops, diagrams).terms
 
 
 def _subscripts(diagram: Diagram) -> str:

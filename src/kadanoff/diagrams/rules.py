@@ -40,12 +40,12 @@ class Diagram:
     legs: tuple[int, ...]
     blobs: tuple[Blob, ...] = ()
 
-    @property
+    @cached_property
     def k(self) -> int:
         """Number of upper legs: the diagram is one of a connected 2k-point correlator."""
         return sum(self.legs)
 
-    @property
+    @cached_property
     def lines(self) -> tuple[int, ...]:
         """Lines that enter each vertex from below."""
         return tuple(sum(blob[0][v] for blob in self.blobs) for v in range(len(self.legs)))
@@ -77,7 +77,7 @@ class Diagram:
         ways = math.factorial(self.k) // math.prod(math.factorial(m) for m in self.legs)
         return ways // same
 
-    @property
+    @cached_property
     def coefficient(self) -> Fraction:
         """Weight of the diagram when all legs see the same input: labellings / symmetry."""
         return Fraction(self.labellings, self.symmetry)

@@ -55,7 +55,7 @@ class MomentSeries:
         """
         if not 1 <= k <= 2 * self.order:
             raise UsageError(f"Cumulants 1 to {2 * self.order} are known at this order, not {k}.")
-        series = _cumulants(np.moveaxis(self.moments, 1, 0)[: k + 1])[-1]
+        series = cumulant_series(np.moveaxis(self.moments, 1, 0)[: k + 1])[-1]
         if k == 1:
             series[:, 0] += self.K
         return series
@@ -134,7 +134,7 @@ def _taylor_of_moments(act: Activation, K: float, C_W: float, P: int) -> np.ndar
     return table
 
 
-def _cumulants(raw: np.ndarray) -> list[np.ndarray]:
+def cumulant_series(raw: np.ndarray) -> list[np.ndarray]:
     """Cumulants c_j(Δ), j = 1 …, of raw moments given as power series in Δ."""
     found: list[np.ndarray] = []
     for j in range(1, len(raw)):
@@ -184,7 +184,7 @@ def moment_series(arch: Any, x: Any, order: int = 3) -> MomentSeries:
     M[0, 0] = 1.0
     kernels, moments = [K], [M]
     for layer, act in enumerate(arch.activations, 1):
-        c = _cumulants(_taylor_of_moments(act, K, arch.C_W[layer], P))
+        c = cumulant_series(_taylor_of_moments(act, K, arch.C_W[layer], P))
         K_next = arch.C_b[layer] + c[0][0]
         # polynomials in ε (axis 0) and Δ (axis 1)
         k = np.zeros((2 * P + 1, P + 1, 2 * P + 1))
@@ -319,7 +319,7 @@ def _transition(act, C_b: float, C_W: float, kernels: np.ndarray, n: int, span: 
         phase = np.exp(1j * np.outer(frequency / n, s))
         psi = (phase @ w) ** n
         density[i] = np.fft.irfft(np.conj(psi), M) * M / span
-        c = _cumulants((s[None] ** np.arange(5)[:, None] @ w)[:, None])
+        c = cumulant_series((s[None] ** np.arange(5)[:, None] @ w)[:, None])
         k = [float(cumulant[0]) / n**j for j, cumulant in enumerate(c)]
         m = [1.0]
         for order in range(1, 5):
@@ -329,7 +329,7 @@ def _transition(act, C_b: float, C_W: float, kernels: np.ndarray, n: int, span: 
 
 
 def _to_cumulants(raw: np.ndarray, shift: float) -> np.ndarray:
-    kappa = np.array([float(c[0]) for c in _cumulants(np.array([1.0, *raw])[:, None])])
+    kappa = np.array([float(c[0]) for c in cumulant_series(np.array([1.0, *raw])[:, None])])
     kappa[0] += shift
     return kappa
 

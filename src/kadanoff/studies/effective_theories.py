@@ -332,7 +332,7 @@ def _agreement(lab: Lab) -> None:
 def _measured(lab: Lab) -> None:
     from kadanoff.report.figures import SERIES, figure, points, style
 
-    many, drawn = lab.pick(quick=(40_000, 10_000), full=(1_000_000, 300_000))
+    many, drawn = lab.pick(quick=(40_000, 10_000), full=(400_000, 100_000))
     cases = {
         "tanh": ("tanh", 20, 5, [[1.0]], many, "exact", 8),
         "ReLU, weights drawn": ("relu", 12, 3, [[1.0]], drawn, "weights", 8),
@@ -411,8 +411,8 @@ def _resumable(lab: Lab, name: str) -> Any:
 
 
 def _counting(lab: Lab) -> None:
-    networks = lab.pick(quick=30_000, full=1_000_000)
-    widths = lab.pick(quick=(8, 12, 18), full=(12, 18, 27, 40))
+    networks = lab.pick(quick=30_000, full=400_000)
+    widths = lab.pick(quick=(8, 12, 18), full=(10, 14, 20, 28))
     table = {}
     for n in widths:
         found = lab.part(
@@ -570,7 +570,7 @@ def _ratios(lab: Lab) -> None:
             f"{exact} exactly. Systematic error {systematic:.1g}: twice the change from the "
             "extrapolation half as deep.",
         )
-    r, samples = 0.2, lab.pick(quick=100_000, full=4_000_000)
+    r, samples = 0.2, lab.pick(quick=100_000, full=2_000_000)
     found = lab.part("double scaling", _double_scaling, r, samples, lab.seed)
     z = [(series - value) / (error + last) for value, error, series, _, last in found]
     lab.table(

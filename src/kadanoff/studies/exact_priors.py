@@ -139,8 +139,8 @@ def _speed(width: int, repeats: int) -> list[float]:
 
 def _run(lab: Lab) -> None:
     depths = (2, 3, 4)
-    samples = lab.pick(quick=100_000, full=10_000_000)
-    networks = lab.pick(quick=20_000, full=1_000_000)
+    samples = lab.pick(quick=100_000, full=3_000_000)
+    networks = lab.pick(quick=20_000, full=400_000)
     cases = [(w, a, m) for a in ("linear", "relu") for w in _DRAWN for m in (1, 2)]
     lab.plan(2 * len(depths) * len(_WIDTHS) + len(_BOTTLENECKS) + len(cases) + 5)
     lab.say("One integral instead of Meijer functions", _INTRODUCTION)
@@ -391,7 +391,7 @@ def _accuracy_and_speed(lab: Lab) -> None:
         note="Largest relative error of the density; ln p down to "
         f"{min(row[2] for row in rows):.4g}.",
     )  # fmt: skip
-    ours, theirs, error = lab.part("speed", _speed, 10, lab.pick(quick=30, full=200))
+    ours, theirs, error = lab.part("speed", _speed, 10, lab.pick(quick=30, full=100))
     lab.decide(
         "speed", value=theirs / ours, stderr=error * theirs / ours, holds=theirs / ours > 1000,
         note=f"ReLU, three hidden layers of 10 units, 100 points: {ours:.3g} s with nothing "
