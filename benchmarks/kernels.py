@@ -44,7 +44,7 @@ INPUTS = {
     "clusters": "eight clusters, equal norms, ρ up to 1",
 }
 SECTIONS = [*INPUTS, "peer-relu", "peer-smooth", "peer-tanh", "peer-float32", "empirical", "conv"]
-REPEATS = 5
+REPEATS = 3
 
 
 class Peak:

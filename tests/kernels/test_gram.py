@@ -164,6 +164,18 @@ def test_unequal_norms_up_to_full_correlation(name, C_W):
         assert float((a - b).abs().max()) < 1e-10 * float(b.abs().max())
 
 
+@pytest.mark.parametrize("close", [False, True])
+def test_kinks_with_biases_and_unequal_norms(close):
+    X = inputs(N=80, d=60)
+    if close:
+        X[40:] = X[:40] * 1.01 + 1e-3 * X[40:]
+    arch = kd.MLP(60, [1] * 7, 1, "relu", C_b=0.2, C_W=1.7, lambda_b=0.4)
+    compiled, layered = kernel(arch)(X), kernel(arch, method="layers")(X)
+    assert compiled.method == "three variables"
+    for a, b in zip(compiled, layered):
+        assert float((a - b).abs().max()) < 1e-10 * float(b.abs().max())
+
+
 def test_user_callable_and_elu_against_flow():
     X = inputs(N=5, equal=True)
     for act in (lambda z: z * torch.sigmoid(z), lambda z: torch.sin(z) + 0.5 * z):

@@ -42,6 +42,8 @@ class Compiled:
         Relative to the largest value of each function.
     first : int
         Nodes to try first: 16, 32, … 512.
+    limit : float
+        Largest ρ; beyond it the functions need not be smooth.
 
     Raises
     ------
@@ -54,10 +56,12 @@ class Compiled:
         function: Callable[[Tensor], Tensor],
         accuracy: float = 1e-10,
         first: int = _COUNTS[0],
+        limit: float = 1.0,
     ) -> None:
-        self.accuracy = accuracy
+        self.accuracy, self.limit = accuracy, limit
+        self.nearest = math.acos(limit)
         for count in _COUNTS[_COUNTS.index(first) :]:
-            values = function(torch.cos(_angles(chebyshev_nodes(count))))
+            values = function(torch.cos(self._angles(chebyshev_nodes(count))))
             coefficients = chebyshev_coefficients(values)
             self.scale = values.abs().amax(1).clamp_min(1e-300)
             tail = coefficients[:, -max(4, count // 8) :].abs().amax(1) / self.scale
@@ -70,19 +74,21 @@ class Compiled:
                 "Evaluate it layer by layer.",
             )
         self.root = coefficients
-        self.at_one = function(torch.ones(1, dtype=torch.float64))[:, 0]
+        self.at_one = function(torch.full((1,), limit, dtype=torch.float64))[:, 0]
         self.nodes = count
         # an independent look: points between the nodes, crowded at both ends
-        between = math.pi * (0.5 - 0.5 * torch.cos(torch.linspace(0.01, math.pi - 0.01, 7)))
-        between = between.double()
+        between = self._angles(-torch.cos(torch.linspace(0.01, math.pi - 0.01, 7).double()))
         wrong = function(torch.cos(between)) - self.values(torch.cos(between))
         self.error = float((wrong.abs() / self.scale[:, None]).max())
         self._pieces: dict[tuple, Piece] = {}
 
     def values(self, rho: Tensor) -> Tensor:
         """The functions at ρ (…), float64, straight from the interpolant: (P, …)."""
-        angle = torch.acos(rho.double().clamp(-1, 1))
-        return chebyshev_values(self.root, 2 * angle / math.pi - 1)
+        angle = torch.acos(rho.double().clamp(-1, self.limit)) - self.nearest
+        return chebyshev_values(self.root, 2 * angle / (math.pi - self.nearest) - 1)
+
+    def _angles(self, x: Tensor) -> Tensor:
+        return self.nearest + (x + 1) * ((math.pi - self.nearest) / 2)
 
     def piece(
         self, low: float, high: float, dtype: torch.dtype, device: torch.device | str = "cpu"
@@ -112,7 +118,7 @@ class Compiled:
     def _build(
         self, kind: str, low: float, high: float, dtype: torch.dtype, device: torch.device | str
     ) -> Piece | None:
-        high = min(high, 1.0)
+        high = min(high, self.limit)
         if (kind == "rho" and high > 0.9) or (kind != "angle" and low < -0.9):
             return None
         ends = {
@@ -141,10 +147,6 @@ class Compiled:
                     series[:, 0] += self.at_one - series @ signs
                 return Piece(kind, centre, half, series, dtype, device)
         return None
-
-
-def _angles(x: Tensor) -> Tensor:
-    return (x + 1) * (math.pi / 2)
 
 
 class Piece:

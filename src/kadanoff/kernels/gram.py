@@ -210,12 +210,10 @@ class Kernel:
             return ["composite", "layers"]
         if homogeneous(self.arch):
             return ["composite", "layers"] if simple else ["layers"]
-        # a kink meets the square root of another layer: polynomials no longer converge
-        kinked = all(a.slopes is not None for a in self.arch.activations)
         # integrals at a kink are slow, and a map of three variables takes thousands of them
         slow = any(not a.smooth and a.closed(0, 0, *_ONES) is None for a in self.arch.activations)
-        kinked = kinked or (slow and len(one.X) * len(two.X) <= _MAP)
-        return ["layers"] if kinked or self.arch.C_W[0] == 0 else ["three variables", "layers"]
+        few = slow and len(one.X) * len(two.X) <= _MAP
+        return ["layers"] if few or self.arch.C_W[0] == 0 else ["three variables", "layers"]
 
     def _evaluator(self, method: str, one: Inputs, two: Inputs, names: tuple[str, ...]) -> Any:
         equal = self._equal(one, two)
@@ -309,7 +307,8 @@ def kernel(arch: Any, *, accuracy: float = 1e-10, method: str = "auto", device: 
 
     Equal norms, or homogeneous activations without bias: the whole network is compiled into one
     polynomial of the correlation and costs about as much as the inner products, at any depth.
-    Unequal norms otherwise: polynomials whose coefficients depend on both norms. Failing that,
+    Unequal norms otherwise: polynomials whose coefficients depend on both norms (with a kink, below
+    a correlation of 0.8). Failing that,
     tile by tile through all layers. The choice is automatic; the result is checked on sampled
     entries against the layer-by-layer recursion.
 

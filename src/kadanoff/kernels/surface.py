@@ -16,12 +16,14 @@ from torch import Tensor
 
 from kadanoff.errors import ConvergenceError
 from kadanoff.kernels.composite import Compiled, Piece
-from kadanoff.kernels.evaluators import Inputs, hide_diagonal
+from kadanoff.kernels.evaluators import Inputs, Layered, hide_diagonal
 from kadanoff.kernels.layers import bracket, propagate
 from kadanoff.kernels.polynomials import chebyshev_nodes, well_conditioned
 
 __all__ = ["Surface"]
 
+# largest ρ for activations with a kink
+_KINKED = 0.8
 _ORDERS = (4, 6, 8, 11, 15, 20, 27, 36)
 
 
@@ -43,9 +45,14 @@ class Surface:
         low = min(float(r.min()) for r in roots)
         high = max(float(r.max()) for r in roots)
         low, high = bracket(low, high)
+        # where a kink meets biases, the map is singular where two inputs coincide: blocks that come
+        # near go through the layers
+        kinked = any(not a.smooth for a in arch.activations)
+        self.limit = _KINKED if kinked else 1.0
+        self.layered = Layered(arch, one, two, equal, get, accuracy, cache) if kinked else None
         key = (low, high, get)
         if key not in cache:
-            cache[key] = _Table(arch, low, high, get, accuracy)
+            cache[key] = _Table(arch, low, high, get, accuracy, self.limit)
         self.table = cache[key]
         self.compiled = self.table.compiled
         self.root1, self.weights1 = roots[0], self.table.weights(roots[0])
@@ -56,13 +63,16 @@ class Surface:
 
     def __call__(self, rows: slice, columns: slice, s: Tensor, out: Tensor) -> None:
         arch = self.arch
-        K12 = s.double().mul_(arch.C_W[0] / arch.n[0])
+        K12 = s.double() * (arch.C_W[0] / arch.n[0])
         if arch.C_b[0]:
             K12.add_(arch.C_b[0])
         if self.symmetric:
             hide_diagonal(K12, rows, columns)
         rho = K12.div_(self.root1[rows, None]).div_(self.root2[columns]).clamp_(-1, 1)
         low, high = (float(v) for v in torch.aminmax(rho))
+        if self.layered is not None and high > self.limit:
+            self.layered(rows, columns, s, out)
+            return
         piece = self.compiled.series(low, high)
         x = piece.variable(rho, 0.0, 1.0)
         work = out if out.dtype == torch.float64 else x.new_empty(out.shape)
@@ -119,18 +129,20 @@ def _clenshaw(degrees: list[tuple[Tensor, Tensor]], x: Tensor, out: Tensor) -> N
 class _Table:
     """The compiled map for √K between ``low`` and ``high``, independent of the data."""
 
-    def __init__(self, arch: Any, low: float, high: float, get: tuple, accuracy: float) -> None:
-        self.arch, self.get, self.accuracy = arch, get, accuracy
+    def __init__(
+        self, arch: Any, low: float, high: float, get: tuple, accuracy: float, limit: float
+    ) -> None:
+        self.arch, self.get, self.accuracy, self.limit = arch, get, accuracy, limit
         self.centre, self.half = (low + high) / 2, max((high - low) / 2, 1e-12)
         # how many angles: what the corners of the range need
         ends = torch.tensor([low, low, high, self.centre], dtype=torch.float64)
         ends = ends.clamp_min(high * 1e-8)
         others = torch.tensor([low, high, high, self.centre], dtype=torch.float64)
         others = others.clamp_min(high * 1e-8)
-        probe = Compiled(lambda rho: self._at(ends, others, rho), accuracy)
+        probe = Compiled(lambda rho: self._at(ends, others, rho), accuracy, limit=limit)
         self.order = self._order(accuracy)
         self.compiled = Compiled(
-            lambda rho: self._values(rho, self.order), accuracy, first=probe.nodes
+            lambda rho: self._values(rho, self.order), accuracy, first=probe.nodes, limit=limit
         )
         # one scale for all pairs of nodes: what matters is the largest entry of the result
         peak = self.compiled.scale.view(len(get), -1).amax(1, keepdim=True)
@@ -163,7 +175,7 @@ class _Table:
         """The fewest nodes in each norm that interpolate to the accuracy, at sampled points."""
         t = torch.tensor([-0.97, -0.1, 0.9], dtype=torch.float64)
         r = self.centre + self.half * t
-        rho = torch.tensor([-0.6, 0.0, 0.7, 0.99, 1.0], dtype=torch.float64)
+        rho = torch.tensor([-0.6, 0.0, 0.7, 0.99, 1.0], dtype=torch.float64) * self.limit
         r1, r2, c = (v.reshape(-1) for v in torch.meshgrid(r, r, rho, indexing="ij"))
         expected = self._kernels(r1, c, r2).view(-1, 3, 3, 5)
         scale = expected.abs().amax((1, 2, 3))
