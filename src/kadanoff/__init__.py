@@ -29,13 +29,26 @@ _HOME = {
     "diagnose": "kadanoff.diagnosis",
     "tune": "kadanoff.tuning",
 }
-_MODULES = ("data", "diagrams", "errors", "priors", "sparsity", "studies")
+_MODULES = (
+    "chaos",
+    "data",
+    "diagrams",
+    "errors",
+    "hypercube",
+    "ising",
+    "priors",
+    "sparsity",
+    "studies",
+)
 
 __all__ = ["__version__", *_HOME, *_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 if TYPE_CHECKING:
+    from kadanoff import chaos as chaos
     from kadanoff import data as data
     from kadanoff import errors as errors
+    from kadanoff import hypercube as hypercube
+    from kadanoff import ising as ising
     from kadanoff import priors as priors
     from kadanoff import sparsity as sparsity
     from kadanoff import studies as studies

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import ArrayLike
 
 __all__ = [
     "COLOURS",
@@ -145,9 +146,9 @@ def figure(
 
 def points(
     ax: Axes,
-    x: Sequence[float],
-    value: Sequence[float],
-    error: Sequence[float] | None = None,
+    x: ArrayLike,
+    value: ArrayLike,
+    error: ArrayLike | None = None,
     *,
     label: str = "measured",
     index: int = 0,

@@ -13,6 +13,11 @@ _HOME = {
     "forward_layers": "kadanoff.rgflow.forward",
     "forward_ntk": "kadanoff.rgflow.forward",
     "aspect": "kadanoff.rgflow.information",
+    "component_counts": "kadanoff.rgflow.couplings",
+    "exact_chain": "kadanoff.rgflow.single",
+    "metric_couplings": "kadanoff.rgflow.couplings",
+    "moment_series": "kadanoff.rgflow.single",
+    "output_density": "kadanoff.rgflow.couplings",
 }
 
 __all__ = [*_HOME]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from kadanoff.errors import DomainError
 from kadanoff.gaussian import one
+from kadanoff.gaussian.hermite import hermite_polynomials
 from kadanoff.gaussian.many import Replicas, many, panels
 from kadanoff.rgflow.kernel import pairs
 from kadanoff.rgflow.kinks import delta_average
@@ -221,30 +222,12 @@ def _hermite(act: Any, K: Tensor, order: int) -> dict[tuple[int, int], Tensor]:
     for z, w in panels(K, act.kinks, order):
         y = z @ P
         f = [act.derivative(k)(z) for k in (0, 1)]
-        polynomials = _hermite_polynomials(y, P, 4)
+        polynomials = hermite_polynomials(y, P, 4)
         for i, j in wanted:
             low, high = min(i, 1), min(j, 1)
             weight = polynomials[i - low, j - high]
             total[i, j] = total[i, j] + (w * weight * f[low][:, 0] * f[high][:, 1]).sum()
     return total
-
-
-def _hermite_polynomials(y: Tensor, P: Tensor, top: int) -> dict[tuple[int, int], Tensor]:
-    """He_{mn}: ⟨∂_1^m ∂_2^n f⟩ = ⟨He_{mn} f⟩, by three-term recursion."""
-    h = {(0, 0): torch.ones_like(y[:, 0])}
-    zero = torch.zeros_like(y[:, 0])
-    for m in range(top + 1):
-        for n in range(top + 1 - m):
-            if (m, n) == (0, 0):
-                continue
-            if m > 0:
-                lower = h.get((m - 2, n), zero), h.get((m - 1, n - 1), zero)
-                h[m, n] = (
-                    y[:, 0] * h[m - 1, n] - (m - 1) * P[0, 0] * lower[0] - n * P[0, 1] * lower[1]
-                )
-            else:
-                h[m, n] = y[:, 1] * h[m, n - 1] - (n - 1) * P[1, 1] * h.get((m, n - 2), zero)
-    return h
 
 
 def _along_ray(act: Any, K: float, c: float, a: int, b: int, two: dict, ray: dict) -> None:
