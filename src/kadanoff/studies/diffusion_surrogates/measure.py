@@ -84,7 +84,8 @@ def _groups(
             parameters = dict(net.named_parameters())
             for name in readout:
                 parameters[name].mul_(size / now)
-    return parameter_groups(net, sample, "adamw", base=rate)
+    # the base counts in units of the output
+    return parameter_groups(net, sample, "adamw", base=rate * size)
 
 
 def train_network(
@@ -318,12 +319,15 @@ def roll_back(rate: float, size: int, epochs: int, seed: int) -> dict[str, Any]:
 # ranges of the six numbers that a tissue section is described by
 _LOW = torch.tensor([6.0, 6.0, 6.0, 6.0, math.log(0.002), math.log(0.05)], dtype=torch.float64)
 
+_HIGH = torch.tensor([43.0] * 4 + [math.log(0.02), math.log(0.5)], dtype=torch.float64)
+
 
 def _tissue(size: int, x: Tensor, tolerance: float) -> tuple[Uptake2D, Tensor]:
     """Two vessels of constant concentration in tissue with saturable uptake; x in [0, 1]^6."""
-    high = torch.tensor([size - 5.0] * 4 + [math.log(0.02), math.log(0.5)], dtype=torch.float64)
+    high = _HIGH.clone()
     low = _LOW.clone()
     low[:4] *= size / 48
+    high[:4] *= size / 48
     p = low + (high - low) * x
     axis = torch.arange(1, size + 1, dtype=torch.float64)
     mask = torch.zeros(len(x), size, size, dtype=torch.bool)

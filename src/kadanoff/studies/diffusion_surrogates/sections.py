@@ -33,6 +33,7 @@ __all__ = [
 # rates of the usual start (Adam); kadanoff.tune's only number stays at its own default
 _DEFAULT = {"pair": 1e-3, "first": 1e-3, "unet": 2e-3, "fno": 2e-3}
 _BASE = BASE["adamw"]
+_NETWORKS = ("pair", "first", "unet", "fno")
 
 
 def solver_section(lab: Lab) -> None:
@@ -281,7 +282,7 @@ def speed_section(lab: Lab, best: dict[str, Any]) -> None:
         f"network of 50 million parameters is the slower one; the lightest here that learns is "
         f"{stepping / fastest:.0f} times faster than time stepping.",
     )
-    networks = {k: v for k, v in t.items() if k.split("-")[0] in ("pair", "first", "unet", "fno")}
+    networks = {k: v for k, v in t.items() if k.startswith(_NETWORKS)}
     direct = {True: t["direct, float32, batch 16"], False: t["direct, float32"]}
     lowest = min(v / direct["batch" in k] for k, v in networks.items())
     lab.decide("direct-solver-wins", holds=lowest > 1, value=lowest,
@@ -309,7 +310,7 @@ def speed_section(lab: Lab, best: dict[str, Any]) -> None:
         fig, a = figure(width=7.2, height=4.0)
         names = [r[0] for r in rows]
         kinds = ["critical" if n.startswith("direct") or "LU" in n else
-                 "measured" if n.split("-")[0] in ("pair", "first", "unet", "fno") else "theory"
+                 "measured" if n.startswith(_NETWORKS) else "theory"
                  for n in names]  # fmt: skip
         a.barh(range(len(names)), [r[1] for r in rows], color=[colour(k) for k in kinds])
         a.set_yticks(range(len(names)), names, fontsize=7.5)
