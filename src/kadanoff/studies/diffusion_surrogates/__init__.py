@@ -18,7 +18,7 @@ __all__ = ["STUDY"]
 
 def run(lab: Lab) -> None:
     """Run the study."""
-    lab.plan(lab.pick(quick=12, full=38))
+    lab.plan(lab.pick(quick=12, full=26))
     solver_section(lab)
     best = networks_section(lab)
     tune_section(lab)

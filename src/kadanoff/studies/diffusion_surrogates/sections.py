@@ -89,7 +89,7 @@ def networks_section(lab: Lab) -> dict[str, Any]:
     test = lab.pick(quick=32, full=64)
     plan = lab.pick(
         quick=[("first", 480), ("unet-4-3", 1280)],
-        full=[("first", 960), ("pair-8", 960), ("unet-8-4", 3200), ("fno-12-12-3", 960)],
+        full=[("first", 640), ("pair-8", 640), ("unet-8-4", 2880), ("fno-12-12-3", 640)],
     )
     rows, runs = [], {}
     for kind, samples in plan:
@@ -102,7 +102,7 @@ def networks_section(lab: Lab) -> dict[str, Any]:
         )
     else:
         runs["pair-8", "authors' rate"] = _train(
-            lab, "pair-8", "default", 960, size, lab.seed, test, 5e-6
+            lab, "pair-8", "default", 640, size, lab.seed, test, 5e-6
         )
     for (kind, start), r in runs.items():
         rows.append([kind, start, r["parameters"], r["samples"], r["mean"], r["p99"], r["maximum"],
@@ -209,7 +209,7 @@ def tune_section(lab: Lab) -> None:
     """The usual start beside kadanoff.tune over seeds, on a smaller lattice."""
     # the quick run looks again at what it has trained
     kind, size, samples = lab.pick(quick=("unet-4-3", 32, 1280), full=("unet-8-3", 48, 960))
-    seeds = lab.pick(quick=1, full=4)
+    seeds = lab.pick(quick=1, full=3)
     first = lab.seed + lab.full
     pairs = [
         [_train(lab, kind, start, samples, size, first + s, 32)["mean"]
@@ -236,8 +236,8 @@ def tune_section(lab: Lab) -> None:
 
 def rollback_section(lab: Lab) -> None:
     """Roll-back at a rate that is too high."""
-    seeds = lab.pick(quick=1, full=4)
-    epochs = lab.pick(quick=30, full=80)
+    seeds = lab.pick(quick=1, full=3)
+    epochs = lab.pick(quick=30, full=60)
     runs = [lab.part(f"roll-back-{s}", roll_back, 2e-2, 16, epochs, lab.seed + s)
             for s in range(seeds)]  # fmt: skip
     ratios = np.asarray([r["with"]["final"] / r["without"]["final"] for r in runs])
@@ -268,7 +268,7 @@ def rollback_section(lab: Lab) -> None:
 
 def speed_section(lab: Lab, best: dict[str, Any]) -> None:
     """The honest answer to "1000 times faster"."""
-    t = lab.part("speeds", speeds, lab.pick(quick=3, full=15))
+    t = lab.part("speeds", speeds, lab.pick(quick=3, full=10))
     stepping = t["time stepping, Chebyshev"]
     ratio = stepping / t["pair-64"]
     euler = t["time stepping, explicit Euler"] / t["pair-64"]
@@ -322,8 +322,8 @@ def speed_section(lab: Lab, best: dict[str, Any]) -> None:
 
 def uptake_section(lab: Lab) -> None:
     """A problem for which a surrogate pays."""
-    size, count = lab.pick(quick=(24, 500), full=(48, 4000))
-    steps, seeds = lab.pick(quick=(500, 1), full=(4000, 3))
+    size, count = lab.pick(quick=(24, 500), full=(48, 2500))
+    steps, seeds = lab.pick(quick=(500, 1), full=(3000, 2))
     data = lab.part("uptake-data", uptake_data, count, size, lab.seed)
     small = {"x": data["x"], "q": data["q"]}
     runs: dict[str, list[dict[str, Any]]] = {"default": [], "tune": []}

@@ -20,16 +20,16 @@ def run(lab: Lab) -> None:
     """Run the study."""
     full, seed = lab.full, lab.seed
     sizes = lab.pick(quick=[1, 2, 3], full=[1, 2, 3, 4, 5])
-    gates = lab.pick(quick=[4, 16, 64], full=[4, 16, 64, 256, 1024])
-    qubits = lab.pick(quick=[3, 4, 5, 6], full=[2, 3, 4, 5, 6, 7, 8, 9, 10])
+    gates = lab.pick(quick=[4, 16, 64], full=[4, 16, 64, 256])
+    qubits = lab.pick(quick=[3, 4, 5, 6], full=[2, 3, 4, 5, 6, 7, 8, 9])
     n, depth = lab.pick(quick=(3, 20), full=(4, 40))
-    starts = lab.pick(quick=24, full=48)
-    targets = lab.pick(quick=[0.5, -1.0, -1.3], full=[0.0, 0.5, -0.9, -1.0, -1.3])
+    starts = lab.pick(quick=24, full=32)
+    targets = lab.pick(quick=[0.5, -1.0, -1.3], full=[0.0, 0.5, -1.0, -1.3])
     noises = lab.pick(
         quick=[(0.2, 1e-3), (1.0, 1e-3)],
-        full=[(0.05, 1e-3), (0.2, 1e-3), (1.0, 1e-3), (0.2, 1e-2), (1.0, 1e-2)],
+        full=[(0.05, 1e-3), (0.2, 1e-3), (1.0, 1e-3), (1.0, 1e-2)],
     )
-    lazy = lab.pick(quick=[2, 3, 4], full=[2, 3, 4, 5, 6, 7, 8])
+    lazy = lab.pick(quick=[2, 3, 4], full=[2, 3, 4, 5, 6, 7])
     lab.plan(2 * len(sizes) + len(gates) + len(qubits) + 2 + len(targets) + len(noises)
              + len(lazy) + 5)  # fmt: skip
     kernel_section(lab, sizes, gates, full, seed)

@@ -26,7 +26,7 @@ from kadanoff.studies.quantum_laziness.measure import (
 
 
 def kernel_section(lab: Lab, sizes: list[int], gates: list[int], full: bool, seed: int) -> None:
-    circuits = 1000 if full else 400
+    circuits = 600 if full else 400
     rows, worst, worst_std = [], 0.0, 0.0
     for kind in ("word", "projector"):
         for n in sizes:
@@ -191,7 +191,7 @@ def dynamics_section(
         note=f"decay rate over −ln(1 − ηK(0)), averaged over starts; K scatters by {scatter:.0%}. "
         f"ln|ε| leaves a straight line by at most {found['curvature']:.1%} of its fall.",
     )
-    steps = lab.pick(quick=120, full=300)
+    steps = lab.pick(quick=120, full=240)
     rows = {
         str(t): lab.part(f"target{t}", train, n, depth, starts, t, 0.1, steps, 0.0, 0, seed + 3)
         for t in targets
