@@ -33,10 +33,12 @@ _MODULES = (
     "chaos",
     "data",
     "diagrams",
+    "diffusion",
     "errors",
     "hypercube",
     "ising",
     "priors",
+    "quantum",
     "sparsity",
     "studies",
 )
@@ -46,10 +48,12 @@ __all__ = ["__version__", *_HOME, *_MODULES]  # pyright: ignore[reportUnsupporte
 if TYPE_CHECKING:
     from kadanoff import chaos as chaos
     from kadanoff import data as data
+    from kadanoff import diffusion as diffusion
     from kadanoff import errors as errors
     from kadanoff import hypercube as hypercube
     from kadanoff import ising as ising
     from kadanoff import priors as priors
+    from kadanoff import quantum as quantum
     from kadanoff import sparsity as sparsity
     from kadanoff import studies as studies
     from kadanoff.activations import Activation as Activation
