@@ -204,7 +204,7 @@ def test_shared_points_give_the_exact_tensors_within_their_error():
         end_of_training(exact, Y, eta=0.2).coefficient,
         torch.stack(list(covariance_terms(exact, Y, eta=0.2).values())).sum(0),
     )
-    scheme = [Replica(1024, r) for r in range(4)] + [Replica(512, 4 + r, True) for r in range(4)]
+    scheme = [Replica(4096, r) for r in range(4)] + [Replica(2048, 4 + r, True) for r in range(2)]
     mean, cov = [], []
     for replica, x in replicas(arch, X, "gradient", scheme):
         mean.append((replica, end_of_training(x, Y, eta=0.2).coefficient))
@@ -213,6 +213,41 @@ def test_shared_points_give_the_exact_tensors_within_their_error():
     for exact_value, found in zip(want, (mean, cov), strict=True):
         value, error = average(found)
         assert_consistent(exact_value, value, error, relative_error=0.1)
+
+
+def test_more_inputs_than_quadrature_takes():
+    """Samples instead: the numerical error is stated, said to be large, and falls with samples."""
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(12, 6, generator=g, dtype=torch.float64)
+    y = torch.randn(9, 1, generator=g, dtype=torch.float64)
+    arch = MLP(6, [64], 1, "tanh", **SETUP)
+    runs = [predict(arch, x[:9], y, x[9:], order=1, samples=s) for s in (256, 4096)]
+    errors = [r.terms["quadrature_error"] for r in runs]
+    assert float(errors[1].mean()) < 0.5 * float(errors[0].mean())
+    gap = (runs[0].mean - runs[1].mean).abs()
+    assert (gap < 4 * (errors[0] ** 2 + errors[1] ** 2).sqrt()).all()
+    assert any("samples" in note for note in runs[0].notes)
+
+
+def test_blocks_of_test_points_are_named(monkeypatch):
+    monkeypatch.setattr("kadanoff.learning.first_order.EXACT_POINTS", 6)
+    arch = MLP(2, [64], 2, "tanh", **SETUP)
+    x = torch.randn(7, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = predict(arch, x[:2], Y, x[2:], order=1, eta=0.1)
+    assert any("different blocks" in note for note in found.notes)
+    alone = predict(arch, x[:2], Y, x[6:], order=1, eta=0.1)
+    torch.testing.assert_close(found.mean[-1], alone.mean[0], atol=1e-7, rtol=1e-6)
+    torch.testing.assert_close(found.cov[-1, -1], alone.cov[0, 0], atol=1e-7, rtol=1e-6)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_sums_on_the_gpu_are_those_of_the_cpu():
+    arch = MLP(2, [64], 2, "tanh", **SETUP)
+    scheme = [Replica(512, 0)]
+    (_, here), (_, there) = (
+        next(replicas(arch, X, "gradient", scheme, device)) for device in ("cpu", "cuda")
+    )
+    torch.testing.assert_close(there.R, here.R)
 
 
 def test_prediction_has_it_all():

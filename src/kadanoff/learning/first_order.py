@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kadanoff.learning.finite_width import TERMS, end_of_training
 from kadanoff.learning.finite_width_cov import COV_TERMS, covariance_terms
-from kadanoff.learning.tensors import Replica, plan, replicas
+from kadanoff.learning.tensors import EXACT_POINTS, Replica, plan, replicas
 
 __all__ = ["FirstOrder", "first_order"]
 
@@ -50,6 +50,8 @@ def first_order(
     *,
     eta: float | None,
     algorithm: str,
+    samples: int | None = None,
+    device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> FirstOrder:
     """Mean and covariance corrections of order 1/n of the networks trained to the end.
@@ -58,7 +60,7 @@ def first_order(
     """
     n, M = arch.n[-2], X_test.shape[0]
     blocks = list(_test_blocks(y.shape[0], M))
-    scheme = plan(arch, y.shape[0] + min(M, blocks[0].stop), "gradient")
+    scheme = plan(arch, y.shape[0] + blocks[0].stop, "gradient", samples=samples)
     total, done = len(blocks) * len(scheme), 0
     mean: dict[str, list[Tensor]] = {name: [] for name in TERMS}
     mean_errors: list[Tensor] = []
@@ -67,7 +69,8 @@ def first_order(
     together = torch.zeros(M, M, dtype=torch.bool)
     for rows in blocks:
         found: list[tuple[Replica, dict[str, Tensor], dict[str, Tensor]]] = []
-        for replica, x in replicas(arch, torch.cat([X_train, X_test[rows]]), "gradient", scheme):
+        X = torch.cat([X_train, X_test[rows]])
+        for replica, x in replicas(arch, X, "gradient", scheme, device):
             means = end_of_training(x, y, eta=eta, algorithm=algorithm).terms
             covs = covariance_terms(x, y, eta=eta, algorithm=algorithm)
             found.append((replica, means, covs))
@@ -110,6 +113,7 @@ def average(found: list[tuple[Replica, Tensor]]) -> tuple[Tensor, Tensor]:
 
 def _test_blocks(n_train: int, n_test: int) -> Iterator[slice]:
     """Test points in blocks, so that the joint tensors stay close to the training ones."""
-    size = max(8, n_train // 4)
+    # few points stay within what quadrature does
+    size = EXACT_POINTS - n_train if n_train <= EXACT_POINTS - 4 else max(8, n_train // 8)
     for start in range(0, n_test, size):
         yield slice(start, min(start + size, n_test))

@@ -133,6 +133,8 @@ def predict(
     noise: float = 0.0,
     ridge: float = 0.0,
     algorithm: str = "gradient",
+    samples: int | None = None,
+    device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> Prediction:
     r"""Predict the ensemble of trained networks at the test points.
@@ -159,6 +161,12 @@ def predict(
         Penalty on the distance from the start, for ``"gradient"`` at order 0.
     algorithm : {"gradient", "giant_leap"}
         At order 1 the end of training depends on the way there.
+    samples : int, optional
+        At order 1 with more than ten inputs the averages over neurons are sums over samples; more
+        of them make ``terms["quadrature_error"]`` smaller. By default some ten seconds' worth a
+        layer and replica, which an ill-conditioned NTK may make too few: look at the error.
+    device : str
+        Where these sums are taken.
     progress : callable, optional
         ``progress(done, total)`` at order 1, which takes minutes for dozens of points.
 
@@ -200,7 +208,21 @@ def predict(
     targets = as_targets(y_train, X_train.shape[0], arch.n_out)
     y = targets.y
     if order == 1:
-        out = _order_1(arch, X_train, y, X_test, t, eta, method, noise, ridge, algorithm, progress)
+        out = _order_1(
+            arch,
+            X_train,
+            y,
+            X_test,
+            t,
+            eta,
+            method,
+            noise,
+            ridge,
+            algorithm,
+            samples,
+            device,
+            progress,
+        )
     else:
         b = blocks(arch, X_train, y, X_test, ridge)
         if method == "bayes":
@@ -246,6 +268,8 @@ def _order_1(
     noise: float,
     ridge: float,
     algorithm: str,
+    samples: int | None,
+    device: str,
     progress: Callable[[int, int], None] | None,
 ) -> Prediction:
     if not math.isinf(t) or ridge:
@@ -263,16 +287,19 @@ def _order_1(
     n = arch.n[-2]
     X = torch.cat([X_train, X_test])
     if method == "bayes":
-        scheme = plan(arch, X.shape[0], method)
+        scheme = plan(arch, X.shape[0], method, samples=samples)
         posts = []
-        for replica, x in replicas(arch, X, method, scheme):
+        for replica, x in replicas(arch, X, method, scheme, device):
             posts.append((replica, posterior(x.K, y, noise=noise, G1=x.G1, V=x.V, n=n)))
             if progress is not None:
                 progress(len(posts), len(scheme))
         return _averaged(posts, y, noise, _kernels(arch, X)[0])
     b = blocks(arch, X_train, y, X_test)
     kernel_mean, kernel_cov = trained_mean(b, math.inf, eta), trained_covariance(b, math.inf, eta)
-    found = first_order(arch, X_train, y, X_test, eta=eta, algorithm=algorithm, progress=progress)
+    found = first_order(
+        arch, X_train, y, X_test, eta=eta, algorithm=algorithm,
+        samples=samples, device=device, progress=progress,
+    )  # fmt: skip
     mean = kernel_mean + torch.stack(list(found.mean.values())).sum(0)
     eye = torch.eye(y.shape[1], dtype=y.dtype)
     output_cov = torch.einsum("ij,ab->ijab", eye, kernel_cov)
@@ -287,6 +314,13 @@ def _order_1(
     ratio = float((mean - kernel_mean).norm() / kernel_mean.norm().clamp_min(1e-300))
     if ratio > 0.3:
         notes.append(f"The order 1/n is {ratio:.0%} of the mean: higher orders matter at n = {n}.")
+    size = float((mean - kernel_mean).abs().max())
+    error = float(found.mean_error.max())
+    if error > 0.1 * size:
+        notes.append(
+            f"The numerical error of the order 1/n is up to {error:.2g}, its size up to "
+            f"{size:.2g}: raise samples=."
+        )
     if float(cov.diagonal().min()) < -1e-9 * float(kernel_cov.diagonal().abs().max()):
         notes.append(
             f"A variance is negative at n = {n}: the order 1/n exceeds the infinite-width one."
