@@ -55,7 +55,7 @@ def order_one(
     if arch.residual or arch.block == "two_layer":
         from kadanoff.rgflow.residual import residual_flow
 
-        return residual_flow(arch, K, tolerance, _STRATEGY)
+        return residual_flow(arch, K, Theta, tolerance, _STRATEGY)
     plan = steps(arch)
     smooth = all(step.activation.smooth for step in plan)
     patterns = tb.SMOOTH if smooth else tb.DIFFERENTIAL
