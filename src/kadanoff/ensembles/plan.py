@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kadanoff.ensembles.direct import direct_sums
-from kadanoff.ensembles.moments import Moments
+from kadanoff.ensembles.moments import BINS, Moments
 from kadanoff.ensembles.normals import Normals
 from kadanoff.ensembles.reference import Reference
 from kadanoff.ensembles.statistics import channels, layer_sums
@@ -66,8 +66,8 @@ class Plan:
         normals = Normals(self.seed, block, self.device)
         plan = self if self.device == "cpu" else self._on_device()
         pieces = []
-        # a short block keeps its pieces, made smaller, so that there is an error bar
-        per = max(1, min(self.piece, -(-size // PIECES)))
+        # a short block has more pieces, made smaller, so that the error bar is itself certain
+        per = max(1, min(self.piece, -(-size // (BINS if size < self.block else PIECES))))
         for start in range(0, size, per):
             count = min(per, size - start)
             sums = plan._sums(count, normals)
