@@ -178,8 +178,11 @@ def _remainder(coefficients: list[Tensor], x: Tensor) -> Tensor:
 
 def _fit(x: Tensor, y: Tensor, s: Tensor, degree: int) -> tuple[list[Measured], float]:
     """Weighted polynomial fit along the first axis: its coefficients, and χ² per freedom."""
-    fixed = s <= 0  # the same for every network: no error, so any weight will do
-    weight = torch.where(fixed, torch.ones_like(s), 1 / s.square())
+    # the same for every network (rounding aside) at one width or at all: no error to weigh by
+    top = s.amax(0)
+    fixed = (top <= 0).expand_as(s)
+    floor = torch.where(top > 0, 1e-3 * top, 1.0)
+    weight = torch.maximum(s, floor).square().reciprocal()
     powers = torch.stack([x**k for k in range(degree + 1)], 1)  # (widths, degree + 1)
     w = weight.movedim(0, -1)  # (..., widths)
     normal = torch.einsum("...w,wi,wj->...ij", w, powers, powers)
@@ -193,7 +196,7 @@ def _fit(x: Tensor, y: Tensor, s: Tensor, degree: int) -> tuple[list[Measured], 
     error = torch.where(fixed.all(0)[..., None], 0.0, error)
     freedom = len(x) - degree - 1
     fit = torch.einsum("wi,...i->w...", powers, coefficient)
-    pulls = torch.where(fixed, 0.0, (y - fit) / s)
+    pulls = torch.where(fixed, 0.0, (y - fit) / torch.maximum(s, floor))
     live = int((~fixed).any(0).sum())
     chi2 = float(pulls.square().nansum() / (freedom * live)) if freedom and live else float("nan")
     return [
