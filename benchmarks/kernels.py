@@ -78,6 +78,13 @@ def timed(function):
     return time.perf_counter() - start, result
 
 
+def cpu(function):
+    """Processor seconds of all threads: what a busy machine disturbs least."""
+    start = time.process_time()
+    function()
+    return time.process_time() - start
+
+
 def peer(case, arrays):
     """Run a case in the other interpreter; ({}, {}) without one, {"failed": …} if it failed."""
     if PEER is None:
@@ -121,11 +128,11 @@ def network(name, depth, C_b=0.0):
     return kd.MLP(784, [1] * (depth - 1), 1, name, C_b=C_b, C_W=C_W, lambda_b=0.0, lambda_W=C_W)
 
 
-def gram_rows(which, N):
+def gram_rows(which, N, names):
     X = inputs(which, N)
     Y = torch.randn(N, 784, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     rows = []
-    for name in VARIANCE:
+    for name in names:
         for depth in DEPTHS:
             compiled = kernel(network(name, depth, 0.1 if which == "biases" else 0.0))
             first, gram = timed(lambda compiled=compiled: compiled(X))
@@ -135,11 +142,13 @@ def gram_rows(which, N):
                 product.append(timed(lambda: X @ Y.T)[0])
                 ours.append(timed(lambda compiled=compiled: compiled(X))[0])
                 ratios.append(ours[-1] / product[-1])
+            work = cpu(lambda compiled=compiled: compiled(X)) / cpu(lambda: X @ Y.T)
             rows.append(
                 {"activation": name, "depth": depth, "N": N, "seconds": float(np.median(ours)),
                  "product": float(np.median(product)), "ratio": float(np.median(ratios)),
-                 "spread": [min(ratios), max(ratios)], "first": first, "method": gram.method,
-                 "checked": gram.error}
+                 "spread": [min(ratios), max(ratios)], "cpu": work,
+                 "threads": torch.get_num_threads(), "load": os.getloadavg()[0], "first": first,
+                 "method": gram.method, "checked": gram.error}
             )  # fmt: skip
             del gram
             print(json.dumps(rows[-1]), flush=True)
@@ -239,9 +248,9 @@ def conv_rows():
     return [row]
 
 
-def run(section, N):
+def run(section, N, names):
     if section in INPUTS:
-        return gram_rows(section, N)
+        return gram_rows(section, N, names)
     return {
         "peer-relu": lambda: peer_rows(["relu"], N),
         "peer-smooth": lambda: peer_rows(["erf", "gelu"], 2000, (10, 30)),
@@ -258,21 +267,23 @@ def _number(value, form):
 
 def table(results):
     lines = ["### Kernels of data sets", "",
-             f"{results['threads']} threads, float64, d = 784, NNGP and NTK together. The ratio is "
+             "float64, d = 784, NNGP and NTK together. The ratio is "
              f"that of the times of the Gram matrices and of the general product X Yᵀ, taken in "
              f"turns in one process: median (least – largest) of {REPEATS}. *First* is the first "
              "call, which compiles the map; *checked* the largest deviation from the recursion "
-             "on sampled entries, relative to the largest of them."]  # fmt: skip
+             "on sampled entries, relative to the largest of them. *CPU* is the same ratio in "
+             "processor time. *Load*: the threads used, and the machine's load average meanwhile "
+             "(2 cores); above 2 the times are too long and the ratios noisy."]  # fmt: skip
     for which, title in INPUTS.items():
         if which not in results:
             continue
         lines += ["", f"**{title}**, N = {results[which][0]['N']}", "",
-                  "| activation | depth | s | × X Yᵀ | first, s | method | checked |",
-                  "|---|---|---|---|---|---|---|"]  # fmt: skip
+                  "| activation | depth | s | × X Yᵀ | CPU | first, s | method | checked | load |",
+                  "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
         lines += [
             f"| {r['activation']} | {r['depth']} | {r['seconds']:.3f} | {r['ratio']:.2f} "
-            f"({r['spread'][0]:.2f} – {r['spread'][1]:.2f}) | {r['first']:.2f} | {r['method']} | "
-            f"{r['checked']:.0e} |"
+            f"({r['spread'][0]:.2f} – {r['spread'][1]:.2f}) | {r['cpu']:.2f} | {r['first']:.2f} | "
+            f"{r['method']} | {r['checked']:.0e} | {r['threads']}, {r['load']:.0f} |"
             for r in results[which]
         ]
     beside = [r for name in SECTIONS if name.startswith("peer-") for r in results.get(name, [])]
@@ -320,12 +331,18 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n", type=int, default=4000)
     parser.add_argument("--section", action="append", choices=SECTIONS)
+    parser.add_argument("--activation", action="append", choices=list(VARIANCE))
     options = parser.parse_args()
     stored = RESULTS / "kernels.json"
     for section in options.section or SECTIONS:
-        rows = run(section, options.n)
+        rows = run(section, options.n, options.activation or list(VARIANCE))
         RESULTS.mkdir(exist_ok=True)
         results = json.loads(stored.read_text()) if stored.exists() else {}
+        if section in INPUTS:
+            # a part of the activations replaces its own rows only
+            fresh = {r["activation"] for r in rows}
+            rows += [r for r in results.get(section, []) if r["activation"] not in fresh]
+            rows.sort(key=lambda r: (list(VARIANCE).index(r["activation"]), r["depth"]))
         results |= {section: rows, "threads": torch.get_num_threads(),
                     "torch": torch.__version__, "python": sys.version.split()[0]}  # fmt: skip
         stored.write_text(json.dumps(results, indent=1) + "\n")

@@ -48,6 +48,8 @@ def test_agrees_with_plain_quadrature(name, equal):
     arch = kd.MLP(12, [1] * 3, 1, name, C_b=0.1, C_W=1.2)
     gram = kernel(arch)(X)
     close(gram, recursion(name, X.numpy(), 4, 0.1, 1.2))
+    # a wrong map is noticed at run time and replaced by the recursion: it must not come to that
+    assert gram.method == ("composite" if equal else "three variables")
 
 
 @pytest.mark.parametrize("name", ["relu", "erf"])
@@ -98,7 +100,8 @@ def test_correlations_one_and_minus_one(method, accuracy):
     assert torch.allclose(cross.ntk, Theta[:2, 1:], rtol=1e-14)
 
 
-def test_nearly_coincident_inputs_keep_their_distance():
+@pytest.mark.parametrize("method", ["composite", "layers"])
+def test_nearly_coincident_inputs_keep_their_distance(method):
     x = inputs(N=1, equal=True)
     nudge = torch.zeros_like(x)
     nudge[0, 0], nudge[0, 1] = x[0, 1], -x[0, 0]
@@ -106,7 +109,7 @@ def test_nearly_coincident_inputs_keep_their_distance():
     for size in (1e-4, 1e-5, 1e-6):
         X = torch.cat([x, x * math.sqrt(1 - size**2) + nudge * size])
         X = X / X.norm(dim=1, keepdim=True) * math.sqrt(12)
-        _, Theta = kernel(arch, accuracy=1e-12)(X)
+        _, Theta = kernel(arch, accuracy=1e-12, method=method)(X)
         d = X[0] - X[1]
         psi = 2 * math.asin(0.5 * float(d.norm()) / math.sqrt(12))
         # depth 2: Θ = 1 + ss + 2 dd Θ_1 with Θ_1 = 1 + cos ψ

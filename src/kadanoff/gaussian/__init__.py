@@ -4,7 +4,7 @@ Only ``averages``, made for very many pairs, promises a tolerance instead. Nothi
 library integrates: recursions, susceptibilities and kernels all come here.
 """
 
-from kadanoff.gaussian.averages import averages
+from kadanoff.gaussian.mehler import averages
 from kadanoff.gaussian.one import Estimate, one
 from kadanoff.gaussian.pair import pair
 from kadanoff.gaussian.two import two
