@@ -174,7 +174,11 @@ def _agreement(lab: Lab) -> None:
         fig, ax = figure(width=5, height=3.2)
         for k in (1, 2, 3, 4):
             ax.plot(
-                range(max(k - 1, 1), 6), gaps[str(k)], "o-", color=SERIES[k - 1], label=f"κ_{k}"
+                range(max(k - 1, 1), 6),
+                gaps[str(k)],
+                "o-",
+                color=SERIES[k - 1],
+                label=rf"$\kappa_{k}$",
             )
         ax.set(
             yscale="log",

@@ -357,7 +357,7 @@ def _tails(lab: Lab) -> None:
             slope = (up - down) / (2 * math.log(step))
             power = np.gradient(np.log(-slope), np.log(reach))
             exponents.append(float(power[-2]))
-            ax.plot(reach, power, color=SERIES[i], label=f"d = {d}")
+            ax.plot(reach[1:-1], power[1:-1], color=SERIES[i], label=f"d = {d}")
             ax.axhline(2 / d, color=SERIES[i], lw=0.8, linestyle=(0, (1, 2)))
             w = reach**2 / 2**d
             theta = ((1 - d) / 2 + sum((n - 1) / 2 for n in widths)) / d
