@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import kadanoff as kd
-from kadanoff.errors import DomainError, KadanoffError, UsageError
+from kadanoff.errors import AnalysisError, DomainError, KadanoffError, UsageError
 from kadanoff.gaussian import one
 from kadanoff.rgflow import flow
 from tests.rgflow.golden import TEXT, golden
@@ -301,6 +301,13 @@ def test_bad_order_zero_inputs_and_overflow_are_explained():
         flow(kd.MLP(2, [8], 1, "relu"), torch.zeros(1, 2), order=1)
     with pytest.raises(DomainError):
         flow(kd.MLP(2, [8] * 400, 1, "relu", C_W=60.0), X)
+
+
+def test_too_many_inputs_for_the_memory_are_refused():
+    arch = kd.MLP(2, [64] * 4, 1, "sin")
+    X = torch.randn(400, 2, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(AnalysisError, match="400 inputs"):
+        flow(arch, X, order=1)
 
 
 def test_networks_without_hidden_layers():

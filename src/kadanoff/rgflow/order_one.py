@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from kadanoff.errors import UsageError
+from kadanoff.errors import AnalysisError, UsageError
 from kadanoff.gaussian.many import Replicas
 from kadanoff.rgflow import tables as tb
 from kadanoff.rgflow.differential import Differential, differential_step
@@ -45,6 +46,13 @@ def order_one(
     tensors : dict of name to Tensor (L, ...)
     extra : dict
         ``error``, ``strategy`` and ``undefined`` of :class:`kadanoff.rgflow.run.Flow`.
+
+    Raises
+    ------
+    UsageError
+        Weights of a law that is not treated.
+    AnalysisError
+        The tensors of all layers do not fit into memory.
     """
     if arch.init == "uniform":
         raise UsageError(
@@ -57,6 +65,7 @@ def order_one(
 
         return residual_flow(arch, K, Theta, tolerance, _STRATEGY)
     plan = steps(arch)
+    _check_memory(K[0].shape[0], len(plan))
     smooth = all(step.activation.smooth for step in plan)
     patterns = tb.SMOOTH if smooth else tb.DIFFERENTIAL
 
@@ -89,6 +98,19 @@ def order_one(
         )
         undefined |= dict.fromkeys(("R", "S", "T", "U"), reason)
     return tensors, {"error": errors, "strategy": _STRATEGY[rule.kind], "undefined": undefined}
+
+
+def _check_memory(inputs: int, layers: int) -> None:
+    """Six tables a step and thirteen tensors a layer, for two or eight replicas of the averages."""
+    replicas = 2 if inputs <= 16 else 8
+    needed = 8 * inputs**4 * replicas * layers * 19
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > total:
+        raise AnalysisError(
+            f"order=1 for {inputs} inputs and {layers + 1} layers needs about {needed:,} bytes; "
+            f"this machine has {total:,}.",
+            "Use fewer inputs. kadanoff.predict(order=1) keeps the output layer alone.",
+        )
 
 
 def _run(arch, plan: list[Step], K, Theta, layers) -> dict[str, Tensor]:
