@@ -57,8 +57,8 @@ def _mean_field(lab: Lab) -> None:
     C_W = np.unique(
         np.concatenate(
             [
-                np.linspace(0.8, 4, lab.pick(quick=7, full=33)),
-                EDGE + np.array([-0.2, -0.02, -0.002, 0.002, 0.02, 0.2]),
+                np.linspace(0.8, 4, lab.pick(quick=5, full=33)),
+                EDGE + np.array([-0.02, -0.002, 0.002, 0.02]),
             ]
         )
     )
