@@ -32,6 +32,9 @@ def command(
     algorithm: Annotated[
         str, typer.Option(help="gradient or giant_leap; at order 1 they differ.")
     ] = "gradient",
+    samples: Annotated[
+        int | None, typer.Option(help="Samples for the 1/n tensors of more than ten inputs.")
+    ] = None,
     networks: Annotated[
         int, typer.Option(help="Also train this many networks: measured loss beside predicted.")
     ] = 0,
@@ -74,6 +77,7 @@ def command(
             ridge=ridge,
             noise=noise,
             algorithm=algorithm,
+            samples=samples,
             progress=report,
         )
     target = y[train:]
@@ -116,6 +120,8 @@ def command(
         {"mean": m, "std": s, "target": t}
         for m, s, t in zip(found.mean.tolist(), found.std.tolist(), scored.tolist())
     ]
+    if "quadrature_error" in found.terms:
+        result["numerical_error"] = float(found.terms["quadrature_error"].max())
     if as_json:
         from kadanoff.files import jsonable
 
