@@ -136,7 +136,7 @@ def _plots(found: Any, history: list[Any]) -> list[Raw]:
 def _table(found: Any) -> Raw:
     rows = [
         [x.name, x.kind, x.width, "exact" if x.exact else f"{x.threshold:.3g}",
-         f"{percent(x.active)} ± {percent(x.active_stderr)}", percent(x.expected),
+         f"{percent(x.active)} ± {100 * x.active_stderr:.2g}", percent(x.expected),
          percent(x.token_quantiles[0.95]),
          percent(x.never), percent(x.always), percent(x.overlap), percent(x.union.get(8))]
         for x in found.layers
