@@ -184,3 +184,17 @@ def test_wrong_calls() -> None:
         simulate_recurrent("tanh", 1.0, dt=2.0)
     with pytest.raises(UsageError, match="depth"):
         train_across("tanh", torch.ones(4, 2), torch.zeros(4), [1.0], 0.0, 1)
+
+
+@pytest.mark.gpu
+def test_on_the_gpu() -> None:
+    """The same laws from another generator: means within their errors."""
+    for device in ("cpu", "cuda"):
+        growth = tangent_growth("tanh", 0.05, 1.5, 40, 12, 6400, device=device)
+        value, error = growth.typical(6)
+        assert abs(value - (math.log(0.9386) - 1.555 / 40)) < 4 * error + 3 / 40**2
+    run = simulate_recurrent("tanh", 9.0, N=200, n_networks=16, time=60, dt=0.1, device="cuda")
+    value, error = run.mean("variance")
+    assert abs(value - mean_field("tanh", 9.0).C_0) < 4 * error
+    X, y = torch.randn(64, 5), torch.arange(64) % 2
+    assert train_across("tanh", X, y, [1.5], 0.05, 4, steps=5, device="cuda").best.shape == (1, 1)

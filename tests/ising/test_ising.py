@@ -165,3 +165,13 @@ def test_wrong_calls() -> None:
             lattice((4,)),
             sizes=[2000, 4000],
         )
+
+
+@pytest.mark.gpu
+def test_gibbs_sampling_on_the_gpu() -> None:
+    model = Ising(translation_invariant((3, 3)), np.array([0.1, 0.2]))
+    expected = np.exp(model.log_probabilities) @ model.terms.features(points(9))
+    states = model.sample(8192, method="gibbs", chains=8192, burn_in=100, device="cuda")
+    features = model.terms.features(states)
+    error = features.std(0) / math.sqrt(len(features))
+    assert (np.abs(features.mean(0) - expected) < 4 * error).all()
