@@ -63,7 +63,7 @@ STUDY = Study(
         ),
         Claim(
             "direct-solver-wins",
-            "On this problem a direct solver is faster than any of the networks (slowest ratio "
+            "On this problem a direct solver is faster than any of the networks (smallest ratio "
             "network/solver, float32, one field or a batch of 16).",
             None,
             "derived",

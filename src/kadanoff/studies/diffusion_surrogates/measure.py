@@ -233,7 +233,9 @@ def direct_solvers(size: int, seed: int) -> dict[str, float]:
     stepped = relax(solver, alpha, t_end=3000.0 * pairs.gamma**-1 / 400)
     mask = alpha[0] > 0
     held = FixedValues2D(solver, mask)(torch.zeros_like(alpha), 1.0)
-    D = torch.exp(0.6 * solver(torch.randn(alpha.shape[1:], dtype=torch.float64)))
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(alpha.shape[1:], generator=generator, dtype=torch.float64)
+    D = torch.exp(0.6 * solver(noise))
     variable = VariableDiffusion2D(D, pairs.gamma)
     w = variable(alpha)
     return {
