@@ -8,9 +8,10 @@ output at the last layer.
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
+import json
 import platform
-import resource
 import subprocess
 import sys
 import time
@@ -174,38 +175,51 @@ def phases(width: int, depth: int, networks: int) -> dict[str, float]:
     return {name: clock[name] / clock["all"] for name in ("normal", "tanh")}
 
 
-def main(rounds: int = 3) -> None:
+def measure(index: int, rounds: int = 3) -> list[dict[str, Any]]:
+    """Rows of one case, methods in turn."""
+    width, depth, inputs, *counts = CASES[index]
+    runs = case(width, depth, inputs)
+    best = dict.fromkeys(runs, float("inf"))
+    means: dict[str, float] = {}
+    for _ in range(rounds):
+        for (name, run), networks in zip(runs.items(), counts, strict=True):
+            start = time.perf_counter()
+            found = run(networks)
+            best[name] = min(best[name], (time.perf_counter() - start) / networks)
+            means[name] = float(found[:, 0, 0].mean())
+    rows = []
+    for (name, seconds), networks in zip(best.items(), counts, strict=True):
+        rows.append(
+            {
+                "width": width, "depth": depth, "inputs": inputs, "method": name,
+                "microseconds": seconds * 1e6, "ratio": seconds / best["exact"],
+                "megabytes": peak_megabytes(width, depth, inputs, name, networks),
+                "mean_ntk": means[name],
+            }
+        )  # fmt: skip
+        print(line(rows[-1]), flush=True)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--case", type=int, action="append", help="only this row group, from 0")
+    chosen = parser.parse_args().case
     torch.set_num_threads(1)
-    table: list[dict[str, Any]] = []
-    for width, depth, inputs, *counts in CASES:
-        runs = case(width, depth, inputs)
-        best = dict.fromkeys(runs, float("inf"))
-        means: dict[str, float] = {}
-        for _ in range(rounds):
-            for (name, run), networks in zip(runs.items(), counts, strict=True):
-                start = time.perf_counter()
-                found = run(networks)
-                best[name] = min(best[name], (time.perf_counter() - start) / networks)
-                means[name] = float(found[:, 0, 0].mean())
-        for (name, seconds), networks in zip(best.items(), counts, strict=True):
-            table.append(
-                {
-                    "width": width, "depth": depth, "inputs": inputs, "method": name,
-                    "microseconds": seconds * 1e6, "ratio": seconds / best["exact"],
-                    "megabytes": peak_megabytes(width, depth, inputs, name, networks),
-                    "mean_ntk": means[name],
-                }
-            )  # fmt: skip
-            print(line(table[-1]), flush=True)
+    path = RESULTS / "ensemble.json"
+    held = json.loads(path.read_text())["table"] if path.exists() and chosen else []
+    for index in chosen or range(len(CASES)):
+        mine = CASES[index][:3]
+        held = [r for r in held if (r["width"], r["depth"], r["inputs"]) != mine]
+        held += measure(index)
+    held.sort(key=lambda r: (r["width"], r["inputs"]))
     share = phases(512, 20, 512)
     versions = {"torch": torch.__version__, "kadanoff": kd.__version__}
     versions |= {"python": platform.python_version(), "numpy": importlib.metadata.version("numpy")}
-    result = {"versions": versions, "table": table, "exact_share_512x20": share}
-    write_json(RESULTS / "ensemble.json", result)
+    result = {"versions": versions, "table": held, "exact_share_512x20": share}
+    write_json(path, result)
     atomic_write(RESULTS / "ensemble.md", markdown(result))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"normal numbers {share['normal']:.0%}, tanh {share['tanh']:.0%} of the exact sampler")
-    print(f"peak of this process {peak:.0f} MB")
 
 
 def line(row: dict[str, Any]) -> str:
