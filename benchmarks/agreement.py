@@ -16,6 +16,7 @@ import json
 import math
 import time
 import zlib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -269,7 +270,10 @@ def markdown(done: list[dict[str, Any]]) -> str:
     beyond = sum(row["beyond"] for row in every)
     rejected = sum(row["excess"] >= 4 for row in every)
     wide = [row for row in every if (row["relative_error"] or 0) > limit(row["observable"])]
-    shares = sorted(r.get("next_order_share", 0.0) for r in every) or [0.0]
+    fine = [row for row in every if row not in wide]
+    shares = sorted(r.get("next_order_share", 0.0) for r in fine) or [0.0]
+    counts = Counter(row["observable"] for row in wide)
+    over = ", ".join(f"{name} {count}" for name, count in counts.most_common()) or "none"
     minutes = sum(entry["seconds"] for entry in done) / 60
     out = [
         "### Order 1/n against simulation (`python -m benchmarks.agreement`)",
@@ -279,13 +283,15 @@ def markdown(done: list[dict[str, Any]]) -> str:
         "(marked ²) limit + a/n + b/n² where that brings statistical error and remainder together",
         "down. In a cell: z of the worst component, and in brackets the largest standard error in",
         "% of the largest component (of K or Θ where the shift G1 or H1 vanishes altogether). Not",
-        "the full product of options, but every activation with depths 2 to 10, one and three",
-        "inputs, biases and none, equal and unequal widths.",
+        "the full product of options, but a list with every activation at depths 2 to 10, one and",
+        "three inputs, biases and none, equal and unequal widths.",
         f"|z| ≥ 4: {beyond} components; {rejected} of {len(every)} cells are still rejected once",
         f"the size of the next power of 1/n is allowed for ({shares[len(shares) // 2]:.1%} of the",
-        f"largest component in the median, {max(shares):.1%} at most). Error bars over the aim",
-        f"(2 %, 10 % for P … U): {len(wide)} cells. A dash: the observable does not exist or was",
-        "not simulated (P … U of three inputs beyond depth 3, and of kinked activations).",
+        f"largest component in the median, {max(shares):.1%} at most, where the error bar is",
+        "within the aim of 2 %, or 10 % for P … U). Error bars over the aim, where the value",
+        f"nearly vanishes or a case reached its limit of time: {len(wide)} cells ({over}). A",
+        "dash: the observable does not exist or was not simulated (P … U of three inputs beyond depth 3, and",
+        "of kinked activations; H1 of drawn networks).",
         "",
         "| activation | depth | inputs | bias | widths | " + " | ".join(FIRST + SECOND) + " |",
         "|" + "---|" * (5 + len(FIRST + SECOND)),

@@ -183,7 +183,8 @@ def _fit(x: Tensor, y: Tensor, s: Tensor, degree: int) -> tuple[list[Measured], 
     fixed = (top <= 0).expand_as(s)
     floor = torch.where(top > 0, 1e-3 * top, 1.0)
     weight = torch.maximum(s, floor).square().reciprocal()
-    powers = torch.stack([x**k for k in range(degree + 1)], 1)  # (widths, degree + 1)
+    scale = x.max()  # powers of numbers up to one keep the normal matrix well conditioned
+    powers = torch.stack([(x / scale) ** k for k in range(degree + 1)], 1)  # (widths, degree + 1)
     w = weight.movedim(0, -1)  # (..., widths)
     normal = torch.einsum("...w,wi,wj->...ij", w, powers, powers)
     right = torch.einsum("...w,wi,...w->...i", w, powers, y.movedim(0, -1))
@@ -200,5 +201,6 @@ def _fit(x: Tensor, y: Tensor, s: Tensor, degree: int) -> tuple[list[Measured], 
     live = int((~fixed).any(0).sum())
     chi2 = float(pulls.square().nansum() / (freedom * live)) if freedom and live else float("nan")
     return [
-        Measured(c, e) for c, e in zip(coefficient.unbind(-1), error.unbind(-1), strict=True)
+        Measured(c / scale**k, e / scale**k)
+        for k, (c, e) in enumerate(zip(coefficient.unbind(-1), error.unbind(-1), strict=True))
     ], chi2
