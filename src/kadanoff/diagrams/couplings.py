@@ -198,7 +198,7 @@ def _powers(s: np.ndarray, m: int) -> np.ndarray:
     """Outer powers of each row, shape (nodes, P**m)."""
     out = np.ones((len(s), 1))
     for _ in range(m):
-        out = (out[:, :, None] * s[:, None, :]).reshape(len(s), -1)
+        out = (out[:, :, None] * s[:, None, :]).reshape(len(s), out.shape[1] * s.shape[1])
     return out
 
 
