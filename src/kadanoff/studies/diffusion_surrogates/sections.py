@@ -133,10 +133,10 @@ def networks_section(lab: Lab) -> dict[str, Any]:
     enough = best["mean"] < 0.03
     lab.decide(
         "learns-the-field",
-        holds=True if enough else (False if lab.full else None),
+        holds=True if enough else (False if best["samples"] >= 20_000 else None),
         value=best["mean"],
         note=f"best: {kind} ({start}) after {best['samples']} samples; the authors train on about "
-        "20,000 pairs for up to 1000 epochs",
+        "20,000 pairs for up to 1000 epochs, and fewer samples than that refute nothing",
     )
     ratio = best["maximum"] / best["mean"]
     lab.decide("no-guaranteed-bound", holds=best["maximum"] > 0.1 if enough else None, value=ratio,
@@ -201,8 +201,8 @@ def _draw(lab: Lab, runs: dict[Any, dict[str, Any]], best: dict[str, Any], name:
             ax.set(title=title, xticks=[], yticks=[])
             ax.grid(False)
             fig.colorbar(shown, ax=ax, shrink=0.7)
-        lab.figure("fields.png", fig, "One test pair (every second node): the error sits at the "
-                   "rims of the sources.")  # fmt: skip
+        lab.figure("fields.png", fig, "One test pair (every second node) and its prediction by the best "
+                   "network.")  # fmt: skip
 
 
 def tune_section(lab: Lab) -> None:
