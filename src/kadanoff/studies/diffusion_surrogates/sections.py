@@ -201,8 +201,8 @@ def _draw(lab: Lab, runs: dict[Any, dict[str, Any]], best: dict[str, Any], name:
             ax.set(title=title, xticks=[], yticks=[])
             ax.grid(False)
             fig.colorbar(shown, ax=ax, shrink=0.7)
-        lab.figure("fields.png", fig, "One test pair (every second node) and its prediction by the best "
-                   "network.")  # fmt: skip
+        lab.figure("fields.png", fig, "One test pair (every second node) and "
+                   "its prediction by the best network.")  # fmt: skip
 
 
 def tune_section(lab: Lab) -> None:
