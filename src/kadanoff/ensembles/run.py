@@ -135,7 +135,8 @@ def ensemble(
 
 
 def _count(name: str, value: Any, least: int) -> int:
-    if isinstance(value, bool) or int(value) != value or value < least:
+    good = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not good or not math.isfinite(value) or int(value) != value or value < least:
         raise UsageError(f"{name} must be a whole number >= {least}, got {value!r}.")
     return int(value)
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kadanoff.errors import AnalysisError, DataError, UsageError
+from kadanoff.errors import AnalysisError, DataError, KadanoffError, UsageError
 from kadanoff.kernels.jacobians import Block, jacobian
 
 __all__ = ["empirical_ntk", "ntk_vector_product"]
@@ -68,7 +68,17 @@ def empirical_ntk(
         raise UsageError(f"outputs must be one of {', '.join(OUTPUTS)}, got {outputs!r}.")
     parameters = _parameters(model)
     _check_inputs(X1, X2)
-    first = jacobian(model, parameters, X1[:1], memory)
+    try:
+        first = jacobian(model, parameters, X1[:1], memory)
+    except (RuntimeError, TypeError, IndexError, ValueError) as error:
+        if isinstance(error, KadanoffError):
+            raise
+        words = str(error).split("\n")[0]
+        raise DataError(
+            f"The model cannot take an input of shape {tuple(X1[:1].shape)} and dtype {X1.dtype}: "
+            f"{words}.",
+            "Pass inputs as model(inputs) wants them.",
+        ) from error
     each = max(1, first.bytes)
     if 2 * each > memory:
         raise AnalysisError(

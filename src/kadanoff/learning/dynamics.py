@@ -38,15 +38,19 @@ def as_targets(y: Tensor, n_points: int, n_outputs: int | None = None) -> Target
     DataError
         Wrong number of rows or outputs, complex or non-finite values, or an empty set.
     """
-    y = torch.as_tensor(y)
+    try:
+        y = torch.as_tensor(y)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"Targets cannot be made a tensor: {error}.") from None
     if n_points == 0 or y.numel() == 0:
         raise DataError(
             f"There are no training points: the targets have shape {tuple(y.shape)}.",
             "Pass at least one training point.",
         )
-    if y.shape[0] != n_points:
+    rows = y.shape[0] if y.ndim else 0
+    if rows != n_points:
         raise DataError(
-            f"There are {n_points} training inputs and {y.shape[0]} targets.",
+            f"There are {n_points} training inputs; the targets have shape {tuple(y.shape)}.",
             "Pass one target (row) a training input.",
         )
     if y.is_complex():

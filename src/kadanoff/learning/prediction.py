@@ -195,6 +195,9 @@ def predict(
         raise UsageError(f"order = {order} is not available.", "Choose 0 or 1.")
     if method not in _METHODS:
         raise UsageError(f"Unknown method {method!r}.", "Choose 'gradient' or 'bayes'.")
+    for name, value in {"t": t, "eta": eta, "noise": noise, "ridge": ridge}.items():
+        if value is not None and not isinstance(value, (int, float)):
+            raise UsageError(f"{name} must be a number, got {value!r}.")
     if method == "bayes" and (eta is not None or not math.isinf(t) or ridge):
         raise UsageError(
             "The posterior knows neither time, step nor ridge.",

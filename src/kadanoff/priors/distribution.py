@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from functools import wraps
 from typing import Any
@@ -66,9 +66,13 @@ def exact(
             f"Exact priors exist for linear, relu and leaky_relu, not for {act.name}.",
             "Use ensemble() for other activations.",
         )
+    if isinstance(widths, str) or not isinstance(widths, Iterable):
+        raise UsageError(f"widths must be a sequence of hidden widths, got {widths!r}.")
+    widths = tuple(widths)
     for n in (*widths, n_out):
-        if int(n) != n or n < 1:
-            raise UsageError(f"Widths must be whole numbers >= 1, got {n}.")
+        number = isinstance(n, (int, float)) and math.isfinite(n)
+        if not number or int(n) != n or n < 1:
+            raise UsageError(f"Widths must be whole numbers >= 1, got {n!r}.")
     slope = act.slopes[0] / act.slopes[1]
     if kappa is not None and not (math.isfinite(kappa) and kappa > 0):
         raise DomainError(f"kappa must be finite and > 0, got {kappa}.")

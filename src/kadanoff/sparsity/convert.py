@@ -132,8 +132,8 @@ def sparsify(
     """
     if method not in ("topk", "threshold", "relufy"):
         raise UsageError(f"There is no method {method!r}.", "Choose topk, threshold or relufy.")
-    if not 0.0 <= target < 1.0:
-        raise UsageError(f"target = {target} is not in [0, 1).", "Pass e.g. 0.95.")
+    if not isinstance(target, (int, float)) or not 0.0 <= target < 1.0:
+        raise UsageError(f"target = {target!r} is not in [0, 1).", "Pass e.g. 0.95.")
     if anneal_from is not None and not (0.0 <= anneal_from <= target and anneal_steps >= 1):
         raise UsageError(
             f"anneal_from = {anneal_from} with anneal_steps = {anneal_steps} does not approach "

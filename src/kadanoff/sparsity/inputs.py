@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kadanoff.errors import DataError, UsageError
+from kadanoff.errors import DataError, KadanoffError, UsageError
 
 __all__ = ["Example", "device_of", "examples", "loss_of", "output_of"]
 
@@ -25,10 +25,19 @@ class Example:
     def run(self, model: nn.Module) -> Any:
         """Call the model, on the device its parameters are on."""
         device = device_of(model)
-        return model(
-            *(_move(a, device) for a in self.args),
-            **{name: _move(a, device) for name, a in self.kwargs.items()},
-        )
+        args = [_move(a, device) for a in self.args]
+        kwargs = {name: _move(a, device) for name, a in self.kwargs.items()}
+        try:
+            return model(*args, **kwargs)
+        except (RuntimeError, TypeError, IndexError, ValueError) as error:
+            if isinstance(error, KadanoffError):
+                raise
+            shapes = [f"{tuple(a.shape)} {a.dtype}" for a in args if isinstance(a, Tensor)]
+            raise DataError(
+                f"The model cannot take the data ({', '.join(shapes) or 'keywords'}): "
+                f"{str(error).splitlines()[0] if str(error) else type(error).__name__}.",
+                "Pass data as model(data) wants them.",
+            ) from error
 
 
 def device_of(model: nn.Module) -> torch.device:

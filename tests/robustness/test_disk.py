@@ -1,0 +1,127 @@
+"""A full disk, a read-only folder: exit code 3, the old file as it was, nothing left by half."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.cli.run import run
+
+NET = """
+from torch import nn
+
+def build():
+    return nn.Sequential(nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 10))
+"""
+
+
+def mounted(folder: Path, options: str) -> bool:
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    try:
+        return subprocess.run(command, capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Iterator[Path]:
+    """A file system with 4 KiB left."""
+    folder = tmp_path / "full"
+    folder.mkdir()
+    if not mounted(folder, "size=64k"):
+        pytest.skip("mounting a tmpfs is not permitted here")
+    try:
+        (folder / "ballast").write_bytes(bytes(60 * 1024))
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture
+def sealed(tmp_path: Path) -> Iterator[Path]:
+    """A folder in which nothing can be written, not even by root."""
+    folder = tmp_path / "sealed"
+    folder.mkdir()
+    if not mounted(folder, "size=64k"):
+        pytest.skip("mounting a tmpfs is not permitted here")
+    try:
+        (folder / "old").write_text("old")
+        subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def writers(net: Path) -> dict[str, list[str]]:
+    """Commands that write; the last word is the file."""
+    ensemble = ["ensemble", "--activation", "relu", "--depth", "3", "--width", "8"]
+    return {
+        "diagnose html": ["diagnose", f"{net}:build", "--html", "report.html"],
+        "diagnose json": ["diagnose", f"{net}:build", "--json", "report.json"],
+        "tune save": ["tune", f"{net}:build", "--save", "tuned.pt"],
+        "flow plot": ["flow", "--activation", "relu", "--depth", "4", "--plot", "flow.svg"],
+        "critical plot": ["critical", "tanh", "--plot", "phases.svg"],
+        "ensemble checkpoint": [
+            *ensemble, "--networks", "6000", "--inputs", "3", "--checkpoint", "run.ckpt",
+        ],
+        "ensemble json": [
+            *ensemble, "--networks", "64", "--inputs", "3", "--json", "ensemble.json",
+        ],
+        "kernel": ["kernel", "--activation", "relu", "--data", "digits", "--out", "gram.npz"],
+        "sparsity html": ["sparsity", f"{net}:build", "--html", "sparsity.html"],
+    }  # fmt: skip
+
+
+NAMES = sorted(writers(Path("net.py")))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["full", "sealed"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_write_that_fails_leaves_nothing_by_half(
+    name: str, where: str, request: pytest.FixtureRequest, tmp_path: Path, capsys
+) -> None:
+    folder: Path = request.getfixturevalue(where)
+    net = tmp_path / "net.py"
+    net.write_text(NET)
+    *words, file = writers(net)[name]
+    target = folder / file
+    if where == "full":
+        target.write_text("old")
+    before = sorted(os.listdir(folder))
+    code, out, err = run(capsys, *words, target)
+    assert code == 3, (code, out, err)
+    assert "Traceback" not in out + err
+    assert "Could not write" in err or "cannot be read" in err
+    assert sorted(os.listdir(folder)) == before
+    if where == "full":
+        assert target.read_text() == "old"
+
+
+@pytest.mark.slow
+def test_a_study_on_a_full_disk_keeps_its_finished_parts(full: Path) -> None:
+    from kadanoff.errors import StorageError
+    from kadanoff.studies import Claim, Study, run
+
+    def small() -> list[int]:
+        return [1]
+
+    def large() -> list[float]:
+        return torch.rand(5000).tolist()
+
+    def work(lab) -> None:
+        lab.part("small", small)
+        lab.part("large", large)
+
+    study = Study("s", "S", "p", "S.", (Claim("a", "A."),), work)
+    with pytest.raises(StorageError, match="space"):
+        run(study, full / "out")
+    assert [p.name for p in (full / "out" / "parts").iterdir()] == ["small.json"]
+    (full / "ballast").unlink()
+    run(study, full / "out")
+    assert (full / "out" / "result.json").is_file()
