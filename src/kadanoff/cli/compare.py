@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from kadanoff.cli.ensemble import bar, build, request, split
+from kadanoff.cli.output import JsonFile, JsonFlag, Output
 
 
 def command(
@@ -18,8 +19,8 @@ def command(
     ] = "64",
     inputs: Annotated[int, typer.Option(help="Number of random inputs.", min=1)] = 1,
     n_in: Annotated[int, typer.Option(help="Input width n_0.", min=1)] = 16,
-    c_b: Annotated[float | None, typer.Option("--cb", help="Bias variance C_b.")] = None,
-    c_w: Annotated[float | None, typer.Option("--cw", help="Weight variance C_W.")] = None,
+    c_b: Annotated[float | None, typer.Option("--C_b", "--cb", help="Bias variance C_b.")] = None,
+    c_w: Annotated[float | None, typer.Option("--C_W", "--cw", help="Weight variance C_W.")] = None,
     init: Annotated[str, typer.Option(help="gaussian, uniform or orthogonal.")] = "gaussian",
     networks: Annotated[int, typer.Option(help="Networks at each width.")] = 20_000,
     method: Annotated[str, typer.Option(help="exact or weights.")] = "exact",
@@ -38,7 +39,8 @@ def command(
         Path | None,
         typer.Option(help="Figure; with several widths it shows the scaling with 1/n and depth."),
     ] = None,
-    json: Annotated[Path | None, typer.Option(help="Write all components here.")] = None,
+    as_json: JsonFlag = False,
+    json_file: JsonFile = None,
 ) -> None:
     """Set predictions beside a simulation: z-scores, and the size of the next order in 1/n.
 
@@ -51,8 +53,8 @@ def command(
     import kadanoff as kd
     from kadanoff.ensembles import scaling
     from kadanoff.errors import UsageError
-    from kadanoff.files import write_json
 
+    output = Output("compare", as_json, json_file)
     try:
         widths = [int(w) for w in width.split(",")]
     except ValueError:
@@ -67,21 +69,22 @@ def command(
         arch, X = build(activation, depth, widths[0], inputs, n_in, c_b, c_w, init, seed)
         options: dict[str, Any] = {"seed": seed, "observables": names, "n_jobs": jobs}
         with bar("simulating") as progress:
-            run = scaling if several else kd.ensemble
+            run: Any = scaling if several else kd.ensemble
             found = run(
                 arch, X, *([widths] if several else []), networks, method, progress=progress,
                 **options,
             )  # fmt: skip
     flow = kd.flow(arch, X, order=order)
     result = kd.compare(flow, found, level=level)
-    _show(result, Console())
     if plot is not None:
         if several and ensemble is None:
             found.plot(plot, flow)
         else:
             result.plot(plot)
-    if json is not None:
-        write_json(json, result.to_dict() | {"request": request(arch, X)})
+    output.write(result.to_dict() | {"request": request(arch, X)})
+    if output.for_people:
+        _show(result, Console())
+    output.say_where()
     if not result.passed:
         raise typer.Exit(1)
 

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from kadanoff.cli.output import JsonFile, JsonFlag, Output
+
 
 def command(
     activation: Annotated[str, typer.Argument(help="Name, e.g. tanh, gelu, leaky_relu(0.1).")],
@@ -20,16 +22,16 @@ def command(
     plot: Annotated[
         Path | None, typer.Option(help="Draw the phase diagram into this file (svg, png, pdf).")
     ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonFlag = False,
+    json_file: JsonFile = None,
 ) -> None:
     """Critical C_b and C_W of an activation: where signals and gradients survive depth.
 
     Example: `kadanoff critical gelu`, `kadanoff critical tanh --C_W 0.333 --plot phases.svg`
     """
-    import json
-
     from kadanoff.critical import criticality, depth_scales
-    from kadanoff.files import jsonable
+
+    output = Output("critical", as_json, json_file)
 
     point = criticality(activation, gamma=gamma)
     setting = None
@@ -39,10 +41,10 @@ def command(
         setting = {"C_b": b, "C_W": W} | vars(depth_scales(activation, b, W, gamma))
     if plot is not None:
         _draw(activation, plot)
-    if json_:
-        print(json.dumps(jsonable({"critical": point, "setting": setting}), indent=1))
-        return
-    _show(point, setting)
+    output.write({"critical": point, "setting": setting})
+    if output.for_people:
+        _show(point, setting)
+    output.say_where()
 
 
 def _draw(activation: str, path: Path) -> None:

@@ -7,7 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["TargetArgument", "analysed", "command", "prepare", "writable"]
+from kadanoff.cli.output import JsonFile, JsonFlag, Output
+
+__all__ = ["TargetArgument", "analysed", "command", "prepare"]
 
 TargetArgument = Annotated[
     str,
@@ -34,12 +36,10 @@ KwargsOption = Annotated[
 
 def command(
     target: TargetArgument,
-    json_file: Annotated[Path | None, typer.Argument(hidden=True)] = None,
+    json_file: JsonFile = None,
     data: DataOption = "digits",
     html: Annotated[Path | None, typer.Option(help="Write the report as one HTML file.")] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON, or write it: `--json FILE`.")
-    ] = False,
+    as_json: JsonFlag = False,
     seed: SeedOption = 0,
     device: DeviceOption = "cpu",
     batch: BatchOption = 128,
@@ -56,16 +56,9 @@ def command(
     """
     from dataclasses import replace
 
-    from kadanoff.errors import UsageError
-    from kadanoff.report.json import dumps
     from kadanoff.report.progress import console, waiting
 
-    if json_file is not None and not as_json:
-        raise UsageError(
-            f"Unexpected argument {str(json_file)!r}.", "See kadanoff diagnose --help."
-        )
-    for path in (html, json_file):
-        writable(path)
+    output = Output("diagnose", as_json, json_file, [html])
     with waiting("loading the model and the data"):
         loaded, sample = prepare(target, data, kwargs, seed=seed, device=device, batch=batch)
     with waiting("measuring every layer"), analysed(target):
@@ -80,16 +73,10 @@ def command(
     )
     if html is not None:
         diagnosis.to_html(html)
-    if as_json and json_file is not None:
-        diagnosis.to_json(json_file)
-    elif as_json:
-        typer.echo(dumps(diagnosis.to_dict()))
-    if not as_json or json_file is not None:
-        screen = console()
-        screen.print(diagnosis)
-        for path in (html, json_file):
-            if path is not None:
-                screen.print(f"wrote {path}", style="dim", soft_wrap=True, markup=False)
+    output.write(diagnosis.to_dict())
+    if output.for_people:
+        console().print(diagnosis)
+    output.say_where()
     raise typer.Exit(diagnosis.exit_code)
 
 
@@ -150,18 +137,6 @@ def _with_parameters(graph: Any, names: set[str]) -> Any:
             del owner._buffers[leaf]
             owner.register_parameter(leaf, torch.nn.Parameter(value.detach().clone()))
     return graph
-
-
-def writable(path: Path | None) -> None:
-    """Refuse a path that cannot be written before the work begins, not after."""
-    from kadanoff.errors import UsageError
-
-    if path is None:
-        return
-    if path.is_dir():
-        raise UsageError(f"{str(path)!r} is a folder.", "Name a file to write.")
-    if not path.parent.is_dir():
-        raise UsageError(f"There is no folder {str(path.parent)!r}.", "Make it first.")
 
 
 class analysed:

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from kadanoff.cli.output import JsonFile, JsonFlag, Output
+
 
 def command(
     activation: Annotated[str, typer.Option(help="Activation function.")] = "tanh",
@@ -15,8 +17,8 @@ def command(
     width: Annotated[int, typer.Option(help="Hidden width.", min=1)] = 64,
     inputs: Annotated[int, typer.Option(help="Number of random inputs.", min=1)] = 1,
     n_in: Annotated[int, typer.Option(help="Input width n_0.", min=1)] = 16,
-    c_b: Annotated[float | None, typer.Option("--cb", help="Bias variance C_b.")] = None,
-    c_w: Annotated[float | None, typer.Option("--cw", help="Weight variance C_W.")] = None,
+    c_b: Annotated[float | None, typer.Option("--C_b", "--cb", help="Bias variance C_b.")] = None,
+    c_w: Annotated[float | None, typer.Option("--C_W", "--cw", help="Weight variance C_W.")] = None,
     init: Annotated[str, typer.Option(help="gaussian, uniform or orthogonal.")] = "gaussian",
     networks: Annotated[int, typer.Option(help="Networks (the most with --rtol).")] = 10_000,
     method: Annotated[str, typer.Option(help="exact or weights.")] = "exact",
@@ -32,18 +34,19 @@ def command(
         Path | None, typer.Option(help="File to resume from and write to.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    json: Annotated[Path | None, typer.Option(help="Write the result here.")] = None,
+    as_json: JsonFlag = False,
+    json_file: JsonFile = None,
 ) -> None:
     """Simulate random networks and print their statistics with standard errors.
 
-    Without --cb and --cw the network is at criticality. The answer depends on the seed alone,
+    Without --C_b and --C_W the network is at criticality. The answer depends on the seed alone,
     not on --jobs, and an interrupted run with --checkpoint goes on where it was.
 
     Example: `kadanoff ensemble --activation relu --depth 5 --width 64 --networks 100000`
     """
     import kadanoff as kd
-    from kadanoff.files import write_json
 
+    output = Output("ensemble", as_json, json_file)
     arch, X = build(activation, depth, width, inputs, n_in, c_b, c_w, init, seed)
     names = split(observables)
     with bar(f"{networks} networks") as progress:
@@ -51,9 +54,10 @@ def command(
             arch, X, networks, method, seed=seed, observables=names, rtol=rtol, n_jobs=jobs,
             checkpoint=checkpoint, progress=progress, device=device,
         )  # fmt: skip
-    show(found)
-    if json is not None:
-        write_json(json, found.to_dict() | {"request": request(arch, X)})
+    output.write(found.to_dict() | {"request": request(arch, X)})
+    if output.for_people:
+        show(found)
+    output.say_where()
 
 
 def build(
@@ -77,7 +81,7 @@ def build(
         try:
             critical = kd.criticality(activation)
         except NotCriticalError as error:
-            raise UsageError(error.message, "Pass both --cb and --cw.") from None
+            raise UsageError(error.message, "Pass both --C_b and --C_W.") from None
         C_b = float(critical.C_b) if C_b is None else C_b
         C_W = float(critical.C_W) if C_W is None else C_W
     arch = kd.MLP(

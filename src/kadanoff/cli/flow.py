@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from kadanoff.cli.output import JsonFile, JsonFlag, Output
 from kadanoff.errors import UsageError
 
 # columns of the table: the first input's component, relative to the scale it is measured in
@@ -47,7 +47,8 @@ def command(
     init: Annotated[str, typer.Option(help="gaussian or orthogonal.")] = "gaussian",
     plot: Annotated[Path | None, typer.Option(help="Write a figure (.svg or .png) here.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of random inputs or of the draw.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print every number as JSON.")] = False,
+    as_json: JsonFlag = False,
+    json_file: JsonFile = None,
 ) -> None:
     """Kernel, NTK and their 1/n statistics at every layer of a random network.
 
@@ -55,6 +56,7 @@ def command(
 
     Example: `kadanoff flow --activation tanh --depth 10 --width 128 --plot flow.svg`
     """
+    output = Output("flow", as_json, json_file)
     if plot is not None and plot.suffix not in (".svg", ".png"):
         raise UsageError(f"--plot must end in .svg or .png, got {str(plot)!r}.")
     X, note = _inputs(data, inputs, n_in, seed)
@@ -75,9 +77,10 @@ def command(
     if plot is not None:
         draw(result, plot)
     if as_json:
-        typer.echo(json.dumps(_document(result, note), allow_nan=False))
-    else:
+        output.write(_document(result, note))
+    if output.for_people:
         _print(result, note, plot)
+    output.say_where()
 
 
 def _inputs(data: str | None, count: int, n_in: int, seed: int) -> tuple[Any, str]:

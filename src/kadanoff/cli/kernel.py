@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
 import typer
 
+from kadanoff.cli.output import JsonFile, JsonFlag, Output
 from kadanoff.errors import DataError, UsageError
 
 
@@ -17,14 +17,15 @@ def command(
     data: str = typer.Option("digits", help="Bundled data set or file."),
     samples: int = typer.Option(0, min=0, help="Use this many samples, drawn at random; 0: all."),
     get: str = typer.Option("nngp,ntk", help="nngp, ntk or both, with a comma."),
-    C_b: float = typer.Option(0.0, "--C-b", min=0, help="Bias variance."),
-    C_W: float = typer.Option(-1.0, "--C-W", help="Weight variance; default: critical."),
+    C_b: float = typer.Option(0.0, "--C_b", "--C-b", min=0, help="Bias variance."),
+    C_W: float = typer.Option(-1.0, "--C_W", "--C-W", help="Weight variance; default: critical."),
     gamma: float = typer.Option(0.0, min=0, help="Skip strength; 0: no skips."),
     dtype: str = typer.Option("float64", help="float64 or float32."),
     out: str = typer.Option("gram.npz", help="Output file (arrays nngp, ntk, X, y)."),
     device: str = typer.Option("cpu", help="cpu or cuda."),
     seed: int = typer.Option(0, help="Seed of the draw of samples."),
-    as_json: bool = typer.Option(False, "--json", help="Print a summary as JSON."),
+    as_json: JsonFlag = False,
+    json_file: JsonFile = None,
 ) -> None:
     """NNGP and NTK of an infinitely wide network on a data set.
 
@@ -36,9 +37,10 @@ def command(
 
     import kadanoff as kd
     from kadanoff.data import load
-    from kadanoff.files import atomic_open, jsonable
+    from kadanoff.files import atomic_open
     from kadanoff.kernels import kernel
 
+    output = Output("kernel", as_json, json_file)
     if dtype not in ("float32", "float64"):
         raise UsageError(f"--dtype must be float32 or float64, got {dtype!r}.")
     names = tuple(name.strip() for name in get.split(",") if name.strip())
@@ -75,8 +77,9 @@ def command(
             for name, found in zip(names, gram)
         },
     }  # fmt: skip
-    if as_json:
-        typer.echo(json.dumps(jsonable(summary), indent=1))
+    output.write(summary)
+    output.say_where()
+    if not output.for_people:
         return
     console = Console()
     console.print(f"{arch!r}, {len(X)} samples: {gram.method} in {seconds:.3f} s, "

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Annotated, Any
 
 import typer
 
+from kadanoff.cli.output import JsonFile, JsonFlag, Output
 from kadanoff.cli.predict_more import compare_depths, measured_loss, numbers, show_loss
 from kadanoff.errors import DataError, UsageError
 
@@ -19,8 +19,12 @@ def command(
     activation: Annotated[str, typer.Option(help="Activation.")] = "relu",
     depth: Annotated[int, typer.Option(help="Number of linear maps, readout included.", min=1)] = 3,
     width: Annotated[int, typer.Option(help="Hidden width (matters at order 1).", min=1)] = 256,
-    c_b: Annotated[float | None, typer.Option(help="C_b; critical by default.")] = None,
-    c_w: Annotated[float | None, typer.Option(help="C_W; critical by default.")] = None,
+    c_b: Annotated[
+        float | None, typer.Option("--C_b", "--c-b", help="C_b; critical by default.")
+    ] = None,
+    c_w: Annotated[
+        float | None, typer.Option("--C_W", "--c-w", help="C_W; critical by default.")
+    ] = None,
     order: Annotated[int, typer.Option(help="0: infinite width; 1: adds 1/n (<= 64 points).")] = 0,
     method: Annotated[str, typer.Option(help="gradient or bayes.")] = "gradient",
     time: Annotated[float, typer.Option(help="Steps or time of training; inf is the end.")] = (
@@ -44,7 +48,8 @@ def command(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the draw of the points.")] = 0,
     progress: Annotated[str, typer.Option(help="auto, none, or json lines on stderr.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonFlag = False,
+    json_file: JsonFile = None,
 ) -> None:
     """Predict the outputs of trained networks on test points, with error bars, beside the targets.
 
@@ -54,6 +59,7 @@ def command(
     from kadanoff.learning.prediction import blocks
     from kadanoff.report.progress import reporting
 
+    output = Output("predict", as_json, json_file)
     X, y, names = _data(data, train + test, seed)
     if depths is not None:
         nets = [
@@ -61,7 +67,7 @@ def command(
             for d in numbers(depths, "--depths")
         ]
         with reporting(progress, "comparing depths") as report:
-            compare_depths(nets, X[:train], y[:train], noise, seed, report, as_json)
+            compare_depths(nets, X[:train], y[:train], noise, seed, report, output)
         return
     arch = _architecture(X.shape[1], y, activation, depth, width, c_b, c_w)
     with reporting(progress, "evaluating the 1/n tensors") as report:
@@ -122,12 +128,10 @@ def command(
     ]
     if "quadrature_error" in found.terms:
         result["numerical_error"] = float(found.terms["quadrature_error"].max())
-    if as_json:
-        from kadanoff.files import jsonable
-
-        typer.echo(json.dumps(jsonable(result), indent=1))
-        return
-    _show(result, found.labels.tolist() if found.classes is not None else None, target)
+    output.write(result)
+    if output.for_people:
+        _show(result, found.labels.tolist() if found.classes is not None else None, target)
+    output.say_where()
 
 
 def _data(name: str, count: int, seed: int) -> tuple[Any, Any, list[str]]:

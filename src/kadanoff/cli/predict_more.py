@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
+from kadanoff.cli.output import Output
 from kadanoff.errors import UsageError
 
 __all__ = ["compare_depths", "measured_loss", "numbers", "show_loss"]
@@ -32,10 +32,9 @@ def numbers(text: str, option: str) -> list[int]:
 
 
 def compare_depths(
-    nets: list[Any], X: Any, y: Any, noise: float, seed: int, report: Any, as_json: bool
+    nets: list[Any], X: Any, y: Any, noise: float, seed: int, report: Any, output: Output
 ) -> None:
     """Print the evidence of each network and the ratio of maximal information."""
-    import typer
     from rich.table import Table
 
     from kadanoff.learning import choose_depth
@@ -50,9 +49,7 @@ def compare_depths(
             f"Pass --train {MAX_TRAIN_ORDER_1}.",
         )
     choice = choose_depth(nets, X, y, noise, seed=seed, progress=report)
-    if as_json:
-        from kadanoff.files import jsonable
-
+    if output.as_json:
         rows = [
             {
                 "hidden_layers": len(c.arch.widths),
@@ -72,7 +69,9 @@ def compare_depths(
             "undecided": choice.undecided,
             "best_by_information": choice.by_information,
         }
-        typer.echo(json.dumps(jsonable(found), indent=1))
+        output.write(found)
+        output.say_where()
+    if not output.for_people:
         return
     out = console()
     table = Table(

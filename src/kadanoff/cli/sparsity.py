@@ -15,13 +15,14 @@ from kadanoff.cli.diagnose import (
     SeedOption,
     TargetArgument,
 )  # fmt: skip
+from kadanoff.cli.output import JsonFile, JsonFlag, Output
 
 __all__ = ["command"]
 
 
 def command(
     target: TargetArgument,
-    json_file: Annotated[Path | None, typer.Argument(hidden=True)] = None,
+    json_file: JsonFile = None,
     data: DataOption = "text",
     error: Annotated[
         float, typer.Option(help="Relative output error that defines inactive for GELU and SiLU.")
@@ -34,9 +35,7 @@ def command(
         bool, typer.Option("--accelerate", help="Also time dense against sparse on this machine.")
     ] = False,
     html: Annotated[Path | None, typer.Option(help="Write the report as one HTML file.")] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON, or write it: `--json FILE`.")
-    ] = False,
+    as_json: JsonFlag = False,
     seed: SeedOption = 0,
     device: DeviceOption = "cpu",
     batch: BatchOption = 128,
@@ -49,17 +48,11 @@ def command(
     Example: `kadanoff sparsity kadanoff.sparsity.toy:Decoder --kwargs '{"n_symbols": 128}'
     --data text --html sparsity.html`
     """
-    from kadanoff.cli.diagnose import analysed, prepare, writable
-    from kadanoff.errors import UsageError
-    from kadanoff.report.json import dumps, envelope
+    from kadanoff.cli.diagnose import analysed, prepare
+    from kadanoff.report.json import envelope
     from kadanoff.report.progress import console, waiting
 
-    if json_file is not None and not as_json:
-        raise UsageError(
-            f"Unexpected argument {str(json_file)!r}.", "See kadanoff sparsity --help."
-        )
-    for path in (html, json_file):
-        writable(path)
+    output = Output("sparsity", as_json, json_file, [html])
     with waiting("loading the model and the data"):
         loaded, sample = prepare(target, data, kwargs, seed=seed, device=device, batch=batch)
     model = loaded.model.eval()
@@ -78,18 +71,10 @@ def command(
         from kadanoff.files import atomic_write
 
         atomic_write(html, sparsity_html(target, data, found, report, drifts, choices, history))
-    if as_json and json_file is not None:
-        from kadanoff.files import write_json
-
-        write_json(json_file, tree)
-    elif as_json:
-        typer.echo(dumps(tree))
-    if not as_json or json_file is not None:
-        screen = console()
-        _print(screen, found, report, drifts, choices)
-        for path in (html, json_file):
-            if path is not None:
-                screen.print(f"wrote {path}", style="dim", soft_wrap=True, markup=False)
+    output.write(tree)
+    if output.for_people:
+        _print(console(), found, report, drifts, choices)
+    output.say_where()
 
 
 def _measure(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from kadanoff.cli.output import JsonFile, JsonFlag, Output
 from kadanoff.errors import UsageError
 
 
@@ -27,7 +27,8 @@ def command(
     seed: Annotated[int, typer.Option(help="Seed.")] = 0,
     plot: Annotated[Path | None, typer.Option(help="Draw into this svg, png or pdf.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write a page.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonFlag = False,
+    json_file: JsonFile = None,
 ) -> None:
     """Sweep the learning rate over widths and depths, and check how activations move.
 
@@ -37,9 +38,11 @@ def command(
     """
     from rich.progress import Progress
 
+    from kadanoff.files import jsonable
     from kadanoff.tuning.families import FAMILIES
     from kadanoff.tuning.transfer import transfer
 
+    output = Output("transfer", as_json, json_file, [plot, html])
     if model not in ("mlp", "resnet"):
         raise UsageError(f"No family {model!r}.", "Choose mlp or resnet.")
     sizes = [_integers(widths, "widths"), _integers(depths, "depths")]
@@ -74,11 +77,10 @@ def command(
     if html is not None:
         _page(found, html, f"{model} {activation} on {data}")
     if as_json:
-        from kadanoff.files import jsonable
-
-        typer.echo(json.dumps(jsonable(found) | {"fine": found.fine}, indent=1))
-    else:
+        output.write(jsonable(found) | {"fine": found.fine})
+    if output.for_people:
         _show(found)
+    output.say_where()
     if not found.fine:
         raise typer.Exit(1)
 

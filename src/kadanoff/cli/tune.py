@@ -16,15 +16,15 @@ from kadanoff.cli.diagnose import (
     TargetArgument,
     analysed,
     prepare,
-    writable,
 )
+from kadanoff.cli.output import JsonFile, JsonFlag, Output
 
 __all__ = ["command"]
 
 
 def command(
     target: TargetArgument,
-    json_file: Annotated[Path | None, typer.Argument(hidden=True)] = None,
+    json_file: JsonFile = None,
     data: DataOption = "digits",
     check: Annotated[
         bool, typer.Option("--check", help="Diagnose before and after, and train both.")
@@ -35,9 +35,7 @@ def command(
     html: Annotated[
         Path | None, typer.Option(help="With --check: write the comparison as one HTML file.")
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON, or write it: `--json FILE`.")
-    ] = False,
+    as_json: JsonFlag = False,
     steps: Annotated[int, typer.Option(help="Training steps of --check.")] = 300,
     lr: Annotated[
         float | None, typer.Option(help="Learning rate of --check; default: best of a few.")
@@ -57,16 +55,13 @@ def command(
     from kadanoff.errors import UsageError
     from kadanoff.report.progress import console, waiting
 
-    if json_file is not None and not as_json:
-        raise UsageError(f"Unexpected argument {str(json_file)!r}.", "See kadanoff tune --help.")
+    output = Output("tune", as_json, json_file, [save, html])
     if html is not None and not check:
         raise UsageError("--html shows the comparison of --check.", "Add --check.")
     if steps < 1:
         raise UsageError(f"--steps {steps} trains nothing.", "Give at least 1.")
     if lr is not None and not lr > 0:
         raise UsageError(f"--lr {lr} is not positive.", "Give e.g. --lr 0.01.")
-    for path in (save, html, json_file):
-        writable(path)
     with waiting("loading the model and the data"):
         loaded, sample = prepare(target, data, kwargs, seed=seed, device=device, batch=batch)
     import copy
@@ -94,25 +89,17 @@ def command(
         from kadanoff.report.tuning import comparison_html
 
         atomic_write(html, comparison_html(target, plan, comparison))
-    from kadanoff.report.json import dumps, envelope
+    from kadanoff.report.json import envelope
 
-    tree = envelope("tune", result, seed=seed) if as_json else {}
-    if json_file is not None:
-        from kadanoff.files import write_json
-
-        write_json(json_file, tree)
-    elif as_json:
-        typer.echo(dumps(tree))
-    if not as_json or json_file is not None:
+    output.write(envelope("tune", result, seed=seed))
+    if output.for_people:
         from kadanoff.report.tuning import plan_terminal
 
         screen = console()
         screen.print(plan_terminal(plan))
         if comparison is not None:
             screen.print(comparison)
-        for path in (save, html, json_file):
-            if path is not None:
-                screen.print(f"wrote {path}", style="dim", soft_wrap=True, markup=False)
+    output.say_where()
     sick = comparison is not None and not comparison.after.healthy
     raise typer.Exit(1 if sick else 0)
 
