@@ -25,7 +25,7 @@ DTYPES = [
     torch.bool, torch.complex64,
 ]  # fmt: skip
 SHAPES = [(), (0,), (3,), (0, 3), (1, 3), (2, 3), (3, 2), (2, 2, 3), (1, 1)]
-VALUES = [0.0, 1.0, -1.0, 1e-300, 1e-30, 1e30, 1e300, math.nan, math.inf, -math.inf]
+VALUES = [0.0, 1.0, -1.0, 1e-300, 1e-30, 1e10, 1e30, 1e300, math.nan, math.inf, -math.inf]
 N_IN = 3
 
 

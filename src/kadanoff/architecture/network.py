@@ -20,6 +20,9 @@ from kadanoff.errors import DataError, UsageError
 
 __all__ = ["MLP", "Network", "Residual"]
 
+# beyond these the squares, which are variances, leave a quadrature without digits; activations that
+# know no scale have closed forms
+_LARGEST, _LARGEST_CURVED = 1e12, 1e6
 INITS = ("gaussian", "uniform", "orthogonal")
 
 
@@ -113,9 +116,11 @@ class Network:
         if not torch.isfinite(X).all():
             count = int((~torch.isfinite(X)).sum())
             raise DataError(f"Inputs hold {count} NaN or infinite values.", "Remove them first.")
-        if not torch.isfinite(X.square().sum(1)).all():
+        largest = float(X.abs().max())
+        curved = any(act.slopes is None for act in self.activations)
+        if largest > (_LARGEST_CURVED if curved else _LARGEST):
             raise DataError(
-                f"Inputs as large as {float(X.abs().max()):.3g} have no finite square.",
+                f"Inputs as large as {largest:.3g} leave averages without digits.",
                 "Rescale them to values of order one.",
             )
         return X

@@ -239,8 +239,11 @@ def predict(
 
 
 def _points(arch: Any, X: Tensor, name: str) -> Tensor:
-    X = torch.as_tensor(X)
-    if X.shape[0] == 0:
+    try:
+        X = torch.as_tensor(X)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"The {name} inputs cannot be made a tensor: {error}.") from None
+    if X.ndim and X.shape[0] == 0:
         raise DataError(f"There are no {name} points.", f"Pass at least one {name} point.")
     if X.is_complex() or X.dtype == torch.bool:
         raise DataError(f"The {name} inputs have dtype {X.dtype}.", "Pass real numbers.")
