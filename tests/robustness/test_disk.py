@@ -33,10 +33,10 @@ def full(tmp_path: Path) -> Iterator[Path]:
     """A file system with 4 KiB left."""
     folder = tmp_path / "full"
     folder.mkdir()
-    if not mounted(folder, "size=64k"):
+    if not mounted(folder, "size=96k"):
         pytest.skip("mounting a tmpfs is not permitted here")
     try:
-        (folder / "ballast").write_bytes(bytes(60 * 1024))
+        (folder / "ballast").write_bytes(bytes(92 * 1024))
         yield folder
     finally:
         subprocess.run(["umount", str(folder)], check=True)
@@ -72,7 +72,9 @@ def writers(net: Path) -> dict[str, list[str]]:
             *ensemble, "--networks", "64", "--inputs", "3", "--json", "ensemble.json",
         ],
         "kernel": ["kernel", "--activation", "relu", "--data", "digits", "--out", "gram.npz"],
-        "sparsity html": ["sparsity", f"{net}:build", "--html", "sparsity.html"],
+        "sparsity html": [
+            "sparsity", f"{net}:build", "--data", "digits", "--html", "sparsity.html",
+        ],
     }  # fmt: skip
 
 
@@ -112,7 +114,7 @@ def test_a_study_on_a_full_disk_keeps_its_finished_parts(full: Path) -> None:
         return [1]
 
     def large() -> list[float]:
-        return torch.rand(5000).tolist()
+        return torch.rand(1000).tolist()
 
     def work(lab) -> None:
         lab.part("small", small)

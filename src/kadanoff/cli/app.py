@@ -101,6 +101,8 @@ def main(argv: list[str] | None = None) -> None:
         # the reader of a pipe has gone (| head); that is not an error of ours
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    if code == 130 and arguments[:1] != ["study"]:  # which has said so itself
+        _complain("Interrupted.", _goes_on(arguments))
     sys.exit(code if isinstance(code, int) else 0)
 
 
