@@ -233,7 +233,7 @@ def classical(widths: list[int]) -> list[list[float]]:
         flow = kd.flow(arch, x, order=1)
         mean = float(flow.Theta[-1].squeeze())
         # all neural indices equal: A + 2 B
-        variance = float(flow.A[-1].squeeze() + 2 * flow.B[-1].squeeze()) / n
+        variance = float(flow.require("A")[-1].squeeze() + 2 * flow.require("B")[-1].squeeze()) / n
         P = 8 * n + n * n + n + 2 * n + 1
         out.append([n, P, mean, math.sqrt(variance) / mean, math.sqrt(mean / P)])
     return out
