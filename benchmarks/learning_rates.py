@@ -209,6 +209,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
         "Depth: a plain ReLU network makes its inputs alike (1 − c falls like 1/ℓ²), and no rate",
         "mends that: at 48 layers theory only loses less than the others. Residual branches scaled",
         "by L^(−1/2) carry the rate to 100 layers.",
+        "",
     ]
     for family in dict.fromkeys(r["family"] for r in rows):
         mine = [r for r in rows if r["family"] == family]

@@ -435,6 +435,15 @@ def _gain_remedy(
             "Rescale the initialisation with kadanoff.tune(model, sample), or add normalisation "
             "before each layer or skip connections around them."
         )
+    wanted = [
+        x.critical_gain for x in evidence.layers if x.critical_gain is not None and x.index > 1
+    ]
+    if wanted and max(wanted) > 1.05 * min(wanted):
+        return (
+            f"Initialise each layer's weights with n·Var(W) as in its column `crit.` (from "
+            f"{min(wanted):.4g} to {max(wanted):.4g}: it depends on what the layer reads), or call "
+            "kadanoff.tune(model, sample)."
+        )
     off = gain[0] / critical
     if not 0.95 < off < 1.05:
         return (
