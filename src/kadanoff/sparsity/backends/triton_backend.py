@@ -9,6 +9,8 @@ float32 atomics, so two runs may differ in the last bits of float32.
 # pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 import triton  # pyright: ignore[reportMissingImports]
@@ -55,7 +57,8 @@ def matvec(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
 def matvec_rows(weight: Tensor, bias: Tensor | None, x: Tensor, rows: Tensor) -> Tensor:
     z = torch.empty(len(rows), dtype=x.dtype, device=x.device)
     if len(rows):
-        _rows[(len(rows),)](
+        kernel: Any = _rows  # Triton turns plain numbers into its constexpr itself
+        kernel[(len(rows),)](
             weight, weight if bias is None else bias, x.contiguous(), rows, z, len(rows),
             weight.shape[1], HAS_BIAS=bias is not None, COLUMNS=1024,
         )  # fmt: skip
@@ -73,7 +76,8 @@ def combine(table: Tensor, rows: Tensor, values: Tensor, bias: Tensor | None) ->
     out = zeros if bias is None else zeros + bias
     if len(rows):
         grid = (triton.cdiv(len(rows), ROWS), triton.cdiv(d, COLUMNS))
-        _combine[grid](table, rows, values, out, len(rows), d, ROWS=ROWS, COLUMNS=COLUMNS)
+        kernel: Any = _combine
+        kernel[grid](table, rows, values, out, len(rows), d, ROWS=ROWS, COLUMNS=COLUMNS)
     return out.to(table.dtype)
 
 
