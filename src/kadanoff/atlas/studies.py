@@ -93,8 +93,10 @@ class Result:
 def _number(value: Any, stderr: Any = None) -> str:
     if value is None:
         return ""
+    if isinstance(value, list):
+        return plain(", ".join(_number(item) for item in value), 200)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        text = json.dumps(value) if isinstance(value, (list, dict)) else str(value)
+        text = json.dumps(value) if isinstance(value, dict) else str(value)
         return plain(text, 200)
     if not math.isfinite(value):
         return str(value)
