@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -24,6 +25,8 @@ def start(*words: str, cwd: Path) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
+        # a test run in the background ignores Ctrl-C, and its children would inherit that
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
 
 
@@ -31,9 +34,13 @@ def interrupted(process: subprocess.Popen[str], ready: Path) -> tuple[int, str]:
     deadline = time.time() + 120
     while not ready.exists() and process.poll() is None and time.time() < deadline:
         time.sleep(0.05)
-    assert ready.exists(), process.communicate()
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    try:
+        assert ready.exists()
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
     return process.returncode, err
 
 

@@ -82,7 +82,8 @@ def test_sparsity_emerges_on_text():
     error = float(fall.std()) / 3**0.5
     assert error < 0.03
     assert float(fall.mean()) > 4 * error
-    assert float(fall.mean()) > 0.12
+    # ten points; 12 to 13 were seen, by the build of PyTorch
+    assert float(fall.mean()) > 0.10
     # a rate that falls to zero stops the drift early
     short = on_text(0, decay=True, **options)
     assert short["end"] > rows[0]["end"] + 0.03

@@ -75,8 +75,12 @@ def survey() -> dict[str, Any]:
 
 def _version(name: str) -> str | None:
     try:
+        if name == "torch":  # its own word names the build: +cpu, +cu130
+            import torch
+
+            return torch.__version__
         return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
+    except (importlib.metadata.PackageNotFoundError, ImportError):
         return None
 
 

@@ -50,7 +50,7 @@ def as_targets(y: Tensor, n_points: int, n_outputs: int | None = None) -> Target
     rows = y.shape[0] if y.ndim else 0
     if rows != n_points:
         raise DataError(
-            f"There are {n_points} training inputs; the targets have shape {tuple(y.shape)}.",
+            f"There are {n_points} training inputs and {rows} targets (of shape {tuple(y.shape)}).",
             "Pass one target (row) a training input.",
         )
     if y.is_complex():
