@@ -222,12 +222,14 @@ def _table(rows: list[dict[str, Any]]) -> str:
         ]
         for method in dict.fromkeys(r["method"] for r in mine):
             cells = {(r["width"], r["depth"]): r for r in mine if r["method"] == method}
-            rate = next(iter(cells.values()))["rate"]
+            first = next(iter(cells.values()))
+            # the best rate lies at the end of those tried: a better one may lie beyond
+            rate = f"{first['rate']:.2g}" + (" (end of grid)" if first["at_edge"] else "")
             shown = [
                 uncertain(cells[s]["loss"], cells[s]["stderr"]) if s in cells else "-"
                 for s in sizes
             ]
-            lines.append(f"| {method} | {rate:.2g} | " + " | ".join(shown) + " |")
+            lines.append(f"| {method} | {rate} | " + " | ".join(shown) + " |")
         lines.append("")
     return "\n".join(lines)
 
