@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from functools import lru_cache
 
 from kadanoff.report.prose import math, prose
 
@@ -20,6 +21,7 @@ _TAGS = {
 }
 
 
+@lru_cache(2048)
 def markdown(text: str) -> str:
     """Render a comment as HTML that is safe to put into the page.
 

@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -109,10 +110,21 @@ def _number(value: Any, stderr: Any = None) -> str:
 
 def read_result(folder: Path) -> Result | None:
     """Read ``result.json`` of a finished run, or None; figures outside the folder are dropped."""
+    path = folder / "result.json"
     try:
-        path = folder / "result.json"
-        if path.stat().st_size > _LARGEST:
-            return None
+        found = path.stat()
+    except OSError:
+        return None
+    if found.st_size > _LARGEST:
+        return None
+    return _read(path, found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(64)
+def _read(path: Path, _changed: int, _size: int) -> Result | None:
+    """A result is read once, not for every visitor; when it changes it is another one."""
+    folder = path.parent
+    try:
         document = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return None
