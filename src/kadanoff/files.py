@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from kadanoff.errors import StorageError
 
-__all__ = ["atomic_open", "atomic_write", "jsonable", "write_json"]
+__all__ = ["atomic_open", "atomic_write", "jsonable", "make_folder", "write_json"]
 
 
 @contextmanager
@@ -62,6 +62,24 @@ def atomic_write(path: str | os.PathLike[str], content: str | bytes) -> None:
     """Write ``content`` to ``path`` all at once or not at all (see :func:`atomic_open`)."""
     with atomic_open(path, "w" if isinstance(content, str) else "wb") as stream:
         stream.write(content)
+
+
+def make_folder(path: str | os.PathLike[str], remedy: str) -> Path:
+    """Make a folder and those above it, and return its path.
+
+    Raises
+    ------
+    StorageError
+        It cannot be made; the message ends with ``remedy``.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"Could not make the folder {str(folder)!r}: {error.strerror}.", remedy
+        ) from error
+    return folder
 
 
 def jsonable(value: Any) -> Any:

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kadanoff import __version__
-from kadanoff.errors import StorageError
-from kadanoff.files import jsonable, write_json
+from kadanoff.files import jsonable, make_folder, write_json
 from kadanoff.studies.study import Claim, Decision, Study
 
 if TYPE_CHECKING:
@@ -118,13 +117,7 @@ class Lab:
             start = time.perf_counter()
             value = json.loads(json.dumps(jsonable(function(*arguments))))
             held = {"key": key, "seconds": time.perf_counter() - start, "value": value}
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise StorageError(
-                    f"Could not make the folder {str(path.parent)!r}: {error.strerror}.",
-                    "Name another one with --out.",
-                ) from error
+            make_folder(path.parent, "Name another one with --out.")
             write_json(path, held)
         self._done += 1
         self.seconds += held["seconds"]

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kadanoff.errors import StorageError, UsageError, require_extra
-from kadanoff.files import atomic_write, write_json
+from kadanoff.errors import UsageError, require_extra
+from kadanoff.files import atomic_write, make_folder, write_json
 from kadanoff.studies.lab import Lab
 from kadanoff.studies.registry import get
 from kadanoff.studies.study import SIZES, Decision, Study
@@ -68,14 +68,7 @@ def run(
     _check_device(device)
     for module in found.modules:
         require_extra(module, found.extra or "")
-    folder = Path(out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(
-            f"Could not make the folder {str(folder)!r}: {error.strerror}.",
-            "Name another one with --out.",
-        ) from error
+    folder = make_folder(out, "Name another one with --out.")
     lab = Lab(found, folder, size=size, seed=seed, device=device, progress=progress)
     found.run(lab)
     document = envelope("study", _document(lab), seed=seed)
