@@ -1,8 +1,9 @@
 """Order 1/n at the end of training, predicted and measured on trained networks.
 
 Mean and covariance; three widths, extrapolated; each term of the prediction on its own. Run with
-``python -m benchmarks.finite_width`` (minutes a case; ``--quick`` for a tenth of the networks,
-``--case K`` for one case only, again). Stored cases are kept; results are written after each.
+``python -m benchmarks.finite_width`` (minutes a case; ``--quick`` for a twentieth of the networks,
+``--case K`` for one case only). Networks are trained in eight batches a width, each stored as it
+ends, so that a stopped run goes on where it was; stored cases are left alone unless named.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from pathlib import Path
 import torch
 
 from kadanoff.architecture import MLP
-from kadanoff.files import atomic_write, write_json
+from kadanoff.files import atomic_open, atomic_write, write_json
 from kadanoff.learning import predict
-from kadanoff.learning.correction import extrapolate, measure_correction
+from kadanoff.learning.correction import Measured, extrapolate, measure_correction
 from kadanoff.learning.finite_width import TERMS
 from kadanoff.learning.finite_width_cov import COV_TERMS
 from kadanoff.report.numbers import uncertain
@@ -32,19 +33,21 @@ CASES = [
     (1, "tanh", "descent", 0.5, (96, 192, 384), 60_000, 120_000),
     (2, "tanh", "descent", 0.5, (64, 128, 256), 12_000, 80_000),
     (1, "tanh", "descent", 1.2, (96, 192, 384), 30_000, 60_000),
-    (1, "tanh", "flow", 0.5, (96, 192, 384), 8_000, 40_000),
+    (1, "tanh", "flow", 0.5, (96, 192, 384), 20_000, 60_000),
     (1, "tanh", "giant_leap", 0.5, (96, 192, 384), 60_000, 120_000),
     (1, "gelu", "descent", 0.5, (96, 192, 384), 24_000, 60_000),
 ]
+BATCHES = 8
 RESULTS = Path(__file__).parent / "results"
+PARTS = RESULTS / "finite_width.parts"
 
 
 def run(index: int, quick: bool) -> dict:
     """One case: prediction, three widths, extrapolation."""
     hidden, act, algorithm, edge, widths, pairs, linear = CASES[index]
-    if quick:
-        pairs, linear = pairs // 10, linear // 10
-    start = time.perf_counter()
+    size = 20 if quick else BATCHES
+    pairs, linear = pairs // size, linear // size
+    batches = 1 if quick else BATCHES
     probe = MLP(2, [16] * hidden, 2, act, **SETUP)
     kernels = flow(probe, X)
     K, theta = kernels.K[-1], kernels.Theta[-1]
@@ -56,16 +59,31 @@ def run(index: int, quick: bool) -> dict:
     )  # fmt: skip
     terms = {k: 16 * found.terms[k][0] for k in TERMS}
     cov_terms = {k: 16 * found.terms[f"cov_{k}"][:, :, 0, 0] for k in COV_TERMS}
-    measured = []
+    measured, seconds = [], 0.0
     for n in widths:
         arch = MLP(2, [n] * hidden, 2, act, **SETUP)
-        m = measure_correction(
-            arch, K, theta, X[:2], Y, X[2:], eta=eta, pairs=pairs, linear=linear,
-            seed=1000 * index + n, dtype=torch.float32, tolerance=5e-6, block=256,
-            algorithm=algorithm,
-        )  # fmt: skip
+        parts = []
+        for batch in range(batches):
+            store = PARTS / f"{index}-{n}-{batch}-{pairs}-{linear}.pt"
+            if not store.exists():
+                start = time.perf_counter()
+                m = measure_correction(
+                    arch, K, theta, X[:2], Y, X[2:], eta=eta, pairs=pairs, linear=linear,
+                    seed=BATCHES * (1000 * index + n) + batch, dtype=torch.float32,
+                    tolerance=5e-6, block=256, algorithm=algorithm,
+                )  # fmt: skip
+                store.parent.mkdir(exist_ok=True)
+                with atomic_open(store, "wb") as file:
+                    torch.save({**vars(m), "seconds": time.perf_counter() - start}, file)
+            parts.append(torch.load(store))
+            seconds += parts[-1].pop("seconds")
+        m = _pooled(parts)
         measured.append(m)
-        print(f"  L={hidden + 1} {act} n={n}: {m.value[0].tolist()} ± {m.stderr[0].tolist()}")
+        print(
+            f"  L={hidden + 1} {act} {algorithm} n={n}: {m.value[0].tolist()} ± "
+            f"{m.stderr[0].tolist()}",
+            flush=True,
+        )
     row = {
         "case": index,
         "L": hidden + 1,
@@ -73,8 +91,8 @@ def run(index: int, quick: bool) -> dict:
         "algorithm": algorithm,
         "eta_lambda_max": edge,
         "widths": widths,
-        "pairs": pairs,
-        "linear": linear,
+        "pairs": pairs * batches,
+        "linear": linear * batches,
         "terms": terms,
         "cov_terms": cov_terms,
         "mean": _compare(
@@ -91,9 +109,26 @@ def run(index: int, quick: bool) -> dict:
         ),
         "infinite_width_variance": float(found.terms["cov_infinite_width"][0, 0]),
         "residual": max(m.residual for m in measured),
-        "seconds": time.perf_counter() - start,
+        "seconds": seconds,
     }
     return row
+
+
+def _pooled(parts: list[dict]) -> Measured:
+    """Mean of independent measurements with equal numbers of networks."""
+
+    def mean(name):
+        return torch.stack([p[name] for p in parts]).mean(0)
+
+    def error(name):
+        return torch.stack([p[name] for p in parts]).pow(2).sum(0).sqrt() / len(parts)
+
+    pairs = sum(p["pairs"] for p in parts)
+    residual = max(p["residual"] for p in parts)
+    return Measured(
+        parts[0]["n"], mean("value"), error("stderr"), mean("cov"), error("cov_stderr"),
+        pairs, residual,
+    )  # fmt: skip
 
 
 def _compare(widths, predicted, values, errors) -> dict:

@@ -5,7 +5,8 @@ infinite-width NTK and the batch size, and no training: the edge of mean-square 
 half is suggested. What is true is measured: a sweep of steps, each trained from the same start;
 the largest that never exceeds ten times the first loss is the measured edge. Set
 KADANOFF_LIGHTNING_PYTHON to an interpreter with ``lightning==2.6.6``. Run with
-``python -m benchmarks.lr_finder`` (two minutes on one core).
+``python -m benchmarks.lr_finder`` (two minutes on one core; stored cases are kept, ``--again``
+runs them anew).
 """
 
 from __future__ import annotations
@@ -42,20 +43,23 @@ POINTS, STEPS, SEEDS = 128, 300, 3
 RESULTS = Path(__file__).parent / "results"
 
 
-def main(quick: bool = False) -> None:
-    """Run the cases and write the table."""
+def main(quick: bool = False, again: bool = False) -> None:
+    """Run the cases that are not stored yet (or all of them again) and write the table."""
     torch.set_num_threads(1)
     peer = os.environ.get("KADANOFF_LIGHTNING_PYTHON")
     if not peer:
         raise UsageError(
             "KADANOFF_LIGHTNING_PYTHON is not set.", "Point it to a Python with lightning==2.6.6."
         )
-    rows = []
-    for case in CASES[:1] if quick else CASES:
+    store = RESULTS / "lr_finder.json"
+    names = ("data", "activation", "hidden", "width", "batch")
+    rows = json.loads(store.read_text())["rows"] if store.exists() and not (quick or again) else []
+    done = [tuple(row[name] for name in names) for row in rows]
+    for case in CASES[:1] if quick else [c for c in CASES if c not in done]:
         rows.append(_row(peer, *case))
         print(rows[-1], flush=True)
         if not quick:
-            write_json(RESULTS / "lr_finder.json", {"torch": torch.__version__, "rows": rows})
+            write_json(store, {"torch": torch.__version__, "rows": rows})
             atomic_write(RESULTS / "lr_finder.md", _table(rows))
 
 
@@ -199,4 +203,4 @@ def _table(rows: list[dict]) -> str:
 
 
 if __name__ == "__main__":
-    main("--quick" in sys.argv)
+    main("--quick" in sys.argv, "--again" in sys.argv)

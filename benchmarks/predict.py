@@ -1,8 +1,8 @@
 """Infinite-width predictions beside neural-tangents 0.6.5: agreement and time.
 
-Mean and covariance of the trained ensemble at the test points. Set KADANOFF_NT_PYTHON to an
-interpreter with ``neural-tangents==0.6.5 jax==0.4.38``. Run with ``python -m benchmarks.predict``
-(a minute on one core; ``--quick`` for the smallest case).
+Mean and covariance at the test points, of the ensemble trained by gradient flow and of the Bayesian
+posterior. Set KADANOFF_NT_PYTHON to an interpreter with ``neural-tangents==0.6.5 jax==0.4.38``. Run
+with ``python -m benchmarks.predict`` (a minute on one core; ``--quick`` for the smallest case).
 """
 
 from __future__ import annotations
@@ -24,17 +24,22 @@ from kadanoff.errors import UsageError
 from kadanoff.files import atomic_write, write_json
 from kadanoff.learning import predict
 
-# activation, hidden layers, training points, test points, time of gradient flow (None: the end)
+# activation, hidden layers, training points, test points, and what is predicted: a time of gradient
+# flow, its end, or the posterior with label noise
 CASES = [
-    ("relu", 2, 200, 50, None),
+    ("relu", 2, 200, 50, "end"),
     ("relu", 2, 200, 50, 1.0),
-    ("relu", 2, 1000, 100, None),
+    ("relu", 2, 200, 50, "posterior"),
+    ("relu", 2, 1000, 100, "end"),
     ("relu", 2, 1000, 100, 1.0),
-    ("erf", 4, 1000, 100, None),
+    ("relu", 2, 1000, 100, "posterior"),
+    ("erf", 4, 1000, 100, "end"),
     ("erf", 4, 1000, 100, 1.0),
+    ("erf", 4, 1000, 100, "posterior"),
 ]
-C_B, N_IN = 0.1, 64
+C_B, N_IN, NOISE = 0.1, 64, 0.1
 RESULTS = Path(__file__).parent / "results"
+_NAMES = {"end": "t = ∞", "posterior": "posterior"}
 
 
 def main(quick: bool = False) -> None:
@@ -46,7 +51,7 @@ def main(quick: bool = False) -> None:
             "KADANOFF_NT_PYTHON is not set.",
             "Point it to a Python with neural-tangents==0.6.5 and jax==0.4.38.",
         )
-    rows = [_row(peer, *case) for case in (CASES[:2] if quick else CASES)]
+    rows = [_row(peer, *case) for case in (CASES[:3] if quick else CASES)]
     for row in rows:
         print(row)
     if not quick:
@@ -54,16 +59,19 @@ def main(quick: bool = False) -> None:
         atomic_write(RESULTS / "predict.md", _table(rows))
 
 
-def _row(peer: str, activation: str, hidden: int, train: int, test: int, t: float | None) -> Any:
+def _row(peer: str, activation: str, hidden: int, train: int, test: int, what: float | str) -> Any:
     g = torch.Generator().manual_seed(train + hidden)
     X = torch.randn(train + test, N_IN, generator=g, dtype=torch.float64)
     y = torch.sin(X[:train, :2] * 2) + 0.1 * torch.randn(train, 2, generator=g, dtype=torch.float64)
     c_w = 2.0 if activation == "relu" else 1.5
     arch = MLP(N_IN, [256] * hidden, 2, activation, C_b=C_B, C_W=c_w, lambda_b=C_B, lambda_W=c_w)
-    end = float("inf") if t is None else t
+    bayes = what == "posterior"
+    t = what if isinstance(what, float) else None
 
     def once():
-        return predict(arch, X[:train], y, X[train:], t=end)
+        if bayes:
+            return predict(arch, X[:train], y, X[train:], method="bayes", noise=NOISE)
+        return predict(arch, X[:train], y, X[train:], t=float("inf") if t is None else t)
 
     start = time.perf_counter()
     once()
@@ -77,7 +85,7 @@ def _row(peer: str, activation: str, hidden: int, train: int, test: int, t: floa
         np.savez(data, x=X[:train].numpy(), y=y.numpy(), x_test=X[train:].numpy())
         case = {
             "activation": activation, "hidden": hidden, "C_W": c_w, "C_b": C_B, "t": t,
-            "file": data, "out": out, "repeats": 3,
+            "noise": NOISE if bayes else None, "file": data, "out": out, "repeats": 3,
         }  # fmt: skip
         Path(spec).write_text(json.dumps(case))
         environment = {
@@ -97,7 +105,7 @@ def _row(peer: str, activation: str, hidden: int, train: int, test: int, t: floa
         "hidden": hidden,
         "train": train,
         "test": test,
-        "t": t,
+        "what": what,
         "mean_difference": float((mean - ours.mean).abs().max() / ours.mean.abs().max()),
         "cov_difference": float((cov - ours.cov).abs().max() / ours.cov.abs().max()),
         "seconds": seconds,
@@ -109,19 +117,20 @@ def _row(peer: str, activation: str, hidden: int, train: int, test: int, t: floa
 
 def _table(rows: list[dict]) -> str:
     lines = [
-        "### Trained ensembles at infinite width, beside neural-tangents 0.6.5",
+        "### Trained ensembles and posteriors at infinite width, beside neural-tangents 0.6.5",
         "",
-        "Mean and covariance at the test points, float64, one thread, 64 features, two outputs;",
-        "largest difference over largest entry; seconds of a call: the best of three, in brackets",
-        "the first (compilation included).",
+        "Mean and covariance at the test points, float64, one thread, 64 features, two outputs: of",
+        "networks trained by gradient flow to time t (∞: the end), and of the Bayesian posterior",
+        f"with label noise {NOISE}. Largest difference over largest entry; seconds of a call: the",
+        "best of three, in brackets the first (compilation included).",
         "",
-        "| activation | hidden layers | N + M | t | mean differs | covariance differs | kadanoff "
-        "| neural-tangents | ratio |",
+        "| activation | hidden layers | N + M | prediction | mean differs | covariance differs "
+        "| kadanoff | neural-tangents | ratio |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [
         f"| {r['activation']} | {r['hidden']} | {r['train']} + {r['test']} | "
-        f"{'∞' if r['t'] is None else r['t']} | {r['mean_difference']:.0e} | "
+        f"{_NAMES.get(r['what']) or 't = ' + str(r['what'])} | {r['mean_difference']:.0e} | "
         f"{r['cov_difference']:.0e} | {r['seconds']:.3f} ({r['first']:.3f}) | "
         f"{r['nt_seconds']:.3f} ({r['nt_first']:.2f}) | {r['nt_seconds'] / r['seconds']:.1f} |"
         for r in rows

@@ -28,9 +28,14 @@ def main(case):
     # its loss is the mean over all entries of y, ours the sum: times differ by y.size
     t = None if case["t"] is None else case["t"] * y.size
 
+    noise = case["noise"]
+
     def once():
-        f = predict.gradient_descent_mse_ensemble(kernel, x, y, diag_reg=0.0)
-        out = f(t=t, x_test=x_test, get="ntk", compute_cov=True)
+        f = predict.gradient_descent_mse_ensemble(
+            kernel, x, y, diag_reg=noise or 0.0, diag_reg_absolute_scale=True
+        )
+        get = "ntk" if noise is None else "nngp"
+        out = f(t=t, x_test=x_test, get=get, compute_cov=True)
         out.covariance.block_until_ready()
         return out
 
