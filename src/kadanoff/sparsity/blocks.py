@@ -13,7 +13,7 @@ from kadanoff.sparsity.inputs import Example
 from kadanoff.sparsity.keep import keep_threshold, keep_topk, threshold, topk
 from kadanoff.sparsity.structure import Hidden, Node, Recorder, record, sample_rows
 
-__all__ = ["Block", "Matrix", "Program", "Recipe", "common_path", "find_blocks", "recipe_of"]
+__all__ = ["Block", "Matrix", "Program", "Recipe", "after_relu", "common_path", "find_blocks", "recipe_of"]
 
 
 @dataclass
@@ -130,6 +130,13 @@ def recipe_of(program: Program) -> Recipe:
     if names == ["relu"]:
         return Recipe(None, k, tau)
     return Recipe(Program(steps, names, not {"topk", "keep_topk"} & set(names)), k, tau)
+
+
+def after_relu(program: Program) -> bool:
+    """Whether it is a ReLU and then a function of that alone, which is 0 at 0."""
+    if program.names[0] != "relu" or not (len(program.steps) == 1 or _on_first(program.steps[1:])):
+        return False
+    return not bool(program(torch.zeros(1)).any())
 
 
 def _on_first(steps: list[Any]) -> bool:

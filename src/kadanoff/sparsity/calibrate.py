@@ -49,7 +49,7 @@ def time_blocks(plans: list[Any], rounds: int = 15) -> list[Timing]:
         if plan.backends:
             block = plan.block
             ways["dense"] = plan.owner if block.whole else block.down.module
-            for name in plan.backends:
+            for name in plan.ways:
                 ways[name] = plan.forward(name)
         calls.append(ways)
     names = sorted({name for ways in calls for name in ways})
@@ -72,13 +72,13 @@ def time_blocks(plans: list[Any], rounds: int = 15) -> list[Timing]:
     return timings
 
 
-def union_costs(plan: Any, backend: str, batches: tuple[int, ...] = (2, 4, 8)) -> UnionCosts:
+def union_costs(plan: Any, way: str, batches: tuple[int, ...] = (2, 4, 8)) -> UnionCosts:
     """Find up to how many rows of a union gathering is faster than the dense block.
 
     The time of gathering is taken as what finding the union costs, plus so much a row; both are
     measured on the model's own tokens, the dense block beside them.
     """
-    block, forward = plan.block, plan.forward(backend)
+    block, forward = plan.block, plan.forward(way)
     tokens = block.inputs if block.whole else block.product
     limits = []
     for batch in batches:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -161,6 +162,12 @@ class _Layer:
         )  # fmt: skip
 
 
+@functools.cache
+def _quantiles_of_a_normal(device: torch.device) -> Tensor:
+    """The middles of equally likely intervals: exact means but for one interval at every border."""
+    return torch.special.ndtri((torch.arange(2001, device=device) + 0.5).double() / 2001)
+
+
 def _expected(hidden: Hidden, recorder: Recorder, threshold: float) -> float | None:
     """P(the neuron is active) for z ~ N(mean b, |x|² E[W²] + var b), mean over a few tokens x."""
     gate = hidden.gate or hidden.node
@@ -174,12 +181,13 @@ def _expected(hidden: Hidden, recorder: Recorder, threshold: float) -> float | N
     if root.columns is not None:
         weight = weight[slice(*root.columns)]
         bias = None if bias is None else bias[slice(*root.columns)]
-    K = source.tokens.double().square().sum(-1) * weight.double().square().mean()
+    kind = torch.promote_types(weight.dtype, torch.float32)
+    size = torch.linalg.vector_norm(weight, dtype=kind).double().square() / weight.numel()
+    K = source.tokens.double().square().sum(-1) * size
     mean = K.new_zeros(())
     if bias is not None:
         mean, K = bias.double().mean(), K + bias.double().var(correction=0)
-    # the middles of equally likely intervals: exact but for one interval at every border
-    u = torch.special.ndtri((torch.arange(2001, device=K.device) + 0.5).double() / 2001)
+    u = _quantiles_of_a_normal(K.device)
     try:
         a = program((mean + K.sqrt()[:, None] * u).to(source.weight.dtype)).abs()
     except RuntimeError:  # a parameter for each neuron, as PReLU may have

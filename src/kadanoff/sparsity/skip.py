@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from kadanoff.errors import UsageError
 from kadanoff.sparsity import backends
 from kadanoff.sparsity.blocks import Block, Matrix, recipe_of
+from kadanoff.sparsity.keep import topk
 from kadanoff.sparsity.predictor import Predictor
+from kadanoff.sparsity.screen import make_screen
 
 __all__ = ["FastLinear", "SkipBlock", "SkipLinear", "UnionCosts"]
 
@@ -173,13 +175,15 @@ class SkipBlock(_Skip):
     """A whole MLP block on one token; a few tokens by the union of their active sets."""
 
     def __init__(
-        self, module: nn.Module, block: Block, backend: str, predictor: Predictor | None = None
+        self, module: nn.Module, block: Block, backend: str, predictor: Predictor | None = None,
+        screen: bool = False,
     ) -> None:
         assert block.program is not None
         self.first, self.up, self.down, self.program = (
             block.first, block.up, block.down, block.program
         )  # fmt: skip
         self.predictor = predictor
+        self.screen = screen
         self.recipe = recipe_of(block.program)
         middle = [] if block.up is None else [block.up]
         super().__init__(module, backend, [block.first, *middle, block.down])
@@ -187,11 +191,15 @@ class SkipBlock(_Skip):
     def lay_out(self) -> Any:
         first, down = _straight(self.first), _table(self.down)
         up = None if self.up is None else _straight(self.up)
-        fused = getattr(backends.load(self.backend), "Fused", None)
+        module, screened = backends.load(self.backend), None
+        if self.screen:
+            screened = module.Screened(make_screen(*first), self.recipe.k, self.recipe.tau)
+        fused = getattr(module, "Fused", None)
         if fused is not None:
             head = None if self.recipe.head is not None else first
-            fused = fused(head, up, down, self.recipe.k, self.recipe.tau)
-        return first, up, down, fused
+            extra = () if head is None else (screened,)
+            fused = fused(head, up, down, self.recipe.k, self.recipe.tau, *extra)
+        return first, up, down, fused, screened
 
     def __call__(self, x: Tensor) -> Tensor:
         if self._refuses(x):
@@ -211,17 +219,25 @@ class SkipBlock(_Skip):
 
     def one(self, x: Tensor) -> Tensor:
         """The block on one token x (d,)."""
-        first, up, down, fused = self._layout()
+        first, up, down, fused, screened = self._layout()
         backend = backends.load(self.backend)
+        guesser = self.predictor or screened
         if self.predictor is None and fused is not None and fused.alone():
             if self.recipe.head is None:
                 return fused(x)
-            return fused(x, self.recipe.head(backend.matvec(*first, x)))
-        if self.predictor is None:
+            if screened is None:
+                return fused(x, self.recipe.head(backend.matvec(*first, x)))
+        if guesser is None:
             rows, values = backend.nonzero(self.program(backend.matvec(*first, x)))
         else:
-            guess = self.predictor.rows(x)
-            rows, values = backend.nonzero(self.program(backend.matvec_rows(*first, x, guess)))
+            guess = guesser.rows(x)
+            z = backend.matvec_rows(*first, x, guess)
+            if self.recipe.k and len(z):
+                # fewer may be left than Top-k keeps
+                a = topk(torch.relu(z), min(self.recipe.k, len(z)))
+            else:
+                a = self.program(z)
+            rows, values = backend.nonzero(a)
             rows = guess[rows]
         if up is not None:
             values = values * backend.matvec_rows(*up, x, rows)
@@ -241,7 +257,7 @@ class SkipBlock(_Skip):
 
     def few(self, x: Tensor, a: Tensor, rows: Tensor) -> Tensor:
         """The same by the union of active sets."""
-        _, up, down, _ = self._layout()
+        _, up, down, *_ = self._layout()
         if up is not None:
             # gathering copies the rows, so three times their bytes move
             if 3 * len(rows) < a.shape[1]:

@@ -12,15 +12,18 @@ from torch import nn
 
 from kadanoff.errors import UsageError
 from kadanoff.sparsity import backends
-from kadanoff.sparsity.blocks import Block, find_blocks
+from kadanoff.sparsity.blocks import Block, find_blocks, recipe_of
 from kadanoff.sparsity.calibrate import Timing, time_blocks, union_costs
 from kadanoff.sparsity.inputs import device_of, examples, output_of
 from kadanoff.sparsity.predictor import Predictor, fit_predictor
+from kadanoff.sparsity.screen import can_screen
 from kadanoff.sparsity.skip import FastLinear, SkipBlock, SkipLinear, UnionCosts
 
 __all__ = ["Acceleration", "BlockChoice", "accelerate", "restore"]
 
 _FUSED, _KEPT = "activation_relu_or_gelu", "_kadanoff_activation_relu_or_gelu"
+# a way to run a block: a back end, and perhaps this
+_SCREEN = " screened"
 _DTYPES = (torch.float32, torch.bfloat16)
 _ALWAYS = UnionCosts((2, 4, 8), (float("inf"),) * 3)
 
@@ -32,7 +35,7 @@ class BlockChoice:
     name: str
     kind: str
     choice: str
-    scope: str  # "block", "second matrix" or ""
+    scope: str  # "block", "screened block", "second matrix" or ""
     active: float
     dense_seconds: float
     chosen_seconds: float
@@ -69,6 +72,7 @@ def accelerate(
     tolerance: float | None = None,
     force: bool = False,
     inplace: bool = False,
+    screen: bool = True,
 ) -> nn.Module:
     """Make a sparse model faster at inference on few tokens.
 
@@ -93,6 +97,10 @@ def accelerate(
         Take the sparse path even where dense is faster (for tests and benchmarks).
     inplace : bool
         Change ``model`` itself; otherwise a deep copy is returned.
+    screen : bool
+        Allow the first matrix of a ReLU block to be kept a second time in eight bits (a byte for
+        each of its weights) where that is faster: it proves for most neurons that they are
+        inactive, so that their rows in full precision are not read. Still exact.
 
     Returns
     -------
@@ -121,21 +129,26 @@ def accelerate(
         for name in names:
             backends.load(name)
         plans = _candidates(model, blocks, names, layers, predictor_rank, tolerance)
+        for plan in plans:
+            plan.screen = screen and plan.may_screen()
         timings = time_blocks(plans)
         for plan, timing in zip(plans, timings):
-            chosen.append(_choose(plan, timing, force))
-            if chosen[-1].choice != "dense":
-                union = _ALWAYS if force else union_costs(plan, chosen[-1].choice)
-                _install(model, plan, chosen[-1].choice, union)
+            way, choice = _choose(plan, timing, force)
+            chosen.append(choice)
+            if way != "dense":
+                union = _ALWAYS if force else union_costs(plan, way)
+                _install(model, plan, way, union)
         after = output_of(example.run(model)).float()
         error = float((after - before).norm() / before.norm().clamp(min=1e-30))
         ratio = _whole(model, example)
         notes = []
+        if copied := sum(b.m * b.d for b, c in zip(blocks, chosen) if c.scope == "screened block"):
+            notes.append(f"screens keep {copied / 2**20:.1f} MiB of first matrices in eight bits")
         if ratio > 1.03 and not force:
             restore(model)
-            notes.append(
+            notes = [
                 f"undone: the whole model took {ratio:.2f} times its dense time on the data given"
-            )
+            ]
             chosen = [_dense(choice, "the whole model was slower") for choice in chosen]
             ratio, error = 1.0, 0.0
     exact = all(choice.predictor is None for choice in chosen)
@@ -200,11 +213,26 @@ class Plan:
     reason: str = ""
     predictor: Predictor | None = None
     active: float = 1.0
+    screen: bool = False
 
-    def forward(self, backend: str) -> Any:
-        """A callable on one token: the sparse path on ``backend``."""
+    def may_screen(self) -> bool:
+        """Whether inactive neurons can be told from a coarse copy of the first matrix."""
+        block = self.block
+        return (
+            "numba" in self.backends and block.whole and self.predictor is None
+            and block.program is not None and can_screen(recipe_of(block.program))
+        )  # fmt: skip
+
+    @property
+    def ways(self) -> list[str]:
+        """Names of the sparse paths: the back ends, and numba with a screen."""
+        return [*self.backends, "numba" + _SCREEN] if self.screen else self.backends
+
+    def forward(self, way: str) -> Any:
+        """A callable on one token: the sparse path called ``way``."""
+        backend = way.removesuffix(_SCREEN)
         if self.block.whole:
-            return SkipBlock(self.owner, self.block, backend, self.predictor)
+            return SkipBlock(self.owner, self.block, backend, self.predictor, backend != way)
         return SkipLinear(self.block.down, backend)
 
 
@@ -234,14 +262,18 @@ def _candidates(model, blocks, names, layers, rank, tolerance) -> list[Plan]:
     return plans
 
 
-def _choose(plan: Plan, timing: Timing, force: bool) -> BlockChoice:
+def _choose(plan: Plan, timing: Timing, force: bool) -> tuple[str, BlockChoice]:
+    """The fastest way, and what the report says of it."""
     best = min(timing.sparse, key=lambda n: timing.sparse[n]) if timing.sparse else "dense"
     reason = plan.reason
     if best != "dense" and timing.sparse[best] > 0.95 * timing.dense and not force:
         reason, best = "dense is as fast or faster", "dense"
     scope = "" if best == "dense" else "block" if plan.block.whole else "second matrix"
-    return BlockChoice(
-        plan.block.name, plan.block.kind, best, scope, plan.active, timing.dense,
+    if best.endswith(_SCREEN):
+        scope = "screened block"
+    return best, BlockChoice(
+        plan.block.name, plan.block.kind, best.removesuffix(_SCREEN), scope, plan.active,
+        timing.dense,
         timing.dense if best == "dense" else timing.sparse[best], reason,
         None if best == "dense" else plan.predictor,
     )  # fmt: skip
@@ -254,8 +286,8 @@ def _dense(choice: BlockChoice, reason: str) -> BlockChoice:
     )  # fmt: skip
 
 
-def _install(model: nn.Module, plan: Plan, backend: str, costs: Any) -> None:
-    forward = plan.forward(backend)
+def _install(model: nn.Module, plan: Plan, way: str, costs: Any) -> None:
+    forward = plan.forward(way)
     forward.costs = costs
     forward.module.__dict__["forward"] = forward
     parts = plan.block.down.path.split(".")
@@ -265,10 +297,10 @@ def _install(model: nn.Module, plan: Plan, backend: str, costs: Any) -> None:
             # torch's fused encoder layer would read the weights past our forward
             module.__dict__.setdefault(_KEPT, vars(module)[_FUSED])
             module.__dict__[_FUSED] = 0
-    if not plan.block.whole and backend == "numba":
+    if not plan.block.whole and way == "numba":
         for matrix in (plan.block.first, plan.block.up):
             if matrix is not None and matrix.columns is None and matrix.rows().is_contiguous():
-                matrix.module.__dict__["forward"] = FastLinear(matrix, backend)
+                matrix.module.__dict__["forward"] = FastLinear(matrix, way)
 
 
 def _whole(model: nn.Module, example: Any, rounds: int = 7) -> float:

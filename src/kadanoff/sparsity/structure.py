@@ -371,8 +371,14 @@ def _argument(node: Node, position: int) -> Tensor:
 
 def sample_rows(x: Tensor, count: int) -> Tensor:
     """Copy of ``count`` rows of the last axis, evenly spread."""
-    flat = x.detach().reshape(-1, x.shape[-1])
-    return flat[:: max(1, len(flat) // count)][:count].clone()
+    x = x.detach()
+    if x.ndim == 1 or x.is_contiguous():
+        flat = x.reshape(-1, x.shape[-1])
+        return flat[:: max(1, len(flat) // count)][:count].clone()
+    # flattening would copy all of it
+    total = x[..., 0].numel()
+    rows = torch.arange(0, total, max(1, total // count), device=x.device)[:count]
+    return x[torch.unravel_index(rows, x.shape[:-1])]
 
 
 def _plain(name: str) -> str:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from kadanoff.sparsity.backends import numba_kernels as kernels
+from kadanoff.sparsity.screen import Screen
 
 name = "numba"
 
@@ -145,6 +146,30 @@ def combine_union(table: Tensor, rows: Tensor, a: Tensor, bias: Tensor | None) -
     return torch.from_numpy(partial.sum(0) + _bias(bias, d)).to(table.dtype)
 
 
+class Screened:
+    """The neurons that may be active at an input, by a `Screen` of the first matrix."""
+
+    def __init__(self, screen: Screen, k: int, tau: float) -> None:
+        tensors = screen.codes, screen.scale, screen.loose, screen.norm, screen.bias
+        self.codes, *rest = (tensor.numpy() for tensor in tensors)
+        self.bounds = tuple(rest)
+        self.levels, self.margin = screen.levels, screen.margin
+        self.select = k, np.float32(tau), np.float64(screen.margin)
+
+    def rows(self, x: Tensor) -> Tensor:
+        """Their indices, ascending, at the input ``x`` (d,)."""
+        level, *sizes = kernels.codes_of(_float(x), self.levels)
+        m, d = self.codes.shape
+        dots = np.empty(m, np.int32)
+        _spread(
+            _parts(m, d),
+            lambda _, start, stop: kernels.codes_dot(self.codes, level, dots, start, stop),
+        )
+        rows = np.empty(m + 1, np.int64)
+        count = kernels.possible(dots, *self.bounds, *sizes, *self.select, rows)
+        return torch.from_numpy(rows[:count])
+
+
 class Fused:
     """A whole block, or all that follows its activations, as one compiled call on one token.
 
@@ -158,9 +183,13 @@ class Fused:
         The table is (m, n_out).
     k, tau
         Keep the k largest activations (0: all), and those of size at least tau.
+    screened : Screened, optional
+        Of ``first``, read only the rows that may be active.
     """
 
-    def __init__(self, first: Any, up: Any, down: Any, k: int, tau: float) -> None:
+    def __init__(
+        self, first: Any, up: Any, down: Any, k: int, tau: float, screened: Screened | None = None
+    ) -> None:
         pairs = [pair for pair in (first, up, down) if pair is not None]
         self.bytes = sum(weight.numel() * weight.element_size() for weight, _ in pairs)
         arrays = [(_array(weight), _bias(bias, len(weight))) for weight, bias in pairs[:-1]]
@@ -170,6 +199,10 @@ class Fused:
         # a block without an up matrix hands over something of the same type, which is not read
         second = (self.table, self.start) if up is None else arrays[-1]
         self.select = (k, np.float32(tau), up is not None, *second)
+        self.screen: Any = None
+        if screened is not None:
+            bounds = screened.codes, *screened.bounds
+            self.screen = (*bounds, screened.levels, np.float64(screened.margin))
 
     def alone(self) -> bool:
         """Whether one thread is enough: more are allowed, but only large blocks pay for them."""
@@ -181,7 +214,10 @@ class Fused:
         v = _float(x)
         end: Any = (*self.select, v, self.table, y, self.rounded)
         if a is None:
-            kernels.relu_block(*self.first, *end)
+            if self.screen is None:
+                kernels.relu_block(*self.first, *end)
+            else:
+                kernels.screened_block(*self.first, *self.screen, *end)
         else:
             kernels.finish(v if x is a else _float(a), *end)
         out = torch.from_numpy(y)

@@ -17,8 +17,8 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-__all__ = ["accumulate", "compact", "finish", "matvec", "matvec_rows", "relu_block",
-           "union_accumulate"]  # fmt: skip
+__all__ = ["accumulate", "codes_dot", "codes_of", "compact", "finish", "matvec", "matvec_rows",
+           "possible", "relu_block", "screened_block", "union_accumulate"]  # fmt: skip
 
 _PIECE = 512  # columns of eight rows that stay in the first cache
 
@@ -57,6 +57,18 @@ def _widen(typingctx, value):
             return arguments[0]
 
     return types.float32(value), code
+
+
+@intrinsic
+def _add_product(typingctx, total, code, level):
+    """total + code · level in 32 bits (numba itself widens to 64, and vector units lose by it)."""
+
+    def code_(context, builder, signature, arguments):
+        word = ir.IntType(32)
+        product = builder.mul(builder.sext(arguments[1], word), builder.sext(arguments[2], word))
+        return builder.add(arguments[0], product)
+
+    return types.int32(types.int32, types.int8, types.int16), code_
 
 
 @njit(inline="always")
@@ -202,6 +214,11 @@ def finish(a, k, tau, gated, up, up_bias, x, table, y, rounded):
     rows = np.empty(len(a) + 1, np.int64)
     values = np.empty(len(a) + 1, np.float32)
     count = compact(a, tau, rows, values)
+    _finish(rows, values, count, k, gated, up, up_bias, x, table, y, rounded)
+
+
+@njit(nogil=True, cache=True)
+def _finish(rows, values, count, k, gated, up, up_bias, x, table, y, rounded):
     if k > 0:
         count = _largest(rows, values, count, k)
     if gated:
@@ -222,6 +239,104 @@ def relu_block(first, bias, k, tau, gated, up, up_bias, x, table, y, rounded):
         # NaN passes, as in torch
         z[i] = np.float32(0.0) if z[i] < np.float32(0.0) else z[i]
     finish(z, k, tau, gated, up, up_bias, x, table, y, rounded)
+
+
+@njit(nogil=True, cache=True)
+def codes_of(x, levels):
+    """x ≈ step · codes: the codes (int16), step, ‖x‖ and ‖x - step · codes‖."""
+    most = np.float64(0.0)
+    for j in range(len(x)):
+        most = max(most, abs(np.float64(x[j])))
+    step = max(most / levels, 1e-300)
+    codes = np.empty(len(x), np.int16)
+    size = rest = 0.0
+    for j in range(len(x)):
+        value = np.float64(x[j])
+        # NaN and infinity: the sizes say so, and the code does not matter
+        code = np.rint(value / step) if abs(value) <= most < np.inf else 0.0
+        codes[j] = np.int16(code)
+        size += value * value
+        rest += (value - step * code) ** 2
+    return codes, step, np.sqrt(size), np.sqrt(rest)
+
+
+@njit(nogil=True, cache=True)
+def codes_dot(codes, x, dots, start, stop):
+    """dots[start:stop] = codes[start:stop] @ x, all integers."""
+    part = (stop - start) // 4
+    for a in range(start, start + part):
+        b, c, d = a + part, a + 2 * part, a + 3 * part
+        sa = sb = sc = sd = np.int32(0)
+        for j in range(codes.shape[1]):
+            sa = _add_product(sa, codes[a, j], x[j])
+            sb = _add_product(sb, codes[b, j], x[j])
+            sc = _add_product(sc, codes[c, j], x[j])
+            sd = _add_product(sd, codes[d, j], x[j])
+        dots[a], dots[b], dots[c], dots[d] = sa, sb, sc, sd
+    for i in range(start + 4 * part, stop):
+        s = np.int32(0)
+        for j in range(codes.shape[1]):
+            s = _add_product(s, codes[i, j], x[j])
+        dots[i] = s
+
+
+@njit(nogil=True, cache=True)
+def possible(dots, scale, loose, norm, bias, step, size, rest, k, tau, margin, rows):
+    """List the neurons that may be active, given the bounds of `Screen`; returns how many.
+
+    With ``k``, also those are out that are surely below the k-th largest.
+    """
+    m = len(dots)
+    floor = np.float64(tau)
+    if k > 0:
+        places = np.empty(m + 1, np.int64)
+        least = np.empty(m + 1, np.float32)
+        count = 0
+        for i in range(m):
+            slack = loose[i] * size + norm[i] * rest + 2.4e-7 * abs(bias[i])
+            low = (scale[i] * step * dots[i] + bias[i] - slack) * 0.999999
+            places[count] = i
+            least[count] = low
+            count += low > 0.0
+        if count >= k:
+            count = _largest(places, least, count, k)
+            smallest = least[0]
+            for q in range(1, count):
+                smallest = min(smallest, least[q])
+            floor = max(floor, np.float64(smallest))
+    floor *= 1.0 - margin
+    count = 0
+    for i in range(m):
+        slack = loose[i] * size + norm[i] * rest + 2.4e-7 * abs(bias[i])
+        rows[count] = i
+        # written so that NaN stays in
+        count += not (scale[i] * step * dots[i] + bias[i] + slack < floor)
+    return count
+
+
+@njit(nogil=True, cache=True)
+def screened_block(
+    first, bias, codes, scale, loose, norm, shift, levels, margin,
+    k, tau, gated, up, up_bias, x, table, y, rounded,
+):  # fmt: skip
+    """`relu_block` that reads only those rows of ``first`` which may be active."""
+    m = len(first)
+    level, step, size, rest = codes_of(x, levels)
+    dots = np.empty(m, np.int32)
+    codes_dot(codes, level, dots, 0, m)
+    guess = np.empty(m + 1, np.int64)
+    count = possible(dots, scale, loose, norm, shift, step, size, rest, k, tau, margin, guess)
+    guess = guess[:count]
+    z = np.empty(count, np.float32)
+    matvec_rows(first, bias, x, guess, z, 0, count, rounded)
+    for q in range(count):
+        z[q] = np.float32(0.0) if z[q] < np.float32(0.0) else z[q]
+    rows = np.empty(count + 1, np.int64)
+    values = np.empty(count + 1, np.float32)
+    count = compact(z, tau, rows, values)
+    for q in range(count):
+        rows[q] = guess[rows[q]]
+    _finish(rows, values, count, k, gated, up, up_bias, x, table, y, rounded)
 
 
 @njit(fastmath=True, nogil=True, cache=True)
