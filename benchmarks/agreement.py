@@ -99,7 +99,7 @@ def groups(case: dict[str, Any]) -> list[tuple[list[str], str, dict[str, Any]]]:
         (METRIC, "first", {}), (PROBED, "first", {"rows": 8})
     ]  # fmt: skip
     # every dNTK or ddNTK tensor of three inputs has 81 components, each a backward pass
-    if case["activation"] in SMOOTH and (case["inputs"] == 1 or case["depth"] <= 3):
+    if case["activation"] in SMOOTH and (case["inputs"] == 1 or case["depth"] <= 6):
         out.append((SECOND, "second", {}))
     return out
 
@@ -291,7 +291,7 @@ def markdown(done: list[dict[str, Any]]) -> str:
         "within the aim of 2 %, or 10 % for P … U). Error bars over the aim, where the value",
         f"nearly vanishes or a case reached its limit of time: {len(wide)} cells ({over}). A",
         "dash: the observable does not exist or was not simulated (P … U of three inputs beyond",
-        "depth 3 and of kinked activations; H1 of drawn networks).",
+        "depth 6 and of kinked activations; H1 of drawn networks).",
         "",
         "| activation | depth | inputs | bias | widths | " + " | ".join(FIRST + SECOND) + " |",
         "|" + "---|" * (5 + len(FIRST + SECOND)),

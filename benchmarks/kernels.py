@@ -254,7 +254,7 @@ def run(section, N, names):
     return {
         "peer-relu": lambda: peer_rows(["relu"], N),
         "peer-smooth": lambda: peer_rows(["erf", "gelu"], 2000, (10, 30)),
-        "peer-tanh": lambda: peer_rows(["tanh"], 1000, (3, 10)),
+        "peer-tanh": lambda: peer_rows(["tanh"], 2000, (3, 10)),
         "peer-float32": lambda: peer_rows(["relu"], N, (10,), torch.float32),
         "empirical": empirical_rows,
         "conv": conv_rows,

@@ -166,7 +166,8 @@ class Screened:
             lambda _, start, stop: kernels.codes_dot(self.codes, level, dots, start, stop),
         )
         rows = np.empty(m + 1, np.int64)
-        count = kernels.possible(dots, *self.bounds, *sizes, *self.select, rows)
+        arguments: Any = (dots, *self.bounds, *sizes, *self.select, rows)
+        count = kernels.possible(*arguments)
         return torch.from_numpy(rows[:count])
 
 
