@@ -288,9 +288,9 @@ def table(results):
         ]
     beside = [r for name in SECTIONS if name.startswith("peer-") for r in results.get(name, [])]
     if beside:
-        lines += ["", "**Beside neural-tangents 0.6.5** (`stax.repeat`, jitted; tanh: numerical, in "
-                  "tiles of 250 as it would not fit otherwise), the same inputs of equal norm in "
-                  "one run; peak memory above the inputs", "",
+        lines += ["", "**Beside neural-tangents 0.6.5** (`stax.repeat`, jitted; tanh: numerical, "
+                  "in tiles of 250 as it would not fit otherwise), the same inputs of equal norm "
+                  "in one run; peak memory above the inputs", "",
                   "| activation | depth | N | dtype | ours, s | its, s | faster | ours, MB | "
                   "its, MB | differs |", "|---|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
     for r in beside:

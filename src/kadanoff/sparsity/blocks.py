@@ -13,7 +13,8 @@ from kadanoff.sparsity.inputs import Example
 from kadanoff.sparsity.keep import keep_threshold, keep_topk, threshold, topk
 from kadanoff.sparsity.structure import Hidden, Node, Recorder, record, sample_rows
 
-__all__ = ["Block", "Matrix", "Program", "Recipe", "after_relu", "common_path", "find_blocks", "recipe_of"]
+__all__ = ["Block", "Matrix", "Program", "Recipe", "after_relu", "common_path", "find_blocks",
+           "recipe_of"]  # fmt: skip
 
 
 @dataclass

@@ -77,4 +77,3 @@ def make_screen(weight: Tensor, bias: Tensor | None) -> Screen:
     return Screen(
         codes, scale, loose, norm, shift, levels, 2.0**-7 if weight.dtype != torch.float32 else 0.0
     )
-

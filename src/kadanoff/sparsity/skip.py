@@ -175,7 +175,11 @@ class SkipBlock(_Skip):
     """A whole MLP block on one token; a few tokens by the union of their active sets."""
 
     def __init__(
-        self, module: nn.Module, block: Block, backend: str, predictor: Predictor | None = None,
+        self,
+        module: nn.Module,
+        block: Block,
+        backend: str,
+        predictor: Predictor | None = None,
         screen: bool = False,
     ) -> None:
         assert block.program is not None
