@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import html
+import inspect
 import json
+import pkgutil
 import re
 import shutil
 from pathlib import Path
@@ -17,6 +19,7 @@ from kadanoff.studies.registry import all as studies
 from kadanoff.studies.runner import kept
 
 ROOT = Path(__file__).parent.parent
+_MODULES = re.compile(r"<!-- modules of (.*?) -->")
 _FORMULA = re.compile(r'<(span|div) class="arithmatex">(.*?)</\1>', re.S)
 
 
@@ -24,6 +27,7 @@ def on_files(files: Any, config: Any) -> Any:
     """Add the pages that are made from results kept elsewhere."""
     files.append(File.generated(config, "benchmarks.md", content=_benchmarks()))
     files.append(File.generated(config, "gallery.md", content=_gallery()))
+    files.append(File.generated(config, "reference/commands.md", content=_commands()))
     for study in studies():
         folder = kept(study.name)
         for picture in sorted(folder.iterdir()) if folder else []:
@@ -31,6 +35,32 @@ def on_files(files: Any, config: Any) -> Any:
                 name = f"studies/{study.name}/{picture.name}"
                 files.append(File.generated(config, name, content=picture.read_bytes()))
     return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Put the docstrings of all modules of a package where a page asks for them."""
+
+    def expand(match: re.Match[str]) -> str:
+        return "\n\n".join(
+            "\n\n".join([_heading(package), *(f"::: {name}" for name in modules(package))])
+            for package in match.group(1).split()
+        )
+
+    return _MODULES.sub(expand, markdown)
+
+
+def modules(package: str) -> list[str]:
+    """The modules of a package by their full names, without importing any."""
+    folder = ROOT / "src" / Path(*package.split("."))
+    return [
+        f"{package}.{info.name}"
+        for info in pkgutil.iter_modules([str(folder)])
+        if not info.ispkg and not info.name.startswith("_")
+    ]
+
+
+def _heading(package: str) -> str:
+    return f"::: {package}\n    options:\n      members: false"
 
 
 def on_page_content(content: str, **_: Any) -> str:
@@ -49,6 +79,46 @@ def on_post_build(config: Any) -> None:
     shutil.copytree(
         ROOT / "docs" / "images", Path(config["site_dir"]) / "images", dirs_exist_ok=True
     )
+
+
+def _commands() -> str:
+    """Every command with its options, as `--help` shows them."""
+    from typer.main import get_command
+
+    from kadanoff.cli.app import COMMANDS, app
+
+    group: Any = get_command(app)
+    lines = [
+        "# Commands",
+        "",
+        "Each takes `--help`; `--debug` shows the traceback of an error.",
+        "",
+    ]
+    for name in COMMANDS:
+        command = group.get_command(None, name)
+        lines += _command(f"kadanoff {name}", command)
+        for sub, inner in getattr(command, "commands", {}).items():
+            lines += _command(f"kadanoff {name} {sub}", inner)
+    return "\n".join(lines)
+
+
+def _command(name: str, command: Any) -> list[str]:
+    said = inspect.cleandoc(command.help or "")
+    example = command.epilog or ""
+    rows = []
+    for p in command.params:
+        if getattr(p, "hidden", False) or p.name == "help":
+            continue
+        if p.param_type_name == "argument":
+            words = p.metavar or p.name.upper()
+        else:
+            words = ", ".join([*p.opts, *p.secondary_opts])
+        plain = isinstance(p.default, (int, float, str, Path)) and p.default is not False
+        default = f"`{p.default}`" if plain and p.default != "" else ""
+        about = (getattr(p, "help", None) or "").replace("|", r"\|")
+        rows.append(f"| `{words}` | {about} | {default} |")
+    table = ["| option | meaning | default |", "|---|---|---|", *rows, ""] if rows else []
+    return [f"## {name}", "", said, "", *([example, ""] if example else []), *table]
 
 
 def _benchmarks() -> str:

@@ -5,8 +5,9 @@ The public names below are imported when first used, so that ``import kadanoff``
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from kadanoff._lazy import attach
 
 __version__ = "0.1.0"
 
@@ -48,6 +49,7 @@ __all__ = ["__version__", *_HOME, *_MODULES]  # pyright: ignore[reportUnsupporte
 if TYPE_CHECKING:
     from kadanoff import chaos as chaos
     from kadanoff import data as data
+    from kadanoff import diagrams as diagrams
     from kadanoff import diffusion as diffusion
     from kadanoff import errors as errors
     from kadanoff import hypercube as hypercube
@@ -73,16 +75,4 @@ if TYPE_CHECKING:
     from kadanoff.rgflow.run import flow as flow
     from kadanoff.tuning import tune as tune
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        value = getattr(importlib.import_module(_HOME[name]), name)
-        globals()[name] = value
-        return value
-    if name in _MODULES:
-        return importlib.import_module(f"kadanoff.{name}")
-    raise AttributeError(f"module 'kadanoff' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = attach(__name__, _HOME, _MODULES)

@@ -15,7 +15,6 @@ __all__ = [
     "DomainError",
     "KadanoffError",
     "MissingExtraError",
-    "NotCriticalError",
     "StorageError",
     "UsageError",
     "ValidityWarning",
@@ -66,10 +65,6 @@ class AnalysisError(KadanoffError):
 
 class ConvergenceError(AnalysisError, ArithmeticError):
     """A quadrature, root search or iterative solve did not reach its stated accuracy."""
-
-
-class NotCriticalError(AnalysisError):
-    """The activation has no critical point with C_b >= 0."""
 
 
 class StorageError(AnalysisError, OSError):

@@ -38,7 +38,7 @@ def test_a_study_runs_and_leaves_claims_and_figures(store: Store) -> None:
     assert (job.status, job.done, job.total) == ("done", 3, 3)
     result = site.outcome(site.study("tiny"))["result"]
     assert [c.verdict for c in result.claims] == ["holds", "fails"]
-    assert result.claims[0].our_value == "2.013 ± 0.020"
+    assert result.claims[0].our_value == "2.01(2)"
     # the other "figure" lies outside the folder
     assert [f.file.name for f in result.figures] == ["curve.svg"]
     with store.read() as db:

@@ -75,6 +75,12 @@ CASES = {
     "kwargs on a module": (["{}/models.py:ready", "--kwargs", '{{"a": 1}}'], "takes no"),
     "broken file": (["{}/model.pt2"], "can be loaded"),
     "state dict": (["{}/state.pt"], "state dict"),
+    "weights of another model": (
+        ["{}/models.py:good", "--weights", "{}/state.pt"],
+        "do not fit the model",
+    ),
+    "weights that are none": (["{}/models.py:good", "--weights", "{}/nan.npy"], "no state dict"),
+    "weights that are missing": (["{}/models.py:good", "--weights", "{}/no.pt"], "no file"),
     "missing pt2": (["{}/modle.pt2"], "Did you mean"),
     "no parameters": (["{}/models.py:bare"], "no parameters"),
     "nan in weights": (["{}/models.py:nan"], "'0.weight'"),
@@ -118,7 +124,7 @@ def test_bad_input(capsys, folder, name, command):
 def test_cuda_asked_for_and_absent(capsys, folder):
     code, _, err = run(capsys, "diagnose", f"{folder}/models.py:good", "--device", "cuda")
     assert code == 2
-    assert "--device cpu" in err
+    assert "Use 'cpu'" in err
 
 
 def test_debug_shows_the_traceback(folder):

@@ -129,3 +129,39 @@ def test_findings_are_ranked_by_cost_and_carry_number_threshold_remedy():
         assert finding.remedy
         assert finding.severity in ("critical", "warning")
         assert any(character.isdigit() for character in finding.sentence)
+
+
+class SquashedConvolutions(nn.Module):
+    """Blocks conv → tanh → conv → sigmoid − ½, every third one closed by a group norm."""
+
+    def __init__(self, blocks: int = 10, c: int = 16):
+        super().__init__()
+        self.stem = nn.Conv2d(1, c, 3, padding=1)
+        self.wide = nn.ModuleList(nn.Conv2d(c, 2 * c, 3, padding=1) for _ in range(blocks))
+        self.narrow = nn.ModuleList(nn.Conv2d(2 * c, c, 1) for _ in range(blocks))
+        self.norms = nn.ModuleList(
+            nn.GroupNorm(2, c) if i % 3 == 0 else nn.Identity() for i in range(blocks)
+        )
+        self.head = nn.Linear(c, 4)
+
+    def forward(self, x):
+        x = self.stem(x)
+        for wide, narrow, norm in zip(self.wide, self.narrow, self.norms):
+            x = norm(torch.sigmoid(narrow(torch.tanh(wide(x)))) - 0.5)
+        return self.head(x.mean((2, 3)))
+
+
+def test_an_activation_without_a_critical_point_gets_no_number_and_tuning_no_complaint():
+    from kadanoff.tuning import tune
+
+    torch.manual_seed(0)
+    model = SquashedConvolutions()
+    images = torch.randn(32, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = diagnose(model, images)
+    assert codes(found)[0] in ("ordered", "collapsed")
+    for finding in found.findings:
+        assert "nan" not in finding.sentence + finding.remedy
+    assert {layer.critical_gain for layer in found.layers} <= {None, 1.0}
+    tune(model, images)
+    # like layers that read something else, or stand behind a norm, want other gains
+    assert "odd_layer" not in codes(diagnose(model, images))

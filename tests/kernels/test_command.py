@@ -18,7 +18,7 @@ def run(capsys, *arguments):
 def test_writes_what_the_library_computes(capsys, tmp_path):
     out = tmp_path / "gram.npz"
     code, shown = run(capsys, "--activation", "erf", "--depth", "4", "--data", "wine", "--samples",
-                      "30", "--C-W", "1.1", "--out", str(out), "--json")  # fmt: skip
+                      "30", "--C_W", "1.1", "--out", str(out), "--json")  # fmt: skip
     assert code == 0
     summary = json.loads(shown.out)
     with np.load(out) as stored:

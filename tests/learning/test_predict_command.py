@@ -8,7 +8,7 @@ import pytest
 
 from tests.cli.run import run
 
-SMALL = ("predict", "--activation", "tanh", "--c-b", "0.1", "--c-w", "1.2", "--width", "128")
+SMALL = ("predict", "--activation", "tanh", "--C_b", "0.1", "--C_W", "1.2", "--width", "128")
 
 
 def test_order_1_with_progress_and_networks_beside_it(capsys):

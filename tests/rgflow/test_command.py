@@ -24,7 +24,7 @@ def test_json_holds_what_flow_returns(capsys):
         "--activation",
         "relu",
         "--depth",
-        "2",
+        "3",
         "--inputs",
         "2",
         "--json",
@@ -48,7 +48,7 @@ def test_json_holds_what_flow_returns(capsys):
 def test_table_and_figure(capsys, tmp_path):
     target = tmp_path / "flow.svg"
     code, out, _ = run(
-        capsys, "--data", "digits", "--inputs", "2", "--depth", "2", "--activation", "sin",
+        capsys, "--data", "digits", "--inputs", "2", "--depth", "3", "--activation", "sin",
         "--plot", str(target),
     )  # fmt: skip
     assert code == 0
@@ -63,9 +63,9 @@ def test_table_and_figure(capsys, tmp_path):
         (("--activation", "softplus"), "no critical point"),
         (("--activation", "nonsense"), "nonsense"),
         (("--order", "4"), "order must be"),
-        (("--plot", "flow.pdf"), ".svg or .png"),
+        (("--plot", "flow.gif"), ".pdf"),
         (("--data", "missing.csv"), "missing.csv"),
-        (("--skip", "0.5", "--depth", "0"), "at least one block"),
+        (("--gamma", "0.5", "--depth", "2"), "--depth of 3 or more"),
         (("--C_W", "-1", "--C_b", "0"), "C_W"),
     ],
 )

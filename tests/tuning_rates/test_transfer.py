@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from kadanoff.errors import UsageError
+from kadanoff.errors import StorageError, UsageError
 from kadanoff.tuning.families import mlp
 from kadanoff.tuning.transfer import _best, coordinate_check, transfer
 
@@ -59,3 +59,35 @@ def test_bad_calls():
         transfer(build, X, Y, widths=(16,), depths=(2,))
     with pytest.raises(UsageError, match="optimizer"):
         transfer(build, X, Y, optimizer="lion")
+
+
+def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path):
+    file = tmp_path / "sweep.json"
+    options = {"widths": (8, 16), "depths": (2,), "steps": 10, "seeds": 2, "check_steps": 2}
+
+    class Stopped(Exception):
+        pass
+
+    def stop(done, total, **_):
+        if done == 5:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        transfer(build, X, Y, **options, checkpoint=file, progress=stop)
+    runs = []
+
+    def counted(width, depth, seed):
+        runs.append((width, depth, seed))
+        return build(width, depth, seed)
+
+    resumed = transfer(counted, X, Y, **options, checkpoint=file)
+    after = len(runs)
+    runs.clear()
+    alone = transfer(counted, X, Y, **options)
+    assert resumed == alone
+    assert len(runs) - after == 5
+    with pytest.raises(UsageError, match=r"other settings \(steps\)"):
+        transfer(build, X, Y, **{**options, "steps": 11}, checkpoint=file)
+    file.write_text(file.read_text()[:-30])
+    with pytest.raises(StorageError, match="no checkpoint of a sweep"):
+        transfer(build, X, Y, **options, checkpoint=file)

@@ -261,7 +261,7 @@ def test_run_a_study_reload_cancel_and_see_its_claims(page: Any, address: str) -
     page.wait_for_selector("[data-status=done]")
     claims = page.locator(".claims tbody tr")
     assert claims.locator(".verdict").all_inner_texts() == ["holds", "fails"]
-    assert "2.013 ± 0.020" in claims.first.inner_text()
+    assert "2.01(2)" in claims.first.inner_text()
     assert page.locator(".figures img").count() == 1
     page.locator(".figures img").scroll_into_view_if_needed()
     page.wait_for_function("() => document.querySelector('.figures img').naturalWidth > 0")

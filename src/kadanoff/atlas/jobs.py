@@ -21,6 +21,7 @@ from typing import Any
 from kadanoff.atlas.database import Database
 from kadanoff.atlas.identity import plain
 from kadanoff.errors import UsageError
+from kadanoff.files import make_folder
 
 __all__ = ["Job", "Jobs"]
 
@@ -80,8 +81,7 @@ class Jobs:
                 )
             if same is None:
                 number = uuid.uuid4().hex
-                out = self.folder / number
-                out.mkdir(parents=True)
+                out = make_folder(self.folder / number, "Choose another place with --data-dir.")
                 process = _launch(command(out), out)
                 db.execute(
                     "INSERT INTO job (id, kind, name, status, folder, pid, born, started_at)"

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from kadanoff.errors import StorageError
+from kadanoff.files import make_folder
 
 __all__ = ["data_dir"]
 
@@ -22,14 +22,7 @@ def data_dir(chosen: str | os.PathLike[str] | None = None) -> Path:
         The folder cannot be made.
     """
     folder = Path(chosen or os.environ.get("KADANOFF_ATLAS_DIR") or _platform_dir()).expanduser()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(
-            f"Could not make the atlas folder {str(folder)!r}: {error.strerror or error}.",
-            "Choose another with --data-dir.",
-        ) from None
-    return folder
+    return make_folder(folder, "Choose another with --data-dir.")
 
 
 def _platform_dir() -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from kadanoff.atlas.identity import plain
+from kadanoff.studies.page import number
 
 __all__ = ["Claim", "Figure", "Registry", "Result", "Source", "Study", "read_result"]
 
@@ -92,20 +92,8 @@ class Result:
 
 
 def _number(value: Any, stderr: Any = None) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, list):
-        return plain(", ".join(_number(item) for item in value), 200)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        text = json.dumps(value) if isinstance(value, dict) else str(value)
-        return plain(text, 200)
-    if not math.isfinite(value):
-        return str(value)
-    if isinstance(stderr, (int, float)) and math.isfinite(stderr) and stderr > 0:
-        digits = max(0, 1 - math.floor(math.log10(stderr)))
-        if digits <= 12:
-            return f"{value:.{digits}f} ± {stderr:.{digits}f}"
-    return f"{value:.6g}"
+    error = stderr if isinstance(stderr, (int, float)) else None
+    return plain(number(value, error), 200)
 
 
 def read_result(folder: Path) -> Result | None:

@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from typing import TYPE_CHECKING
+
+from kadanoff._lazy import attach
+
+if TYPE_CHECKING:
+    from kadanoff.chaos.linear import LinearNetwork as LinearNetwork
+    from kadanoff.chaos.linear import trace_power as trace_power
+    from kadanoff.chaos.linear import trace_power_montecarlo as trace_power_montecarlo
+    from kadanoff.chaos.recurrent import MeanField as MeanField
+    from kadanoff.chaos.recurrent import mean_field as mean_field
+    from kadanoff.chaos.recurrent import static_state as static_state
+    from kadanoff.chaos.simulate import Simulation as Simulation
+    from kadanoff.chaos.simulate import simulate_recurrent as simulate_recurrent
+    from kadanoff.chaos.tangent import TangentGrowth as TangentGrowth
+    from kadanoff.chaos.tangent import tangent_growth as tangent_growth
+    from kadanoff.chaos.trainability import Trainability as Trainability
+    from kadanoff.chaos.trainability import train_across as train_across
 
 # public name -> module that defines it; imported when first used
 _HOME = {
@@ -23,8 +38,4 @@ _HOME = {
 
 __all__ = [*_HOME]  # pyright: ignore[reportUnsupportedDunderAll]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(_HOME[name]), name)
-    raise AttributeError(f"module 'kadanoff.chaos' has no attribute {name!r}")
+__getattr__, __dir__ = attach(__name__, _HOME)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from kadanoff.cli import options as opt
 from kadanoff.errors import DataError, UsageError, require_extra
 
 app = typer.Typer(
@@ -102,7 +103,7 @@ def add(
         int, typer.Option(min=0, help="At most so many citations and references each.")
     ] = 1000,
     refresh: Annotated[bool, typer.Option(help="Fetch anew what is in the cache.")] = False,
-    progress: Annotated[str, typer.Option(help="`auto`, `none` or `json` (on stderr).")] = "auto",
+    progress: opt.Progress = "auto",
     as_json: Json = False,
 ) -> None:
     """Add a paper with its citations and references, or the papers of a BibTeX/RIS/CSL file."""

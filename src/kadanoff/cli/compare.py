@@ -7,38 +7,38 @@ from typing import Annotated, Any
 
 import typer
 
-from kadanoff.cli.ensemble import bar, build, request, split
+from kadanoff.cli import options as opt
+from kadanoff.cli.ensemble import build, request, simulating, split
 from kadanoff.cli.output import JsonFile, JsonFlag, Output
 
 
 def command(
-    activation: Annotated[str, typer.Option(help="Activation function.")] = "tanh",
+    activation: opt.Activation = "tanh",
     depth: Annotated[int, typer.Option(help="Linear maps, readout included.", min=2)] = 4,
     width: Annotated[
         str, typer.Option(help="Hidden width; several (16,32,64) extrapolate to infinite width.")
     ] = "64",
-    inputs: Annotated[int, typer.Option(help="Number of random inputs.", min=1)] = 1,
-    n_in: Annotated[int, typer.Option(help="Input width n_0.", min=1)] = 16,
-    c_b: Annotated[float | None, typer.Option("--C_b", "--cb", help="Bias variance C_b.")] = None,
-    c_w: Annotated[float | None, typer.Option("--C_W", "--cw", help="Weight variance C_W.")] = None,
-    init: Annotated[str, typer.Option(help="gaussian, uniform or orthogonal.")] = "gaussian",
+    inputs: opt.Inputs = 1,
+    n_in: opt.InWidth = 16,
+    C_b: opt.Bias = None,
+    C_W: opt.Weight = None,
+    init: opt.Init = "gaussian",
     networks: Annotated[int, typer.Option(help="Networks at each width.")] = 20_000,
-    method: Annotated[str, typer.Option(help="exact or weights.")] = "exact",
-    observables: Annotated[
-        str | None, typer.Option(help="Comma-separated names; default all.")
-    ] = None,
+    method: opt.Method = "exact",
+    observables: opt.Observables = None,
     order: Annotated[int, typer.Option(help="0: infinite width alone; 1: with 1/n.")] = 1,
     level: Annotated[float, typer.Option(help="Reject beyond this many standard errors.")] = 4.0,
     ensemble: Annotated[
         Path | None,
         typer.Option(help="Take the measurement from the JSON of `kadanoff ensemble` instead."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of inputs and networks.", min=0)] = 0,
-    jobs: Annotated[int, typer.Option(help="Worker processes.")] = 1,
+    seed: opt.Seed = 0,
+    jobs: opt.Jobs = 1,
     plot: Annotated[
         Path | None,
         typer.Option(help="Figure; with several widths it shows the scaling with 1/n and depth."),
     ] = None,
+    progress: opt.Progress = "auto",
     as_json: JsonFlag = False,
     json_file: JsonFile = None,
 ) -> None:
@@ -52,26 +52,20 @@ def command(
 
     import kadanoff as kd
     from kadanoff.ensembles import scaling
-    from kadanoff.errors import UsageError
 
-    output = Output("compare", as_json, json_file)
-    try:
-        widths = [int(w) for w in width.split(",")]
-    except ValueError:
-        raise UsageError(
-            f"--width must be whole numbers separated by commas, got {width!r}.", "E.g. 16,32,64."
-        ) from None
+    output = Output("compare", as_json, json_file, figures=[plot])
+    widths = opt.integers(width, "--width")
     names = split(observables)
     several = len(widths) > 1
     if ensemble is not None:
         arch, X, found = _read(ensemble)
     else:
-        arch, X = build(activation, depth, widths[0], inputs, n_in, c_b, c_w, init, seed)
+        arch, X = build(activation, depth, widths[0], inputs, n_in, C_b, C_W, init, seed)
         options: dict[str, Any] = {"seed": seed, "observables": names, "n_jobs": jobs}
-        with bar("simulating") as progress:
+        with simulating(progress, "simulating") as report:
             run: Any = scaling if several else kd.ensemble
             found = run(
-                arch, X, *([widths] if several else []), networks, method, progress=progress,
+                arch, X, *([widths] if several else []), networks, method, progress=report,
                 **options,
             )  # fmt: skip
     flow = kd.flow(arch, X, order=order)

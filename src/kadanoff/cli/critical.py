@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from kadanoff.cli import options as opt
 from kadanoff.cli.output import JsonFile, JsonFlag, Output
 
 
@@ -18,10 +19,9 @@ def command(
     C_W: Annotated[
         float | None, typer.Option("--C_W", help="Weight variance times fan-in, likewise.")
     ] = None,
-    gamma: Annotated[float, typer.Option(help="Strength of a skip connection.")] = 0.0,
-    plot: Annotated[
-        Path | None, typer.Option(help="Draw the phase diagram into this file (svg, png, pdf).")
-    ] = None,
+    gamma: opt.Gamma = 0.0,
+    plot: opt.Plot = None,
+    progress: opt.Progress = "auto",
     as_json: JsonFlag = False,
     json_file: JsonFile = None,
 ) -> None:
@@ -31,8 +31,7 @@ def command(
     """
     from kadanoff.critical import criticality, depth_scales
 
-    output = Output("critical", as_json, json_file)
-
+    output = Output("critical", as_json, json_file, figures=[plot])
     point = criticality(activation, gamma=gamma)
     setting = None
     if C_b is not None or C_W is not None:
@@ -40,30 +39,21 @@ def command(
         W = C_W if C_W is not None else (point.C_W if point.exists else 1.0)
         setting = {"C_b": b, "C_W": W} | vars(depth_scales(activation, b, W, gamma))
     if plot is not None:
-        _draw(activation, plot)
+        _draw(activation, plot, progress)
     output.write({"critical": point, "setting": setting})
     if output.for_people:
         _show(point, setting)
     output.say_where()
 
 
-def _draw(activation: str, path: Path) -> None:
-    from rich.progress import Progress
-
+def _draw(activation: str, path: Path, progress: str) -> None:
     from kadanoff.critical import phase_diagram
-    from kadanoff.errors import UsageError
-    from kadanoff.files import atomic_open
+    from kadanoff.report.figures import write
+    from kadanoff.report.progress import reporting
 
-    kind = path.suffix.lstrip(".").lower()
-    if kind not in ("svg", "png", "pdf"):
-        raise UsageError(f"Cannot draw into {str(path)!r}.", "Name a .svg, .png or .pdf file.")
-    with Progress(transient=True) as bar:
-        task = bar.add_task("phase diagram")
-        diagram = phase_diagram(
-            activation, progress=lambda done, total: bar.update(task, completed=done, total=total)
-        )
-    with atomic_open(path) as stream:
-        diagram.figure().savefig(stream, format=kind)
+    with reporting(progress, "phase diagram") as report:
+        diagram = phase_diagram(activation, progress=report)
+    write(diagram.figure(), path)
 
 
 def _show(point: Any, setting: dict[str, Any] | None) -> None:

@@ -7,43 +7,23 @@ from typing import Annotated, Any
 
 import typer
 
+from kadanoff.cli import options as opt
 from kadanoff.cli.output import JsonFile, JsonFlag, Output
 
-__all__ = ["TargetArgument", "analysed", "command", "prepare"]
-
-TargetArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="TARGET",
-        help="`path/to/file.py:factory`, `package.module:factory`, a `.pt2` or TorchScript file.",
-    ),
-]
-DataOption = Annotated[
-    str,
-    typer.Option(
-        "--data",
-        help="`digits`, `breast_cancer`, `wine`, `diabetes`, `text`; a `.npz`, `.npy`, `.csv`, "
-        "`.parquet`, `.safetensors` or `.pt` file; or `module:callable`.",
-    ),
-]
-SeedOption = Annotated[int, typer.Option(help="Seed of the model, the batch and the probes.")]
-DeviceOption = Annotated[str, typer.Option(help="`cpu`, `cuda`, `cuda:1`.")]
-BatchOption = Annotated[int, typer.Option(help="Number of samples.")]
-KwargsOption = Annotated[
-    str | None, typer.Option(help="""Arguments of the factory as JSON: `'{"width": 64}'`.""")
-]
+__all__ = ["analysed", "command", "prepare"]
 
 
 def command(
-    target: TargetArgument,
+    target: opt.Target,
     json_file: JsonFile = None,
-    data: DataOption = "digits",
+    data: opt.Data = "digits",
     html: Annotated[Path | None, typer.Option(help="Write the report as one HTML file.")] = None,
     as_json: JsonFlag = False,
-    seed: SeedOption = 0,
-    device: DeviceOption = "cpu",
-    batch: BatchOption = 128,
-    kwargs: KwargsOption = None,
+    seed: opt.Seed = 0,
+    device: opt.Device = "cpu",
+    batch: opt.Batch = 128,
+    kwargs: opt.Kwargs = None,
+    weights: opt.Weights = None,
     loss: Annotated[
         bool, typer.Option("--targets/--no-targets", help="Use the data's targets in the loss.")
     ] = True,
@@ -60,7 +40,9 @@ def command(
 
     output = Output("diagnose", as_json, json_file, [html])
     with waiting("loading the model and the data"):
-        loaded, sample = prepare(target, data, kwargs, seed=seed, device=device, batch=batch)
+        loaded, sample = prepare(
+            target, data, kwargs, weights, seed=seed, device=device, batch=batch
+        )
     with waiting("measuring every layer"), analysed(target):
         from kadanoff.diagnosis import diagnose
 
@@ -81,16 +63,28 @@ def command(
 
 
 def prepare(
-    target: str, data: str, kwargs: str | None, *, seed: int, device: str, batch: int | None
+    target: str,
+    data: str,
+    kwargs: str | None,
+    weights: Path | None,
+    *,
+    seed: int,
+    device: str,
+    batch: int | None,
 ) -> tuple[Any, Any]:
     """Load a model and a batch that it accepts, on the device."""
-    from kadanoff.cli.target import choose_device, load_target, parse_kwargs
+    import torch
+
+    from kadanoff.cli.target import load_target, load_weights, parse_kwargs
     from kadanoff.data import adapt, load
+    from kadanoff.devices import chosen
 
     # the cheap mistakes first, before anything is built
-    choose_device(device)
+    chosen(device, torch.float32)
     arguments = parse_kwargs(kwargs)
     loaded = load_target(target, arguments, seed=seed, device=device)
+    if weights is not None:
+        load_weights(loaded.model, weights)
     sample = load(data, batch=loaded.batch or batch, seed=seed)
     sample = adapt(loaded.model, sample)
     return eager(loaded, sample), sample

@@ -14,16 +14,27 @@ __all__ = ["command", "survey"]
 
 # extra -> (distributions it brings, what it is for)
 EXTRAS = {
-    "files": (("pandas", "pyarrow", "safetensors"), "reading .parquet and .safetensors files"),
+    "files": (("pyarrow", "safetensors"), "reading .parquet and .safetensors files"),
     "hf": (("transformers", "tokenizers"), "models of Hugging Face transformers"),
     "ray": (("ray",), "ensembles on a cluster"),
-    "quantum": (("pennylane",), "quantum neural networks"),
+    "quantum": (("pennylane", "pennylane-lightning"), "quantum neural networks"),
     "surrogates": (("neuraloperator",), "neural operators"),
     "sparse": (("numba",), "compiled sparse kernels"),
     "gp": (("gpytorch",), "comparison with Gaussian processes"),
     "atlas": (("fastapi", "uvicorn", "jinja2", "nh3", "httpx"), "the web atlas of papers"),
 }
-CORE = ("torch", "numpy", "scipy", "scikit-learn", "matplotlib", "joblib", "rich", "typer")
+CORE = (
+    "torch",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "matplotlib",
+    "joblib",
+    "rich",
+    "typer",
+    "markdown-it-py",
+    "latex2mathml",
+)
 
 
 def command(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:

@@ -2,38 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from kadanoff.cli import options as opt
 from kadanoff.cli.output import JsonFile, JsonFlag, Output
 
 
 def command(
-    activation: Annotated[str, typer.Option(help="Activation function.")] = "tanh",
-    depth: Annotated[int, typer.Option(help="Linear maps, readout included.", min=1)] = 5,
-    width: Annotated[int, typer.Option(help="Hidden width.", min=1)] = 64,
-    inputs: Annotated[int, typer.Option(help="Number of random inputs.", min=1)] = 1,
-    n_in: Annotated[int, typer.Option(help="Input width n_0.", min=1)] = 16,
-    c_b: Annotated[float | None, typer.Option("--C_b", "--cb", help="Bias variance C_b.")] = None,
-    c_w: Annotated[float | None, typer.Option("--C_W", "--cw", help="Weight variance C_W.")] = None,
-    init: Annotated[str, typer.Option(help="gaussian, uniform or orthogonal.")] = "gaussian",
+    activation: opt.Activation = "tanh",
+    depth: opt.Depth = 5,
+    width: opt.Width = 64,
+    inputs: opt.Inputs = 1,
+    n_in: opt.InWidth = 16,
+    C_b: opt.Bias = None,
+    C_W: opt.Weight = None,
+    init: opt.Init = "gaussian",
     networks: Annotated[int, typer.Option(help="Networks (the most with --rtol).")] = 10_000,
-    method: Annotated[str, typer.Option(help="exact or weights.")] = "exact",
-    observables: Annotated[
-        str | None, typer.Option(help="Comma-separated names, e.g. V,A,B; default all.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of inputs and networks.", min=0)] = 0,
+    method: opt.Method = "exact",
+    observables: opt.Observables = None,
+    seed: opt.Seed = 0,
     rtol: Annotated[
         float | None, typer.Option(help="Stop at this relative standard error.")
     ] = None,
-    jobs: Annotated[int, typer.Option(help="Worker processes.")] = 1,
+    jobs: opt.Jobs = 1,
     checkpoint: Annotated[
         Path | None, typer.Option(help="File to resume from and write to.")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: opt.Device = "cpu",
+    progress: opt.Progress = "auto",
     as_json: JsonFlag = False,
     json_file: JsonFile = None,
 ) -> None:
@@ -47,12 +48,12 @@ def command(
     import kadanoff as kd
 
     output = Output("ensemble", as_json, json_file)
-    arch, X = build(activation, depth, width, inputs, n_in, c_b, c_w, init, seed)
+    arch, X = build(activation, depth, width, inputs, n_in, C_b, C_W, init, seed)
     names = split(observables)
-    with bar(f"{networks} networks") as progress:
+    with simulating(progress, f"{networks} networks") as report:
         found = kd.ensemble(
             arch, X, networks, method, seed=seed, observables=names, rtol=rtol, n_jobs=jobs,
-            checkpoint=checkpoint, progress=progress, device=device,
+            checkpoint=checkpoint, progress=report, device=device,
         )  # fmt: skip
     output.write(found.to_dict() | {"request": request(arch, X)})
     if output.for_people:
@@ -72,25 +73,10 @@ def build(
     seed: int,
 ) -> tuple[Any, Any]:
     """The network and inputs that the options describe."""
-    import torch
-
-    import kadanoff as kd
-    from kadanoff.errors import NotCriticalError, UsageError
-
-    if C_b is None or C_W is None:
-        try:
-            critical = kd.criticality(activation)
-        except NotCriticalError as error:
-            raise UsageError(error.message, "Pass both --C_b and --C_W.") from None
-        C_b = float(critical.C_b) if C_b is None else C_b
-        C_W = float(critical.C_W) if C_W is None else C_W
-    arch = kd.MLP(
-        n_in, [width] * (depth - 1), max(2, min(width, 16)), activation, C_b=C_b, C_W=C_W, init=init
-    )
-    X = torch.randn(
-        inputs, n_in, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
-    )
-    return arch, X * (n_in**0.5 / X.norm(dim=1, keepdim=True))
+    C_b, C_W = opt.variances(activation, C_b, C_W)
+    n_out = max(2, min(width, 16))
+    arch = opt.network(n_in, width, depth, n_out, activation, C_b=C_b, C_W=C_W, init=init)
+    return arch, opt.random_inputs(inputs, n_in, seed)
 
 
 def request(arch: Any, X: Any) -> dict[str, Any]:
@@ -111,25 +97,19 @@ def split(names: str | None) -> list[str] | None:
 
 
 @contextmanager
-def bar(label: str) -> Any:
-    """A progress bar on standard error with the current relative standard error."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+def simulating(kind: str, words: str) -> Iterator[Any]:
+    """Progress of a simulation, with the relative standard error that it has reached."""
+    from kadanoff.report.progress import reporting
 
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
-        TimeRemainingColumn(), TextColumn("{task.fields[error]}"),
-    )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(label, error="")
+    with reporting(kind, words) as report:
 
-        def update(done: int, total: int, relative_error: float = 0.0, **info: Any) -> None:
-            text = f"standard error {relative_error:.2%}"
-            if "width" in info:
-                text = f"width {info['width']}, {text}"
-            progress.update(task, completed=done, total=total, error=text)
+        def tell(done: int, total: int, relative_error: float = 0.0, **info: Any) -> None:
+            if report is None:
+                return
+            about = f"width {info['width']}" if "width" in info else words
+            report(done, total, message=f"{about}, standard error {relative_error:.2%}")
 
-        yield update
+        yield tell
 
 
 def show(found: Any) -> None:

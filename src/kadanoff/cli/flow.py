@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from kadanoff.cli import options as opt
 from kadanoff.cli.output import JsonFile, JsonFlag, Output
-from kadanoff.errors import UsageError
 
 # columns of the table: the first input's component, relative to the scale it is measured in
 _SCALES = {
@@ -21,32 +20,26 @@ _SCALES = {
 
 
 def command(
-    activation: Annotated[str, typer.Option(help="Name of the activation function.")] = "tanh",
-    depth: Annotated[int, typer.Option(min=0, help="Number of hidden layers (or blocks).")] = 10,
-    width: Annotated[int, typer.Option(min=1, help="Width of every hidden layer.")] = 128,
+    activation: opt.Activation = "tanh",
+    depth: opt.Depth = 10,
+    width: opt.Width = 128,
     order: Annotated[int, typer.Option(help="0: infinite width; 1: adds all of order 1/n.")] = 1,
     data: Annotated[
         str | None, typer.Option(help="Dataset, file or callable; random inputs if absent.")
     ] = None,
     inputs: Annotated[int, typer.Option(min=1, help="Number of inputs.")] = 1,
-    n_in: Annotated[int, typer.Option("--n-in", min=1, help="Width of random inputs.")] = 64,
+    n_in: opt.InWidth = 64,
     n_out: Annotated[int, typer.Option("--n-out", min=1, help="Number of outputs.")] = 1,
-    C_b: Annotated[
-        float | None, typer.Option("--C_b", help="Bias variance; critical if absent.")
-    ] = None,
-    C_W: Annotated[
-        float | None, typer.Option("--C_W", help="Weight variance x fan-in; critical if absent.")
-    ] = None,
+    C_b: opt.Bias = None,
+    C_W: opt.Weight = None,
     lambda_b: Annotated[float, typer.Option("--lambda_b", help="Learning rate of biases.")] = 1.0,
     lambda_W: Annotated[
         float, typer.Option("--lambda_W", help="Learning rate of weights, over fan-in.")
     ] = 1.0,
-    skip: Annotated[
-        float, typer.Option(help="Strength gamma of a skip connection; 0 for none.")
-    ] = 0.0,
-    init: Annotated[str, typer.Option(help="gaussian or orthogonal.")] = "gaussian",
-    plot: Annotated[Path | None, typer.Option(help="Write a figure (.svg or .png) here.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of random inputs or of the draw.")] = 0,
+    gamma: opt.Gamma = 0.0,
+    init: opt.Init = "gaussian",
+    plot: opt.Plot = None,
+    seed: opt.Seed = 0,
     as_json: JsonFlag = False,
     json_file: JsonFile = None,
 ) -> None:
@@ -56,65 +49,32 @@ def command(
 
     Example: `kadanoff flow --activation tanh --depth 10 --width 128 --plot flow.svg`
     """
-    output = Output("flow", as_json, json_file)
-    if plot is not None and plot.suffix not in (".svg", ".png"):
-        raise UsageError(f"--plot must end in .svg or .png, got {str(plot)!r}.")
+    output = Output("flow", as_json, json_file, figures=[plot])
     X, note = _inputs(data, inputs, n_in, seed)
-    C_b, C_W = _variances(activation, C_b, C_W, skip)
-    from kadanoff.architecture import MLP, Residual
+    C_b, C_W = opt.variances(activation, C_b, C_W, gamma)
     from kadanoff.rgflow import flow
 
-    common: dict[str, Any] = {
-        "C_b": C_b, "C_W": C_W, "lambda_b": lambda_b, "lambda_W": lambda_W, "init": init,
-    }  # fmt: skip
-    if skip:
-        if depth < 1:
-            raise UsageError("A skip connection needs at least one block, got --depth 0.")
-        arch = Residual(X.shape[1], width, depth, n_out, activation, gamma=skip, **common)
-    else:
-        arch = MLP(X.shape[1], [width] * depth, n_out, activation, **common)
+    arch = opt.network(
+        X.shape[1], width, depth, n_out, activation, gamma, C_b=C_b, C_W=C_W,
+        lambda_b=lambda_b, lambda_W=lambda_W, init=init,
+    )  # fmt: skip
     result = flow(arch, X, order=order)
     if plot is not None:
         draw(result, plot)
     if as_json:
         output.write(_document(result, note))
     if output.for_people:
-        _print(result, note, plot)
+        _print(result, note)
     output.say_where()
 
 
 def _inputs(data: str | None, count: int, n_in: int, seed: int) -> tuple[Any, str]:
-    import torch
-
     if data is not None:
-        from kadanoff.data import load
-
-        batch = load(data, batch=count, seed=seed)
+        batch = opt.table(data, count, seed)
         X = batch.inputs
-        if not isinstance(X, torch.Tensor) or not X.is_floating_point():
-            raise UsageError(
-                f"{data!r} does not give one tensor of real inputs.", "Use a numeric dataset."
-            )
-        return X.flatten(1), f"{len(X)} input(s) of {batch.name}, seed {seed}"
-    g = torch.Generator().manual_seed(seed)
-    X = torch.randn(count, n_in, generator=g, dtype=torch.float64)
-    X = X * math.sqrt(n_in) / X.norm(dim=1, keepdim=True)
-    return X, f"{count} random input(s) with |x|²/n_0 = 1, seed {seed}"
-
-
-def _variances(
-    activation: str, C_b: float | None, C_W: float | None, skip: float
-) -> tuple[float, float]:
-    if C_b is not None and C_W is not None:
-        return C_b, C_W
-    from kadanoff.critical import criticality
-
-    point = criticality(activation, gamma=skip)
-    if not (math.isfinite(point.C_b) and math.isfinite(point.C_W)):
-        raise UsageError(
-            f"{activation} has no critical point with C_b >= 0.", "Give both --C_b and --C_W."
-        )
-    return (point.C_b if C_b is None else C_b, point.C_W if C_W is None else C_W)
+        return X, f"{len(X)} input(s) of {batch.name}, seed {seed}"
+    note = f"{count} random input(s) with |x|²/n_0 = 1, seed {seed}"
+    return opt.random_inputs(count, n_in, seed), note
 
 
 def _document(result: Any, note: str) -> dict[str, Any]:
@@ -149,7 +109,7 @@ def _relative(result: Any, name: str) -> list[float]:
     return (value / scale.clamp_min(1e-300)).tolist()
 
 
-def _print(result: Any, note: str, plot: Path | None) -> None:
+def _print(result: Any, note: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -190,8 +150,6 @@ def _print(result: Any, note: str, plot: Path | None) -> None:
         reasons.setdefault(reason, []).append(name)
     for reason, names in reasons.items():
         print_(f"Not given: {', '.join(names)}: {reason}", style="dim")
-    if plot is not None:
-        print_(f"Figure: {plot}", highlight=False)
 
 
 def draw(result: Any, path: Path) -> None:
@@ -210,7 +168,8 @@ def draw(result: Any, path: Path) -> None:
         left.legend()
         if result.order:
             right = axes[1]
-            drawn = [name for name in ("V", "A", "B", "F", "G1", "H1") if result_has(result, name)]
+            possible = ("V", "A", "B", "F", "G1", "H1")
+            drawn = [name for name in possible if getattr(result, name) is not None]
             for index, name in enumerate(drawn):
                 right.plot(
                     layers,
@@ -224,9 +183,4 @@ def draw(result: Any, path: Path) -> None:
             right.legend(ncols=2)
         for ax in fig.axes:
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        figures.save(fig, path.with_suffix(""), formats=(path.suffix[1:],))
-
-
-def result_has(result: Any, name: str) -> bool:
-    """Whether an observable was computed."""
-    return getattr(result, name) is not None
+        figures.write(fig, path)

@@ -38,22 +38,35 @@ class Output:
     file : Path or None
     others : iterable of Path or None
         Other files that will be written, checked at the same time.
+    figures : iterable of Path or None
+        Likewise, and their endings must be those of figures.
 
     Raises
     ------
     UsageError
-        A file without ``--json``, or one that cannot be written.
+        A file without ``--json``, one that cannot be written, or an unknown kind of figure.
     """
 
     def __init__(
-        self, command: str, as_json: bool, file: Path | None, others: Iterable[Path | None] = ()
+        self,
+        command: str,
+        as_json: bool,
+        file: Path | None,
+        others: Iterable[Path | None] = (),
+        figures: Iterable[Path | None] = (),
     ) -> None:
         if file is not None and not as_json:
             raise UsageError(
                 f"Unexpected argument {str(file)!r}.", f"See kadanoff {command} --help."
             )
         self.as_json, self.file = as_json, file
-        self.others = [path for path in others if path is not None]
+        drawn = [path for path in figures if path is not None]
+        if drawn:
+            from kadanoff.report.figures import file_format
+
+            for path in drawn:
+                file_format(path)
+        self.others = [*drawn, *(path for path in others if path is not None)]
         for path in (file, *self.others):
             writable(path)
 

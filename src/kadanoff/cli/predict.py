@@ -7,24 +7,21 @@ from typing import Annotated, Any
 
 import typer
 
+from kadanoff.cli import options as opt
 from kadanoff.cli.output import JsonFile, JsonFlag, Output
-from kadanoff.cli.predict_more import compare_depths, measured_loss, numbers, show_loss
+from kadanoff.cli.predict_more import compare_depths, measured_loss, show_loss
 from kadanoff.errors import DataError, UsageError
 
 
 def command(
-    data: Annotated[str, typer.Option(help="Dataset by name or file.")] = "diabetes",
+    data: opt.Data = "diabetes",
     train: Annotated[int, typer.Option(help="Training points.", min=1)] = 200,
     test: Annotated[int, typer.Option(help="Test points.", min=1)] = 50,
-    activation: Annotated[str, typer.Option(help="Activation.")] = "relu",
-    depth: Annotated[int, typer.Option(help="Number of linear maps, readout included.", min=1)] = 3,
-    width: Annotated[int, typer.Option(help="Hidden width (matters at order 1).", min=1)] = 256,
-    c_b: Annotated[
-        float | None, typer.Option("--C_b", "--c-b", help="C_b; critical by default.")
-    ] = None,
-    c_w: Annotated[
-        float | None, typer.Option("--C_W", "--c-w", help="C_W; critical by default.")
-    ] = None,
+    activation: opt.Activation = "relu",
+    depth: opt.Depth = 3,
+    width: opt.Width = 256,
+    C_b: opt.Bias = None,
+    C_W: opt.Weight = None,
     order: Annotated[int, typer.Option(help="0: infinite width; 1: adds 1/n (<= 64 points).")] = 0,
     method: Annotated[str, typer.Option(help="gradient or bayes.")] = "gradient",
     time: Annotated[float, typer.Option(help="Steps or time of training; inf is the end.")] = (
@@ -46,8 +43,8 @@ def command(
         str | None,
         typer.Option(help="Hidden layers to compare by evidence and information, e.g. 1,2,4."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the draw of the points.")] = 0,
-    progress: Annotated[str, typer.Option(help="auto, none, or json lines on stderr.")] = "auto",
+    seed: opt.Seed = 0,
+    progress: opt.Progress = "auto",
     as_json: JsonFlag = False,
     json_file: JsonFile = None,
 ) -> None:
@@ -63,13 +60,13 @@ def command(
     X, y, names = _data(data, train + test, seed)
     if depths is not None:
         nets = [
-            _architecture(X.shape[1], y, activation, d + 1, width, c_b, c_w)
-            for d in numbers(depths, "--depths")
+            _architecture(X.shape[1], y, activation, d + 1, width, C_b, C_W)
+            for d in opt.integers(depths, "--depths")
         ]
         with reporting(progress, "comparing depths") as report:
             compare_depths(nets, X[:train], y[:train], noise, seed, report, output)
         return
-    arch = _architecture(X.shape[1], y, activation, depth, width, c_b, c_w)
+    arch = _architecture(X.shape[1], y, activation, depth, width, C_b, C_W)
     with reporting(progress, "evaluating the 1/n tensors") as report:
         found = predict(
             arch,
@@ -135,23 +132,15 @@ def command(
 
 
 def _data(name: str, count: int, seed: int) -> tuple[Any, Any, list[str]]:
-    import torch
-
-    from kadanoff.data import load
-
-    batch = load(name, batch=count, seed=seed)
-    X, y = batch.inputs, batch.targets
-    if not isinstance(X, torch.Tensor) or not X.dtype.is_floating_point or y is None:
-        raise DataError(
-            f"{name!r} has no numeric features with targets.",
-            "Choose digits, diabetes, wine or breast_cancer, or a file with X and y.",
-        )
+    batch = opt.table(name, count, seed)
+    X, y = batch.inputs.double(), batch.targets
+    if y is None:
+        raise DataError(f"{name!r} has no targets to predict.", "Give a file with X and y.")
     if X.shape[0] < count:
         raise DataError(
             f"{name!r} has {X.shape[0]} points, fewer than train + test = {count}.",
             "Lower --train or --test.",
         )
-    X = X.flatten(1).double()
     notes = list(batch.notes)
     if y.dtype.is_floating_point:
         y = y.double().reshape(count, -1)
@@ -168,23 +157,10 @@ def _onehot(y: Any, n_out: int) -> Any:
     return as_targets(y, y.shape[0], n_out).y
 
 
-def _architecture(n_in, y, activation, depth, width, c_b, c_w) -> Any:
-    from kadanoff.architecture import MLP
-    from kadanoff.critical import criticality
-    from kadanoff.errors import NotCriticalError
-
-    if c_b is None or c_w is None:
-        try:
-            point = criticality(activation)
-        except NotCriticalError as error:
-            raise UsageError(
-                f"{activation!r} has no critical initialisation: {error.message}",
-                "Pass --c-b and --c-w.",
-            ) from None
-        c_b = float(point.C_b) if c_b is None else c_b
-        c_w = float(point.C_W) if c_w is None else c_w
+def _architecture(n_in, y, activation, depth, width, C_b, C_W) -> Any:
+    C_b, C_W = opt.variances(activation, C_b, C_W)
     n_out = y.shape[1] if y.ndim > 1 else int(y.max()) + 1
-    return MLP(n_in, [width] * (depth - 1), n_out, activation, C_b=c_b, C_W=c_w)
+    return opt.network(n_in, width, depth, n_out, activation, C_b=C_b, C_W=C_W)
 
 
 def _errors(found: Any, target: Any) -> dict[str, float]:

@@ -8,27 +8,9 @@ from typing import Any
 from kadanoff.cli.output import Output
 from kadanoff.errors import UsageError
 
-__all__ = ["compare_depths", "measured_loss", "numbers", "show_loss"]
+__all__ = ["compare_depths", "measured_loss", "show_loss"]
 
 _LONGEST = 10_000
-
-
-def numbers(text: str, option: str) -> list[int]:
-    """Whole numbers from a comma-separated option.
-
-    Raises
-    ------
-    UsageError
-    """
-    try:
-        values = [int(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        values = []
-    if not values or min(values) < 1:
-        raise UsageError(
-            f"{option} {text!r} is no list of whole numbers >= 1.", f"Write {option} 1,2,4."
-        )
-    return values
 
 
 def compare_depths(

@@ -7,23 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from kadanoff.cli.diagnose import (
-    BatchOption,
-    DataOption,
-    DeviceOption,
-    KwargsOption,
-    SeedOption,
-    TargetArgument,
-)  # fmt: skip
+from kadanoff.cli import options as opt
 from kadanoff.cli.output import JsonFile, JsonFlag, Output
 
 __all__ = ["command"]
 
 
 def command(
-    target: TargetArgument,
+    target: opt.Target,
     json_file: JsonFile = None,
-    data: DataOption = "text",
+    data: opt.Data = "text",
     error: Annotated[
         float, typer.Option(help="Relative output error that defines inactive for GELU and SiLU.")
     ] = 0.01,
@@ -36,10 +29,11 @@ def command(
     ] = False,
     html: Annotated[Path | None, typer.Option(help="Write the report as one HTML file.")] = None,
     as_json: JsonFlag = False,
-    seed: SeedOption = 0,
-    device: DeviceOption = "cpu",
-    batch: BatchOption = 128,
-    kwargs: KwargsOption = None,
+    seed: opt.Seed = 0,
+    device: opt.Device = "cpu",
+    batch: opt.Batch = 128,
+    kwargs: opt.Kwargs = None,
+    weights: opt.Weights = None,
 ) -> None:
     """Measure activation sparsity layer by layer, and the bytes and FLOPs it could save.
 
@@ -54,7 +48,9 @@ def command(
 
     output = Output("sparsity", as_json, json_file, [html])
     with waiting("loading the model and the data"):
-        loaded, sample = prepare(target, data, kwargs, seed=seed, device=device, batch=batch)
+        loaded, sample = prepare(
+            target, data, kwargs, weights, seed=seed, device=device, batch=batch
+        )
     model = loaded.model.eval()
     with waiting("measuring every layer") as progress, analysed(target):
         found, report, drifts, choices, history = _measure(
@@ -109,13 +105,10 @@ def _measure(
     return found, report, drifts, choices, history
 
 
-def percent(value: float | None) -> str:
-    """A fraction as a percentage, three digits."""
-    return "" if value is None else f"{100 * value:.3g}%"
-
-
 def _print(screen: Any, found: Any, report: Any, drifts: Any, choices: Any) -> None:
     from rich.table import Table
+
+    from kadanoff.report.numbers import data_size, percent
 
     screen.print(
         f"[bold]{percent(found.active)}[/] of the hidden neurons are active, the mean of "
@@ -146,8 +139,8 @@ def _print(screen: Any, found: Any, report: Any, drifts: Any, choices: Any) -> N
         screen.print("random: what fresh weights of the same size would activate.", style="dim")
     if report is not None:
         screen.print(
-            f"MLP blocks are {percent(report.mlp_share)} of the {_size(report.model_bytes)} read "
-            f"per token; at {_size(report.bandwidth)}/s a token takes "
+            f"MLP blocks are {percent(report.mlp_share)} of the {data_size(report.model_bytes)} "
+            f"read per token; at {data_size(report.bandwidth)}/s a token takes "
             f"{1e3 * report.dense_seconds:.3g} ms dense, and skipping could make it "
             f"{report.model_limit:.2f}× faster at best."
         )
@@ -165,11 +158,3 @@ def _print(screen: Any, found: Any, report: Any, drifts: Any, choices: Any) -> N
             screen.print(words + (f" ({row.reason})" if row.reason else ""), markup=False)
         for note in choices.notes:
             screen.print(note, markup=False)
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return ""

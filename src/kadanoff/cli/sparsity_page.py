@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from kadanoff.cli.sparsity import _size, percent
 from kadanoff.report.figures import DASHES, MARKERS, SERIES, figure, style, to_svg
 from kadanoff.report.json import versions
+from kadanoff.report.numbers import data_size, percent, uncertain
 from kadanoff.report.page import Raw, Section, callout, cards, figure_block, grid, page, table
 
 __all__ = ["sparsity_html"]
@@ -69,7 +69,7 @@ def _cards(found: Any, report: Any) -> list[tuple[str, object, str]]:
     if report is not None:
         items += [
             ("best speed-up", f"{report.model_limit:.2f}×", "decoding, bound by memory"),
-            ("memory bandwidth", f"{_size(report.bandwidth)}/s", "measured here"),
+            ("memory bandwidth", f"{data_size(report.bandwidth)}/s", "measured here"),
             ("MLP share", percent(report.mlp_share), "of the bytes read per token"),
         ]
     return items
@@ -136,7 +136,7 @@ def _plots(found: Any, history: list[Any]) -> list[Raw]:
 def _table(found: Any) -> Raw:
     rows = [
         [x.name, x.kind, x.width, "exact" if x.exact else f"{x.threshold:.3g}",
-         f"{percent(x.active)} ± {100 * x.active_stderr:.2g}", percent(x.expected),
+         f"{uncertain(100 * x.active, 100 * x.active_stderr)}%", percent(x.expected),
          percent(x.token_quantiles[0.95]),
          percent(x.never), percent(x.always), percent(x.overlap), percent(x.union.get(8))]
         for x in found.layers
@@ -153,7 +153,7 @@ def _table(found: Any) -> Raw:
 
 def _bytes(report: Any) -> Raw:
     rows = [
-        [b.name, _size(b.bytes), _size(b.skippable_bytes), f"{b.flops:.3g}",
+        [b.name, data_size(b.bytes), data_size(b.skippable_bytes), f"{b.flops:.3g}",
          f"{b.skippable_flops:.3g}", f"{b.limit:.2f}×",
          f"{b.union_limit[8]:.2f}×" if 8 in b.union_limit else ""]
         for b in report.blocks

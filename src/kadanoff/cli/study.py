@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from kadanoff.cli import options as opt
 from kadanoff.errors import StorageError, UsageError
 
 app = typer.Typer(
@@ -66,9 +67,9 @@ def run_(
     out: Annotated[
         Path | None, typer.Option(help="Folder; `kadanoff-studies/NAME-SIZE` by default.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed.", min=0)] = 0,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    progress: Annotated[str, typer.Option(help="`auto`, `none` or `json` (on stderr).")] = "auto",
+    seed: opt.Seed = 0,
+    device: opt.Device = "cpu",
+    progress: opt.Progress = "auto",
     keep: Annotated[
         bool, typer.Option("--keep", help="Put a full result among those of the package.")
     ] = False,

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 
 from kadanoff.data.objects import attribute, where
+from kadanoff.devices import chosen
 from kadanoff.errors import UsageError
 
-__all__ = ["Target", "choose_device", "load_target", "parse_kwargs"]
+__all__ = ["Target", "load_target", "load_weights", "parse_kwargs"]
 
 SAVED = (".pt2", ".pt", ".ts", ".torchscript", ".jit")
 EXAMPLE = "Write path/to/file.py:factory, package.module:factory, or a .pt2 or TorchScript file."
@@ -26,29 +27,6 @@ class Target:
     model: torch.nn.Module
     spec: str
     batch: int | None = None
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device called ``name``.
-
-    Raises
-    ------
-    UsageError
-        There is no such device here.
-    """
-    try:
-        device = torch.device(name)
-        if device.type == "cuda" and not torch.cuda.is_available():
-            raise UsageError(f"CUDA was asked for ({name!r}) and is absent.", "Use --device cpu.")
-        torch.empty(0, device=device)
-    except UsageError:
-        raise
-    except Exception as error:
-        first = str(error).splitlines()[0]
-        raise UsageError(
-            f"There is no device {name!r} here ({first[:100]}).", "Use cpu, cuda or cuda:0."
-        ) from error
-    return device
 
 
 def parse_kwargs(text: str | None) -> dict[str, Any]:
@@ -91,7 +69,7 @@ def load_target(
         Whatever is wrong with the file, the name, the factory or what it returns; the model has no
         parameters, or NaN or infinity in its weights.
     """
-    where_to = choose_device(device)
+    where_to = chosen(device, torch.float32)
     path, kwargs = os.fspath(spec), kwargs or {}
     if path.lower().endswith(SAVED):
         if kwargs:
@@ -177,12 +155,56 @@ def _saved(path: str) -> tuple[torch.nn.Module, int | None]:
                 return program.module(), _fixed_batch(program)
             return torch.jit.load(path, map_location="cpu"), None
         except Exception as error:
+            held = _state_dict(path)
+            if held:
+                raise UsageError(
+                    f"{path!r} holds a state dict ({len(held)} tensors, the first {held[0]!r}), "
+                    "not a model.",
+                    f"Name what makes the model, and add: --weights {path}.",
+                ) from None
             first = (str(error).strip().splitlines() or ["no message"])[0]
             raise UsageError(
                 f"{path!r} is no model that can be loaded: {type(error).__name__}: {first[:160]}",
-                "Give a file of torch.export.save (.pt2) or torch.jit.save; for a state dict or a "
-                "pickled module give path/to/file.py:factory that loads it.",
+                "Give a file of torch.export.save (.pt2) or torch.jit.save; for a pickled module "
+                "give path/to/file.py:factory that loads it.",
             ) from error
+
+
+def _state_dict(path: str) -> list[str]:
+    """Names of the tensors in a file of ``torch.save(model.state_dict(), ...)``; else nothing."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # not such a file
+        return []
+    named = isinstance(content, dict) and all(isinstance(k, str) for k in content)
+    tensors = named and all(isinstance(v, torch.Tensor) for v in content.values())
+    return list(content) if tensors else []
+
+
+def load_weights(model: torch.nn.Module, path: str | os.PathLike[str]) -> None:
+    """Load a state dict into a model.
+
+    Raises
+    ------
+    UsageError
+        There is no such file, it holds something else, or it does not fit the model.
+    """
+    path = os.fspath(path)
+    if not os.path.isfile(path):
+        raise UsageError(f"There is no file {path!r}.", "Check the path.")
+    if not _state_dict(path):
+        raise UsageError(
+            f"{path!r} holds no state dict.", "Write it with torch.save(model.state_dict(), path)."
+        )
+    try:
+        model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except RuntimeError as error:
+        said = " ".join(str(error).split())[:300]
+        raise UsageError(
+            f"The weights in {path!r} do not fit the model: {said}",
+            "Give the factory the arguments it was trained with, by --kwargs.",
+        ) from None
+    _check(model, path)
 
 
 def _fixed_batch(program: Any) -> int | None:

@@ -7,13 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
+from kadanoff.cli import options as opt
 from kadanoff.cli.output import JsonFile, JsonFlag, Output
-from kadanoff.errors import UsageError
+from kadanoff.errors import DataError, UsageError
 
 
 def command(
     model: Annotated[str, typer.Option(help="mlp or resnet.")] = "mlp",
-    data: Annotated[str, typer.Option(help="Dataset by name or file.")] = "digits",
+    data: opt.Data = "digits",
     widths: Annotated[str, typer.Option(help="Widths, comma-separated.")] = "32,64,128",
     depths: Annotated[str, typer.Option(help="Depths; the first is swept over widths.")] = "3,6",
     activation: Annotated[str, typer.Option(help="relu, tanh or gelu.")] = "relu",
@@ -24,9 +25,13 @@ def command(
     tolerance: Annotated[
         float, typer.Option(help="Factors of two by which optima may differ.", min=0.0)
     ] = 1.0,
-    seed: Annotated[int, typer.Option(help="Seed.")] = 0,
-    plot: Annotated[Path | None, typer.Option(help="Draw into this svg, png or pdf.")] = None,
+    seed: opt.Seed = 0,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="File to resume from and write to.")
+    ] = None,
+    plot: opt.Plot = None,
     html: Annotated[Path | None, typer.Option(help="Write a page.")] = None,
+    progress: opt.Progress = "auto",
     as_json: JsonFlag = False,
     json_file: JsonFile = None,
 ) -> None:
@@ -36,28 +41,23 @@ def command(
 
     Example: `kadanoff transfer --model mlp --data digits --widths 32,64,128 --depths 3,6`
     """
-    from rich.progress import Progress
-
     from kadanoff.files import jsonable
+    from kadanoff.report.figures import write
+    from kadanoff.report.progress import reporting
     from kadanoff.tuning.families import FAMILIES
     from kadanoff.tuning.transfer import transfer
 
-    output = Output("transfer", as_json, json_file, [plot, html])
+    output = Output("transfer", as_json, json_file, [html], [plot])
     if model not in ("mlp", "resnet"):
         raise UsageError(f"No family {model!r}.", "Choose mlp or resnet.")
-    sizes = [_integers(widths, "widths"), _integers(depths, "depths")]
+    sizes = [opt.integers(widths, "--widths"), opt.integers(depths, "--depths")]
     X, y, n_out = _data(data, seed)
     family: Any = FAMILIES[model]
 
     def build(width: int, depth: int, k: int) -> Any:
         return family(X.shape[1], width, depth, n_out, activation=activation, seed=k)
 
-    with Progress(transient=True, disable=as_json) as bar:
-        task = bar.add_task("training")
-
-        def progress(done: int, total: int, **_info: Any) -> None:
-            bar.update(task, completed=done, total=total)
-
+    with reporting(progress, "training") as report:
         found = transfer(
             build,
             X,
@@ -70,10 +70,11 @@ def command(
             seeds=seeds,
             seed=seed,
             tolerance=tolerance,
-            progress=progress,
+            checkpoint=checkpoint,
+            progress=report,
         )
     if plot is not None:
-        _save(found, plot)
+        write(_figure(found), plot)
     if html is not None:
         _page(found, html, f"{model} {activation} on {data}")
     if as_json:
@@ -85,27 +86,11 @@ def command(
         raise typer.Exit(1)
 
 
-def _integers(text: str, name: str) -> list[int]:
-    try:
-        values = [int(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        values = []
-    if not values or min(values) < 1:
-        raise UsageError(f"--{name} {text!r} is not a list of sizes.", "Write for example 32,64.")
-    return values
-
-
 def _data(name: str, seed: int) -> tuple[Any, Any, int]:
-    import torch
-
-    from kadanoff.data import load
-    from kadanoff.errors import DataError
-
-    batch = load(name, batch=None, seed=seed)
-    X, y = batch.inputs, batch.targets
-    if not isinstance(X, torch.Tensor) or not X.dtype.is_floating_point or y is None:
-        raise DataError(f"{name!r} has no numeric features with targets.", "Choose digits.")
-    X = X.flatten(1).float()
+    batch = opt.table(name, None, seed)
+    X, y = batch.inputs.float(), batch.targets
+    if y is None:
+        raise DataError(f"{name!r} has no targets to learn.", "Give a file with X and y.")
     if y.dtype.is_floating_point:
         y = y.float().reshape(X.shape[0], -1)
         return X, (y - y.mean(0)) / y.std(0), y.shape[1]
@@ -139,18 +124,6 @@ def _figure(found: Any) -> Any:
                 bbox_to_anchor=(1.0, 0.5),
             )
     return fig
-
-
-def _save(found: Any, path: Path) -> None:
-    from kadanoff.files import atomic_open
-    from kadanoff.report.figures import style
-
-    kind = path.suffix.lstrip(".").lower()
-    if kind not in ("svg", "png", "pdf"):
-        raise UsageError(f"Cannot draw into {str(path)!r}.", "Name a .svg, .png or .pdf file.")
-    fig = _figure(found)
-    with style(), atomic_open(path) as stream:
-        fig.savefig(stream, format=kind)
 
 
 def _verdict(found: Any) -> tuple[str, str]:

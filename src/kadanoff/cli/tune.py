@@ -7,25 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
-from kadanoff.cli.diagnose import (
-    BatchOption,
-    DataOption,
-    DeviceOption,
-    KwargsOption,
-    SeedOption,
-    TargetArgument,
-    analysed,
-    prepare,
-)
+from kadanoff.cli import options as opt
+from kadanoff.cli.diagnose import analysed, prepare
 from kadanoff.cli.output import JsonFile, JsonFlag, Output
 
 __all__ = ["command"]
 
 
 def command(
-    target: TargetArgument,
+    target: opt.Target,
     json_file: JsonFile = None,
-    data: DataOption = "digits",
+    data: opt.Data = "digits",
     check: Annotated[
         bool, typer.Option("--check", help="Diagnose before and after, and train both.")
     ] = False,
@@ -40,10 +32,11 @@ def command(
     lr: Annotated[
         float | None, typer.Option(help="Learning rate of --check; default: best of a few.")
     ] = None,
-    seed: SeedOption = 0,
-    device: DeviceOption = "cpu",
-    batch: BatchOption = 128,
-    kwargs: KwargsOption = None,
+    seed: opt.Seed = 0,
+    device: opt.Device = "cpu",
+    batch: opt.Batch = 128,
+    kwargs: opt.Kwargs = None,
+    weights: opt.Weights = None,
 ) -> None:
     """Rescale a model's initial weights to criticality.
 
@@ -63,7 +56,9 @@ def command(
     if lr is not None and not lr > 0:
         raise UsageError(f"--lr {lr} is not positive.", "Give e.g. --lr 0.01.")
     with waiting("loading the model and the data"):
-        loaded, sample = prepare(target, data, kwargs, seed=seed, device=device, batch=batch)
+        loaded, sample = prepare(
+            target, data, kwargs, weights, seed=seed, device=device, batch=batch
+        )
     import copy
 
     from kadanoff.tuning import initialise

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from kadanoff.data.batch import Batch
+from kadanoff.data.examples import example
 from kadanoff.errors import AnalysisError, DataError
 
 __all__ = ["adapt"]
@@ -97,17 +98,15 @@ def _forms(
 def _try(model: torch.nn.Module, inputs: Any) -> Exception | None:
     with _undisturbed(model), torch.no_grad():
         try:
-            if isinstance(inputs, torch.Tensor):
+            call = example((inputs, None), model)
+            if isinstance(inputs, torch.Tensor) and len(inputs) > 2:
+                few = call.map(lambda t: t[:2])
                 try:
-                    model(inputs[:2])
+                    model(*few.args, **few.kwargs)
+                    return None
                 except Exception:  # an exported program may insist on its own batch size
-                    if len(inputs) <= 2:
-                        raise
-                    model(inputs)
-            elif isinstance(inputs, dict):
-                model(**inputs)
-            else:
-                model(*inputs)
+                    pass
+            model(*call.args, **call.kwargs)
         except Exception as error:  # whatever a user's forward may raise
             return error
     return None

@@ -15,7 +15,7 @@ from kadanoff.data.batch import Batch, check_inputs, check_targets
 from kadanoff.data.bundled import standardise
 from kadanoff.errors import DataError, require_extra
 
-__all__ = ["SUFFIXES", "from_arrays", "read_file"]
+__all__ = ["SUFFIXES", "from_arrays", "labelled", "read_file"]
 
 INPUT_KEYS = ("X", "x", "inputs", "input", "input_ids", "data", "features")
 TARGET_KEYS = ("y", "Y", "targets", "target", "labels", "label", "class")
@@ -83,10 +83,15 @@ def from_arrays(inputs: Any, targets: Any, name: str) -> Batch:
             "x.reshape(1, -1) for one sample.",
         )
     check_inputs(x, name)
+    return labelled(x, targets, name)
+
+
+def labelled(x: Any, targets: Any, name: str) -> Batch:
+    """Put checked inputs (a tensor, or tensors in a dict or tuple) and targets together."""
     if targets is None:
         return Batch(x, None, name.strip("'"))
     y = tensor(targets, f"The target array of {name}")
-    check_targets(y, len(x), name)
+    check_targets(y, len(Batch(x, None, name)), name)
     if y.is_floating_point():
         y = y[:, None] if y.ndim == 1 else y
         return Batch(x, y, name.strip("'"), "regression")

@@ -14,7 +14,8 @@ import torch
 
 from kadanoff.data.batch import Batch, check_inputs
 from kadanoff.data.bundled import bundled
-from kadanoff.data.files import SUFFIXES, from_arrays, read_file
+from kadanoff.data.examples import as_tensor
+from kadanoff.data.files import SUFFIXES, from_arrays, labelled, read_file
 from kadanoff.data.objects import attribute
 from kadanoff.errors import DataError
 
@@ -122,19 +123,33 @@ def _from_value(value: Any, text: str, batch: int | None) -> Batch:
     if value is None:
         raise DataError(f"{name} gave nothing.", "Return inputs or (inputs, targets).")
     if isinstance(value, Mapping):
-        content = dict(value)
-        for key, item in content.items():
-            if isinstance(item, torch.Tensor):
-                check_inputs(item, f"{key!r} of {name}")
-        result = Batch(content, None, text)
-        if len(result) == 0:
-            raise DataError(f"{name} gave an empty mapping.", "Give some samples.")
-        return result
+        return _structured(dict(value), None, name)
     if isinstance(value, (tuple, list)) and len(value) == 2:
+        inputs, targets = value
+        if isinstance(inputs, Mapping):
+            return _structured(dict(inputs), targets, name)
+        if isinstance(inputs, tuple):
+            return _structured(inputs, targets, name)
         return from_arrays(value[0], value[1], name)
     if hasattr(value, "__array__") or isinstance(value, torch.Tensor):
         return from_arrays(value, None, name)
     raise DataError(
         f"{name} gave a {type(value).__name__}.",
-        "Return an array, a tensor, a pair (inputs, targets) or a mapping of model arguments.",
+        "Return an array, a tensor, a mapping of the model's arguments, or a pair (inputs, "
+        "targets); several arguments as ((a, b), targets).",
     )
+
+
+def _structured(inputs: Any, targets: Any, name: str) -> Batch:
+    inputs = (
+        {key: as_tensor(item) for key, item in inputs.items()}
+        if isinstance(inputs, dict)
+        else tuple(map(as_tensor, inputs))
+    )
+    for key, item in inputs.items() if isinstance(inputs, dict) else enumerate(inputs):
+        if isinstance(item, torch.Tensor):
+            check_inputs(item, f"{key!r} of {name}")
+    result = labelled(inputs, targets, name)
+    if len(result) == 0:
+        raise DataError(f"{name} gave no tensor of samples.", "Give some.")
+    return result

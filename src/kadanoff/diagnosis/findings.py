@@ -21,8 +21,8 @@ from kadanoff.diagnosis.chain import (
     signal_trend,
 )
 from kadanoff.diagnosis.result import Finding, LayerReport
-from kadanoff.diagnosis.words import number
 from kadanoff.errors import KadanoffError
+from kadanoff.report.numbers import uncertain
 
 __all__ = ["RULES", "Evidence", "Rule", "examine"]
 
@@ -144,14 +144,15 @@ def _depth_scale(evidence: Evidence, lengths: float) -> Iterator[Finding]:
         )
         also = ""
         if gradient is not None:
-            chi = number(gradient.factor, gradient.factor_error)
+            chi = uncertain(gradient.factor, gradient.factor_error)
             also = f"; so does the gradient, χ⊥ = {chi} per layer"
-        gains = f"; gain is {number(*gain)}, critical is {critical:.3g}" if critical else ""
+        gains = f"; gain is {uncertain(*gain)}, critical is {critical:.3g}" if critical else ""
         yield Finding(
             code,
             "critical",
             max(abs(signal.rate), abs(gradient.rate) if gradient else 0.0) * depth,
-            f"{code}: the signal {verb} by {number(amplitude, amplitude * signal.error / 2)} per "
+            f"{code}: the signal {verb} by "
+            f"{uncertain(amplitude, amplitude * signal.error / 2)} per "
             f"layer: after {depth} layers {left}{also}; its depth scale is "
             f"{signal.scale:.1f} layers, a net of {depth} needs at least {limit:.1f}{gains}.",
             remedy,
@@ -163,13 +164,13 @@ def _depth_scale(evidence: Evidence, lengths: float) -> Iterator[Finding]:
         return
     if gradient is not None:
         code = "ordered" if gradient.rate < 0 else "chaotic"
-        chi = number(gradient.factor, gradient.factor_error)
+        chi = uncertain(gradient.factor, gradient.factor_error)
         what = (
             "the signal dies with depth scale"
             if code == "ordered"
             else "gradients explode and nearby inputs fly apart with depth scale"
         )
-        gains = f" (gain {number(*gain)}, critical {critical:.3g})" if critical else ""
+        gains = f" (gain {uncertain(*gain)}, critical {critical:.3g})" if critical else ""
         yield Finding(
             code,
             "critical" if abs(gradient.rate) * depth > 2 * lengths else "warning",
@@ -224,7 +225,10 @@ def _odd_layer(evidence: Evidence, ratio: float) -> Iterator[Finding]:
         if layer.weight_gain is not None and layer.call_index == 0 and layer.op != "embedding":
             leaf = (layer.parameter or "").split(".")[-2:-1]
             name = "" if not leaf or leaf[0].isdigit() else leaf[0]
-            groups.setdefault((layer.op, name, layer.fan_in, layer.fan_out), []).append(layer)
+            # the scale of a weight means something else behind a norm or another activation
+            reads = (layer.normalised, layer.critical_gain)
+            like = (layer.op, name, layer.fan_in, layer.fan_out, *reads)
+            groups.setdefault(like, []).append(layer)
     for group in groups.values():
         if len(group) < 4:
             continue
@@ -244,7 +248,7 @@ def _odd_layer(evidence: Evidence, ratio: float) -> Iterator[Finding]:
                     "warning" if layer.normalised else "critical",
                     min(abs(off), 100.0),
                     f"odd layer: layer {layer.index} ({_name(layer)}) has gain "
-                    f"{number(gain.value, gain.stderr)}, its {len(group) - 1} like layers "
+                    f"{uncertain(gain.value, gain.stderr)}, its {len(group) - 1} like layers "
                     f"{usual:.3g}; a factor {ratio:g} is the limit.",
                     f"Rescale its weight by {math.exp(max(min(-off / 2, 50), -50)):.3g}, or look "
                     "for what changed it.",
@@ -300,7 +304,7 @@ def _fraction(
         name,
         "critical" if value > (1 + limit) / 2 else "warning",
         -math.log(passed),
-        f"{name}: {number(100 * value, 100 * error)} % of {what}{count} in layer {layer.index} "
+        f"{name}: {uncertain(100 * value, 100 * error)} % of {what}{count} in layer {layer.index} "
         f"({_name(layer)}); the limit is {100 * limit:.0f} %.",
         remedy,
         tuple(layer.index for layer, _, _ in bad),
@@ -332,7 +336,7 @@ def _collapsed(evidence: Evidence, limit: float) -> Iterator[Finding]:
             "critical",
             -math.log(ratio),
             f"collapsed: 1 − correlation of two inputs fell from {before:.2g} to "
-            f"{number(max(after, 0.0), error)} over {len(chain)} layers, to {ratio:.1g} of it; "
+            f"{uncertain(max(after, 0.0), error)} over {len(chain)} layers, to {ratio:.1g} of it; "
             f"the limit is {limit:g}.",
             "Bring the net to criticality (kadanoff tune); remove large biases or mean shifts.",
             tuple(layer.index for layer in chain),
@@ -388,7 +392,7 @@ def _healthy(evidence: Evidence) -> str:
     depth = len(evidence.chain)
     trend = evidence.gradient or evidence.signal
     if trend is not None and depth >= MIN_DEPTH and trend.scale < depth / 3:
-        factor = number(trend.factor, trend.factor_error)
+        factor = uncertain(trend.factor, trend.factor_error)
         back = evidence.backward
         arrives = "" if back is None else f"; the squared gradient changes by {back.factor:.2g}"
         return (
@@ -397,7 +401,7 @@ def _healthy(evidence: Evidence) -> str:
             "normalisation or the width explain (threshold: a trend beyond them)."
         )
     if trend is not None and depth >= MIN_DEPTH:
-        factor = number(trend.factor, trend.factor_error)
+        factor = uncertain(trend.factor, trend.factor_error)
         what = "χ⊥" if evidence.gradient else "the signal changes by"
         scale = f"{trend.scale:.1f}" if trend.scale < 1e4 else "over 10000"
         return (

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from kadanoff.data import example
+from kadanoff.devices import chosen
 from kadanoff.errors import DataError, UsageError
 from kadanoff.trace.hf import map_tensors, tensors_in
 
@@ -76,18 +77,7 @@ def check_model(model: Any, device: Any) -> torch.device:
             "Initialise them again or load a sound checkpoint.",
         )
     own = next(iter(parameters.values())).device
-    if device is None:
-        return own
-    try:
-        wanted = torch.device(device)
-    except (RuntimeError, TypeError):
-        raise UsageError(f"No such device: {device!r}.", "Use 'cpu' or 'cuda'.") from None
-    if wanted.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError(
-            f"The device {str(device)!r} was asked for, but PyTorch sees no CUDA device.",
-            "Use device='cpu', or install a CUDA build of PyTorch and its driver.",
-        )
-    return wanted
+    return chosen(device, torch.float32) or own
 
 
 def prepare(
@@ -95,16 +85,15 @@ def prepare(
 ) -> Inputs:
     """Sort a batch into call arguments and targets; cast, move and check it.
 
-    ``data`` may be a tensor or array, a tuple ``(inputs, targets)``, a mapping of keyword
-    arguments, an object with ``inputs`` and ``targets``, or an iterable of batches (the first one
-    is taken).
+    What ``data`` may be: see :func:`kadanoff.data.examples.example`.
 
     Raises
     ------
     DataError
         Empty, NaN, infinite or complex data; integers where the model wants real numbers.
     """
-    inputs = _sort(data, targets)
+    found = example(data, model, targets)
+    inputs = Inputs(found.args, found.kwargs, found.targets)
     tensors = list(tensors_in((inputs.args, inputs.kwargs)))
     if not tensors:
         raise DataError(
@@ -157,56 +146,6 @@ def prepare(
     inputs.targets = map_tensors(lambda t: t.to(device), inputs.targets)
     inputs.samples = size
     return inputs
-
-
-def _sort(data: Any, targets: Any) -> Inputs:
-    if isinstance(data, Tensor):
-        return Inputs((data,), {}, _tensor(targets))
-    if hasattr(data, "inputs") and hasattr(data, "targets"):
-        targets = data.targets if targets is None else targets
-        if isinstance(data.inputs, tuple):
-            return Inputs(tuple(_tensor(x) for x in data.inputs), {}, _tensor(targets))
-        return _sort(data.inputs, targets)
-    if hasattr(data, "__array__"):
-        return Inputs((_tensor(data),), {}, _tensor(targets))
-    if isinstance(data, Mapping):
-        names = {str(key): value for key, value in data.items()}
-        return Inputs((), {k: _tensor(v) for k, v in names.items()}, _tensor(targets))
-    if isinstance(data, (tuple, list)) and len(data) and targets is None and len(data) == 2:
-        inner = _sort(data[0], data[1])
-        return inner
-    if isinstance(data, (tuple, list)) and data and all(_tensorlike(x) for x in data):
-        return Inputs(tuple(_tensor(x) for x in data), {}, _tensor(targets))
-    if isinstance(data, (tuple, list)):
-        try:
-            return Inputs((torch.as_tensor(data),), {}, _tensor(targets))
-        except (ValueError, TypeError, RuntimeError):
-            pass
-    if hasattr(data, "__iter__") and not isinstance(data, (str, bytes)):
-        first = next(iter(data), None)
-        if first is None:
-            raise DataError("The data yields no batch.", "Pass at least one batch.")
-        if not isinstance(first, (str, bytes)):
-            return _sort(first, targets)
-    raise DataError(
-        f"The data is a {type(data).__name__}, which holds no tensor.",
-        "Pass a tensor, (inputs, targets), a dict of tensors, or an array.",
-    )
-
-
-def _tensorlike(value: Any) -> bool:
-    return isinstance(value, Tensor) or hasattr(value, "__array__")
-
-
-def _tensor(value: Any) -> Any:
-    if isinstance(value, Tensor) or value is None or isinstance(value, (Mapping, str, bool, int)):
-        return value
-    if hasattr(value, "__array__") or isinstance(value, (list, tuple)):
-        try:
-            return torch.as_tensor(value)
-        except (ValueError, TypeError, RuntimeError):
-            return value
-    return value
 
 
 def _check_tensor(tensor: Tensor) -> None:

@@ -274,7 +274,8 @@ def _critical_gain(name: str) -> float | None:
 
     try:
         found: Activation = activation(name)
-        return float(criticality(found).C_W)
+        point = criticality(found)
+        return float(point.C_W) if point.exists else None
     except (KadanoffError, TypeError, ValueError):
         return None
 

@@ -6,8 +6,27 @@ correlators of preactivations as sums of diagrams in which every loop costs a po
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from typing import TYPE_CHECKING
+
+from kadanoff._lazy import attach
+
+if TYPE_CHECKING:
+    from kadanoff.diagrams.couplings import Couplings as Couplings
+    from kadanoff.diagrams.criticality import Condition as Condition
+    from kadanoff.diagrams.criticality import condition as condition
+    from kadanoff.diagrams.criticality import saturation as saturation
+    from kadanoff.diagrams.criticality import universal_ratio as universal_ratio
+    from kadanoff.diagrams.drawing import draw as draw
+    from kadanoff.diagrams.drawing import to_svg as to_svg
+    from kadanoff.diagrams.evaluation import Correlators as Correlators
+    from kadanoff.diagrams.evaluation import correlators as correlators
+    from kadanoff.diagrams.evaluation import evaluate as evaluate
+    from kadanoff.diagrams.measured import MeasuredCorrelators as MeasuredCorrelators
+    from kadanoff.diagrams.measured import measure as measure
+    from kadanoff.diagrams.recursions import Recursion as Recursion
+    from kadanoff.diagrams.recursions import recursion as recursion
+    from kadanoff.diagrams.rules import Diagram as Diagram
+    from kadanoff.diagrams.rules import generate as generate
 
 # public name -> module that defines it; imported when first used
 _HOME = {
@@ -31,10 +50,4 @@ _HOME = {
 
 __all__ = [*_HOME]  # pyright: ignore[reportUnsupportedDunderAll]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        value = getattr(importlib.import_module(_HOME[name]), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'kadanoff.diagrams' has no attribute {name!r}")
+__getattr__, __dir__ = attach(__name__, _HOME)

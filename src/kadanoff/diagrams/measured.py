@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kadanoff.devices import chosen
 from kadanoff.diagrams.couplings import pairs_of, set_partitions
 from kadanoff.ensembles.direct import drawn_layers
 from kadanoff.ensembles.moments import Measured, Moments
@@ -104,8 +105,7 @@ def measure(
     X = arch.inputs(X)
     if method == "neurons" and len(X) > 1:
         raise UsageError(f"method='neurons' is for one input, got {len(X)}.", "Use 'weights'.")
-    if device != "cpu" and not torch.cuda.is_available():
-        raise UsageError(f"device={device!r}, but there is no CUDA device here.", "Use 'cpu'.")
+    chosen(device)
     K = flow(arch, X).K
     root = torch.linalg.cholesky_ex(K)[0]
     plan = _Plan(

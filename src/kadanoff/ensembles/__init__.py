@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from typing import TYPE_CHECKING
+
+from kadanoff._lazy import attach
+
+if TYPE_CHECKING:
+    from kadanoff.ensembles.comparison import Comparison as Comparison
+    from kadanoff.ensembles.comparison import compare as compare
+    from kadanoff.ensembles.extrapolate import Scaling as Scaling
+    from kadanoff.ensembles.extrapolate import scaling as scaling
+    from kadanoff.ensembles.moments import Measured as Measured
+    from kadanoff.ensembles.result import Ensemble as Ensemble
+    from kadanoff.ensembles.run import ensemble as ensemble
 
 # public name -> module that defines it; imported when first used
 _HOME = {
@@ -18,8 +28,4 @@ _HOME = {
 
 __all__ = [*_HOME]  # pyright: ignore[reportUnsupportedDunderAll]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(_HOME[name]), name)
-    raise AttributeError(f"module 'kadanoff.ensembles' has no attribute {name!r}")
+__getattr__, __dir__ = attach(__name__, _HOME)

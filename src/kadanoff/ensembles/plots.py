@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import torch
@@ -10,17 +9,7 @@ import torch
 from kadanoff.ensembles.statistics import NAMES
 from kadanoff.errors import UsageError
 
-__all__ = ["comparison_figure", "scaling_figure", "write"]
-
-
-def write(fig: Any, path: str | os.PathLike[str]) -> None:
-    """Save as the suffix says; without one, as .svg and .png."""
-    from kadanoff.report.figures import save
-
-    stem, suffix = os.path.splitext(os.fspath(path))
-    if suffix not in ("", ".svg", ".png", ".pdf"):
-        raise UsageError(f"Cannot write a figure as {suffix!r}.", "Use .svg, .png or .pdf.")
-    save(fig, stem, (suffix[1:],) if suffix else ("svg", "png"))
+__all__ = ["comparison_figure", "scaling_figure"]
 
 
 def comparison_figure(comparison: Any) -> Any:

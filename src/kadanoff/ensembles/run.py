@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kadanoff import devices
 from kadanoff.ensembles import checkpoint as store
 from kadanoff.ensembles.moments import Measured, Moments
 from kadanoff.ensembles.plan import Plan, collect
@@ -171,8 +172,7 @@ def make_plan(
         )
     if rows < 2:
         raise UsageError(f"rows must be at least 2, got {rows!r}: covariances need pairs.")
-    if device != "cpu" and not torch.cuda.is_available():
-        raise UsageError(f"device={device!r}, but there is no CUDA device here.", "Use 'cpu'.")
+    devices.chosen(device)
     sampler = method
     if not plain or arch.init == "orthogonal":
         sampler = "direct"

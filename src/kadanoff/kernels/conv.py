@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from kadanoff.activations import activation
+from kadanoff.devices import chosen
 from kadanoff.errors import DataError, DomainError, UsageError
-from kadanoff.kernels.devices import chosen
 from kadanoff.kernels.evaluators import UnitMap, anywhere
 from kadanoff.kernels.tiles import single_threaded
 

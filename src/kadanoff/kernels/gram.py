@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kadanoff.devices import chosen
 from kadanoff.errors import ConvergenceError, DataError, UsageError
 from kadanoff.kernels.conv import ConvKernel, ConvNet
-from kadanoff.kernels.devices import chosen
 from kadanoff.kernels.evaluators import Composite, Inputs, Layered, homogeneous
 from kadanoff.kernels.layers import diagonal, propagate
 from kadanoff.kernels.surface import Surface

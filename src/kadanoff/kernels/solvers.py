@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kadanoff.devices import chosen
 from kadanoff.errors import AnalysisError, ConvergenceError, DataError, UsageError
-from kadanoff.kernels.devices import chosen
 from kadanoff.kernels.eigenpro import eigenpro
 from kadanoff.kernels.storage import stream
 

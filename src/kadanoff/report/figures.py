@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from kadanoff.errors import UsageError
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -26,11 +28,13 @@ __all__ = [
     "colour",
     "css_variables",
     "figure",
+    "file_format",
     "inline_svg",
     "points",
     "save",
     "style",
     "to_svg",
+    "write",
 ]
 
 # role -> (light, dark). The light value is what matplotlib draws; each is unique, because
@@ -230,3 +234,25 @@ def save(
             with atomic_open(f"{os.fspath(stem)}.{kind}") as stream:
                 metadata = {"Date": None} if kind == "svg" else None
                 fig.savefig(stream, format=kind, metadata=metadata)
+
+
+def file_format(path: str | os.PathLike[str]) -> str:
+    """Return ``svg``, ``png`` or ``pdf``, as the ending of a file says.
+
+    Raises
+    ------
+    UsageError
+        Another ending, or none.
+    """
+    kind = os.path.splitext(os.fspath(path))[1].lstrip(".").lower()
+    if kind not in ("svg", "png", "pdf"):
+        raise UsageError(
+            f"Cannot draw into {os.fspath(path)!r}.", "Name a .svg, .png or .pdf file."
+        )
+    return kind
+
+
+def write(fig: Figure, path: str | os.PathLike[str]) -> None:
+    """Write one figure as the file's ending says; without one, as ``.svg`` and ``.png``."""
+    stem, suffix = os.path.splitext(os.fspath(path))
+    save(fig, stem, (file_format(path),) if suffix else ("svg", "png"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["percent", "short", "uncertain"]
+__all__ = ["data_size", "percent", "short", "uncertain"]
 
 
 def short(value: float | None, digits: int = 3) -> str:
@@ -62,3 +62,12 @@ def percent(value: float | None) -> str:
     if value < 0.001:
         return "<0.1%"
     return f"{100 * value:.1f}%"
+
+
+def data_size(count: float) -> str:
+    """Write a number of bytes: ``4.19 MB``."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"

@@ -53,7 +53,9 @@ def plan_terminal(plan: Any) -> Any:
             lines.append(rows)
         if plan.left:
             lines.append(
-                Text(f"{len(plan.left)} weights need nothing and were left as they were", "dim")
+                Text(
+                    f"{_weights(len(plan.left), 'needs', 'need')} nothing and left as found", "dim"
+                )
             )
         return lines
 
@@ -62,11 +64,11 @@ def plan_terminal(plan: Any) -> Any:
 
 def _sentence(plan: Any) -> str:
     if plan.method == "closed form":
-        return f"Tuned {len(plan.changes)} weights in closed form, by the theory's C_W and C_b."
+        return f"Tuned {_weights(len(plan.changes))} in closed form, by the theory's C_W and C_b."
     if plan.method == "numerical":
         return (
-            f"Tuned {len(plan.changes)} weights in {plan.sweeps} sweeps; the largest |χ − 1| left "
-            f"is {short(plan.worst, 2)}."
+            f"Tuned {_weights(len(plan.changes))} in {plan.sweeps} sweeps; the largest |χ − 1| "
+            f"left is {short(plan.worst, 2)}."
         )
     return "Nothing to tune: every step is critical or normalised already."
 
@@ -179,3 +181,7 @@ def comparison_html(target: str, plan: Any, comparison: Any) -> str:
         kept = [s for s in diagnosis_sections(d) if s.title in ("Layer by layer",)]
         sections += [Section(f"{s.title}, {name}", s.body) for s in kept]
     return page(f"Tuning {a.model}", sections, subtitle=f"{target}: {_sentence(plan)}")
+
+
+def _weights(count: int) -> str:
+    return "1 weight" if count == 1 else f"{count} weights"

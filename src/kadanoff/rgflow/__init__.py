@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from typing import TYPE_CHECKING
+
+from kadanoff._lazy import attach
+
+if TYPE_CHECKING:
+    from kadanoff.rgflow.couplings import component_counts as component_counts
+    from kadanoff.rgflow.couplings import metric_couplings as metric_couplings
+    from kadanoff.rgflow.couplings import output_density as output_density
+    from kadanoff.rgflow.forward import Forward as Forward
+    from kadanoff.rgflow.forward import forward_layers as forward_layers
+    from kadanoff.rgflow.forward import forward_ntk as forward_ntk
+    from kadanoff.rgflow.information import aspect as aspect
+    from kadanoff.rgflow.run import Flow as Flow
+    from kadanoff.rgflow.run import flow as flow
+    from kadanoff.rgflow.single import exact_chain as exact_chain
+    from kadanoff.rgflow.single import moment_series as moment_series
 
 # public name -> module that defines it; imported when first used
 _HOME = {
@@ -22,8 +36,4 @@ _HOME = {
 
 __all__ = [*_HOME]  # pyright: ignore[reportUnsupportedDunderAll]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(_HOME[name]), name)
-    raise AttributeError(f"module 'kadanoff.rgflow' has no attribute {name!r}")
+__getattr__, __dir__ = attach(__name__, _HOME)

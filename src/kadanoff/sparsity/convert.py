@@ -142,7 +142,7 @@ def sparsify(
         )
     if data is None:
         raise UsageError("No data were given.", "Pass inputs of the model as data=.")
-    calls = examples(data)
+    calls = examples(data, model)
     if not inplace:
         model = copy.deepcopy(model)
     modes = {module: module.training for module in model.modules()}
@@ -272,7 +272,7 @@ def relufy(model: nn.Module, example: Any, blocks: list[Block] | None = None) ->
     UsageError
         A block calls its activation as a function, which cannot be replaced from outside.
     """
-    call = examples(example, 1)[0]
+    call = examples(example, model, 1)[0]
     if blocks is None:
         blocks, _ = find_blocks(model, call)
     stuck = []

@@ -252,9 +252,7 @@ def profile(
     """
     if not 0.0 < error < 1.0:
         raise UsageError(f"error = {error} is not in (0, 1).", "Pass e.g. error=0.01.")
-    if isinstance(data, Iterable) and not isinstance(data, (Tensor, Mapping, tuple)):
-        data = list(data)
-    calls = examples(data)
+    calls = examples(data, model)
     layers: dict[tuple[str, int], _Layer] = {}
     scratch: dict[Any, Tensor] = {}
     training = [module for module in model.modules() if module.training]

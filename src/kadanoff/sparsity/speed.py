@@ -116,7 +116,7 @@ def accelerate(
         No MLP block was found.
     """
     _check(model, backend, predictor_rank, tolerance)
-    example = examples(data, 1)[0]
+    example = examples(data, model, 1)[0]
     if not inplace:
         model = copy.deepcopy(model)
     restore(model)

@@ -213,7 +213,7 @@ def measure_drift(model: nn.Module, data: Any) -> list[DriftMeasurement]:
     UsageError
         The data have no targets.
     """
-    example = examples(data, 1)[0]
+    example = examples(data, model, 1)[0]
     if example.targets is None:
         raise UsageError("The drift needs targets.", "Pass data = (inputs, targets).")
     targets = example.targets

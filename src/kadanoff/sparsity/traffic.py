@@ -99,7 +99,7 @@ def bytes_report(
     was = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        blocks, recorder = find_blocks(model, examples(data, 1)[0])
+        blocks, recorder = find_blocks(model, examples(data, model, 1)[0])
     finally:
         for module, mode in was.items():
             module.training = mode

@@ -10,8 +10,9 @@ needed with public parts of the library, and decides each claim with numbers and
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from kadanoff._lazy import attach
 
 if TYPE_CHECKING:
     from kadanoff.studies.lab import Lab as Lab
@@ -23,21 +24,15 @@ if TYPE_CHECKING:
     from kadanoff.studies.study import Study as Study
 
 _HOME = {
-    "Claim": "study",
-    "Study": "study",
-    "Lab": "lab",
-    "all": "registry",
-    "get": "registry",
-    "keep": "runner",
-    "run": "runner",
+    "Claim": "kadanoff.studies.study",
+    "Study": "kadanoff.studies.study",
+    "Lab": "kadanoff.studies.lab",
+    "all": "kadanoff.studies.registry",
+    "get": "kadanoff.studies.registry",
+    "keep": "kadanoff.studies.runner",
+    "run": "kadanoff.studies.runner",
 }
 
-__all__ = ["Claim", "Lab", "Study", "all", "get", "keep", "run"]
+__all__ = [*_HOME]  # pyright: ignore[reportUnsupportedDunderAll]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        value = getattr(importlib.import_module(f"kadanoff.studies.{_HOME[name]}"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = attach(__name__, _HOME)

@@ -84,9 +84,7 @@ class Lab:
 
     def scratch(self, name: str) -> Path:
         """Return a path inside the run's folder for a checkpoint of your own."""
-        folder = self.out / "parts"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / _slug(name)
+        return make_folder(self.out / "parts", "Name another one with --out.") / _slug(name)
 
     def part(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         """Compute ``function(*arguments)`` once; a later run of the same study reads it.

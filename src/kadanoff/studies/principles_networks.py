@@ -24,16 +24,10 @@ ONE = torch.ones(1, 4, dtype=torch.float64)
 
 def classes(name: str) -> dict[str, Any]:
     """Critical initialisation and universality class of an activation."""
-    from kadanoff.errors import NotCriticalError
-
-    try:
-        point = criticality(name)
-    except NotCriticalError:
+    point = criticality(name)
+    if not point.exists:
         return {"class": "not critical", "C_b": None, "C_W": None}
-    found = {"class": point.universality_class, "C_b": float(point.C_b), "C_W": float(point.C_W)}
-    if not (math.isfinite(found["C_b"]) and math.isfinite(found["C_W"])):
-        found |= {"class": "not critical", "C_b": None, "C_W": None}
-    return found
+    return {"class": point.universality_class, "C_b": float(point.C_b), "C_W": float(point.C_W)}
 
 
 def kernel(name: str, C_W: float, depth: int, width: int, networks: int, seed: int) -> Any:

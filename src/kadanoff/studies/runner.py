@@ -59,13 +59,14 @@ def run(
     StorageError
         The disk is full or the folder cannot be written; finished parts are kept.
     """
+    from kadanoff.devices import chosen
     from kadanoff.report.json import envelope
     from kadanoff.studies.page import study_page
 
     found = get(study) if isinstance(study, str) else study
     if size not in SIZES:
         raise UsageError(f"No size {size!r}.", "Choose quick or full.")
-    _check_device(device)
+    chosen(device)
     for module in found.modules:
         require_extra(module, found.extra or "")
     folder = make_folder(out, "Name another one with --out.")
@@ -76,16 +77,6 @@ def run(
     # last: whoever sees result.json finds everything it names
     write_json(folder / "result.json", document)
     return document
-
-
-def _check_device(device: str) -> None:
-    import torch
-
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        words = str(error).split("\n")[0]
-        raise UsageError(f"The device {device!r} cannot be used: {words}", "Use cpu.") from None
 
 
 def _document(lab: Lab) -> dict[str, Any]:
@@ -137,7 +128,7 @@ def keep(out: str | os.PathLike[str], folder: Path = KEPT) -> Path:
     document = json.loads((source / "result.json").read_text("utf-8"))
     target = folder / document["name"]
     shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
+    make_folder(target, "Only an installation that can be written to keeps results.")
     for figure in document["figures"]:
         shutil.copyfile(source / figure["file"], target / figure["file"])
     shutil.copyfile(source / "result.json", target / "result.json")

@@ -41,10 +41,10 @@ def main_output(output: Any) -> Tensor | None:
 
     A scalar loss that a Hugging Face model puts first is passed over.
     """
-    if isinstance(output, Mapping):
-        for name in ("logits", "last_hidden_state", "prediction_logits", "output"):
-            if isinstance(output.get(name), Tensor):
-                return output[name]
+    for name in ("logits", "last_hidden_state", "prediction_logits", "output"):
+        value = output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
+        if isinstance(value, Tensor):
+            return value
     floating = [t for t in tensors_in(output) if t.is_floating_point()]
     with_axes = [t for t in floating if t.ndim > 0]
     return (with_axes or floating or [None])[0]

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kadanoff.data import Batch, adapt, load
+from kadanoff.data import Batch, adapt, example, load
 from kadanoff.errors import AnalysisError
+from kadanoff.trace.hf import main_output
 
 __all__ = ["Comparison", "Training", "batches", "compare", "train"]
 
@@ -135,7 +136,7 @@ def train(
         for index in batches(len(whole), batch, steps, seed):
             part = whole.take(index)
             optimiser.zero_grad()
-            loss = _loss(_run(model, part.inputs), part)
+            loss = _loss(_output(model, part), part)
             loss.backward()
             optimiser.step()
             losses.append(float(loss.detach()))
@@ -158,16 +159,11 @@ def batches(n: int, batch: int, steps: int, seed: int) -> Iterator[Tensor]:
         left = left[batch:]
 
 
-def _run(model: nn.Module, inputs: Any) -> Tensor:
-    if isinstance(inputs, dict):
-        output = model(**inputs)
-    elif isinstance(inputs, tuple):
-        output = model(*inputs)
-    else:
-        output = model(inputs)
-    for name in ("logits", "last_hidden_state"):
-        output = getattr(output, name, output)
-    return output[0] if isinstance(output, (tuple, list)) else output
+def _output(model: nn.Module, part: Batch) -> Tensor:
+    found = main_output(example(part, model).run(model))
+    if found is None:
+        raise AnalysisError("The model returns no real tensor.", "Leave out --check.")
+    return found
 
 
 def _loss(output: Tensor, part: Batch) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kadanoff.data import example
 from kadanoff.errors import AnalysisError, DataError, DescribeError, UsageError
 
 __all__ = ["Change", "Initialisation", "initialise"]
@@ -73,8 +74,8 @@ def initialise(
     model : nn.Module
         Its weights keep their random directions, dtype and device; only scales change. Biases of
         rescaled layers become zero, or get the critical variance C_b where that is positive.
-    sample : Tensor, tuple of arguments, mapping of keyword arguments, or Batch
-        A batch as the model is called with.
+    sample : Tensor, (inputs, targets), dict, Batch, or iterable of batches
+        A batch as in :func:`kadanoff.data.examples.example`; targets are not looked at.
     seed : int
         Seed of the random probes, and of weights or biases that must be drawn because they are
         all zero.
@@ -110,7 +111,7 @@ def initialise(
         raise UsageError(f"tune needs a torch.nn.Module, got {type(model).__name__}.")
     if not any(True for _ in model.parameters()):
         raise UsageError("The model has no parameters: there is nothing to tune.")
-    args, kwargs = arguments(sample)
+    args, kwargs = arguments(model, sample)
     with _restored_on_error(model):
         plan = _closed_form(model, args, seed) if not kwargs and len(args) == 1 else None
         if plan is not None:
@@ -122,26 +123,19 @@ def initialise(
         )
 
 
-def arguments(sample: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def arguments(model: nn.Module, sample: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Positional and keyword arguments that a sample stands for; checks its tensors."""
-    inputs = getattr(sample, "inputs", sample)
-    if isinstance(inputs, Mapping):
-        args, kwargs = (), dict(inputs)
-    elif isinstance(inputs, (tuple, list)):
-        args, kwargs = tuple(inputs), {}
-    else:
-        args, kwargs = (inputs,), {}
-    for value in (*args, *kwargs.values()):
-        if isinstance(value, Tensor):
-            from kadanoff.data.batch import check_inputs
+    from kadanoff.data.batch import check_inputs
 
-            check_inputs(value, "The sample")
-    if not any(isinstance(value, Tensor) for value in (*args, *kwargs.values())):
+    found = example(sample, model).without_labels(model)
+    for tensor in found.tensors:
+        check_inputs(tensor, "The sample")
+    if not found.tensors:
         raise DataError(
             f"The sample is a {type(sample).__name__} without a tensor.",
             "Give a batch as the model is called with.",
         )
-    return args, kwargs
+    return found.args, found.kwargs
 
 
 @contextmanager

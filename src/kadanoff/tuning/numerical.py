@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from kadanoff.errors import AnalysisError, DataError, KadanoffError
 from kadanoff.trace.graph import main_chain
+from kadanoff.trace.hf import main_output, tensors_in
 from kadanoff.trace.jacobians import jacobians_along
 from kadanoff.trace.recorder import Call, Recorder, unwrap
 from kadanoff.trace.roles import normalised
@@ -131,7 +132,7 @@ def _look(
         args, source = _joined(args)
         try:
             with recorder:
-                output = _first_float(model(*args, **kwargs))
+                output = main_output(model(*args, **kwargs))
         except KadanoffError:
             raise
         except Exception as error:
@@ -160,7 +161,7 @@ def _look(
             for i in found
             if calls[i].kind in ("linear", "add") and not calls[i].op.startswith("embedding")
         ]
-        samples = next(len(v) for v in (*args, *kwargs.values()) if isinstance(v, Tensor))
+        samples = len(next(tensors_in((args, kwargs))))
         chis = jacobians_along(
             [calls[i].edge for i in chain],
             [shapes[i][0] for i in chain],
@@ -324,18 +325,3 @@ def _changes(
         )
         for s in picture.steps
     )
-
-
-def _first_float(value: Any) -> Tensor | None:
-    """The first floating tensor of whatever a model returns."""
-    if isinstance(value, Tensor):
-        return value if value.is_floating_point() else None
-    if hasattr(value, "logits"):
-        return value.logits
-    items = value.values() if hasattr(value, "values") else value
-    if isinstance(items, (list, tuple)) or hasattr(value, "values"):
-        for item in items:
-            found = _first_float(item)
-            if found is not None:
-                return found
-    return None

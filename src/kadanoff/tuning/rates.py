@@ -14,14 +14,16 @@ times L^(-1/2) Adam steps as L^(-1/2), SGD steps as a constant.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from kadanoff.data import example
 from kadanoff.errors import AnalysisError, UsageError
+from kadanoff.trace.hf import main_output
 
 __all__ = [
     "BASE",
@@ -178,22 +180,10 @@ def _check_s(s: float) -> None:
 
 
 def _forward(model: nn.Module, sample: Any) -> Tensor:
-    if isinstance(sample, Mapping):
-        out = model(**sample)
-    elif isinstance(sample, Sequence) and not isinstance(sample, str):
-        out = model(*sample)
-    else:
-        out = model(sample)
-    if isinstance(out, Tensor):
-        return out
-    for key in ("logits", "last_hidden_state"):
-        found = out.get(key) if isinstance(out, Mapping) else getattr(out, key, None)
-        if isinstance(found, Tensor):
-            return found
-    items = out.values() if isinstance(out, Mapping) else out
-    for item in items:
-        if isinstance(item, Tensor) and item.is_floating_point():
-            return item
+    out = example(sample, model).without_labels(model).run(model)
+    found = main_output(out)
+    if found is not None:
+        return found
     raise UsageError(
         f"The model returned {type(out).__name__}, in which no output tensor was found.",
         "Wrap the model so that it returns one tensor.",
@@ -275,7 +265,7 @@ def parameter_groups(
     ----------
     model : torch.nn.Module
         At its (critical) initialisation.
-    sample : Tensor, tuple or dict
+    sample : Tensor, (inputs, targets), dict, Batch, or iterable of batches
         One batch of inputs as the model takes it.
     optimizer : {"sgd", "adam", "adamw", "muon"}
     s : float

@@ -8,6 +8,7 @@ holds the exponent in the width against the prediction for the member s of the f
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from kadanoff.errors import UsageError
+from kadanoff.tuning.finished import Finished
 from kadanoff.tuning.rates import parameter_groups, split_muon
 
 __all__ = ["Coordinate", "Curve", "Transfer", "coordinate_check", "make_optimizers", "transfer"]
@@ -160,6 +162,7 @@ def transfer(
     seed: int = 0,
     tolerance: float = 1.0,
     check_steps: int = 5,
+    checkpoint: str | os.PathLike[str] | None = None,
     progress: Callable[..., None] | None = None,
 ) -> Transfer:
     """Sweep the base rate over sizes and check how activations move.
@@ -176,6 +179,8 @@ def transfer(
         Base rates, ascending; by default seven in factors of two around the default.
     tolerance : float
         Largest distance between optima, in factors of two, at which the rate is said to carry.
+    checkpoint : path, optional
+        Finished runs are kept in this file; the same call goes on from it.
 
     Returns
     -------
@@ -184,7 +189,9 @@ def transfer(
     Raises
     ------
     UsageError
-        Fewer than two sizes or three bases, or empty data.
+        Fewer than two sizes or three bases, empty data, or the checkpoint of another sweep.
+    StorageError
+        The checkpoint cannot be read or written.
     """
     from kadanoff.tuning.rates import BASE
 
@@ -199,6 +206,15 @@ def transfer(
             "do not make a transfer run.",
             "Give at least two sizes, three base rates, two seeds, and data.",
         )
+    smallest = build(*sizes[0], seed)
+    finished = Finished(
+        checkpoint,
+        {
+            "optimizer": optimizer, "s": s, "steps": steps, "batch": batch, "X": X, "y": y,
+            "model": repr(smallest),
+            "weights": nn.utils.parameters_to_vector(smallest.parameters()),
+        },
+    )  # fmt: skip
     total, done = len(sizes) * len(bases) * seeds, 0
     curves = []
     for width, depth in sizes:
@@ -207,13 +223,15 @@ def transfer(
         while todo:
             for base in todo:
                 column[base] = []
-                for k in range(seeds):
-                    model = build(width, depth, seed + k)
-                    groups = parameter_groups(model, X[:batch], optimizer, s=s, base=base)
-                    made = make_optimizers(groups, optimizer)
-                    column[base].append(
-                        train(model, made, X, y, steps=steps, batch=batch, seed=seed + 1000 + k)
-                    )
+                for k in range(seed, seed + seeds):
+                    loss = finished.loss(width, depth, base, k)
+                    if loss is None:
+                        model = build(width, depth, k)
+                        groups = parameter_groups(model, X[:batch], optimizer, s=s, base=base)
+                        made = make_optimizers(groups, optimizer)
+                        loss = train(model, made, X, y, steps=steps, batch=batch, seed=1000 + k)
+                        finished.keep(width, depth, base, k, loss)
+                    column[base].append(loss)
                     done += 1
                     if progress is not None:
                         progress(done, max(total, done), width=width, depth=depth)

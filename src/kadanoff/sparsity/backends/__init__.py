@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from kadanoff.errors import UsageError, require_extra
+from kadanoff.errors import MissingExtraError, UsageError, require_extra
 
 __all__ = ["available", "load"]
 
@@ -52,6 +52,9 @@ def load(name: str) -> Any:
         )
     if name == "numba":
         require_extra("numba", "sparse")
-    if name == "triton":
-        require_extra("triton", "sparse")
+    if name == "triton" and importlib.util.find_spec("triton") is None:
+        raise MissingExtraError(
+            "The back end 'triton' needs the package triton, which is not installed.",
+            "It comes with a CUDA build of PyTorch.",
+        )
     return importlib.import_module(_MODULES[name])
