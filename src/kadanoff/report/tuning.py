@@ -52,11 +52,7 @@ def plan_terminal(plan: Any) -> Any:
                     rows.add_row(c.name, *cells)
             lines.append(rows)
         if plan.left:
-            lines.append(
-                Text(
-                    f"{_weights(len(plan.left), 'needs', 'need')} nothing and left as found", "dim"
-                )
-            )
+            lines.append(Text(f"{_weights(len(plan.left))} left as found: nothing to mend", "dim"))
         return lines
 
     return _View(build)
