@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 NAMES = ("V", "D", "A", "B", "F")
+_NODES = 20
 
 
 def drawn(arch: Any, X: Tensor, networks: int, *, seed: int = 0, batch: int = 500):
     """n-scaled statistics of neurons i ≠ j with standard errors, for layers 2 ... L − 1.
 
-    All hidden widths must be equal. Means are deviations from the mean of the sample's own
-    conditional law, with martingale differences of the earlier layers regressed out.
+    All hidden widths must be equal. Rows of the last map that are independent are averaged out:
+    V, D and A are covariances of the means of two neurons given the layers before. G1 and H1 are
+    means given the layers before, with the noise of those layers, to first order in it and of
+    known mean zero, regressed out.
 
     Returns
     -------
@@ -24,25 +29,31 @@ def drawn(arch: Any, X: Tensor, networks: int, *, seed: int = 0, batch: int = 50
     g = torch.Generator().manual_seed(seed)
     n, N, layers = arch.n[1], len(X), arch.L - 2
     rows: dict[str, list[Tensor]] = {}
-    first = arch.C_b[0] + arch.C_W[0] * arch.metric(X)
-    theta = arch.lambda_b[0] + arch.lambda_W[0] * arch.metric(X)
+    metric = arch.metric(X)
+    first = arch.C_b[0] + arch.C_W[0] * metric
+    theta = arch.lambda_b[0] + arch.lambda_W[0] * metric
+    independent = arch.init != "orthogonal"
     for _ in range(networks // batch):
         keep: dict[str, list[Tensor]] = {}
-        controls = []
-        for l, (z, H, past) in enumerate(_run(arch, X, batch, g)):
+        controls: list[Tensor] = []
+        for l, (z, H, given) in enumerate(_run(arch, X, batch, g)):
             zz = torch.einsum("mia,mib->miab", z, z)
             HH = H.diagonal(dim1=1, dim2=2).permute(0, 3, 1, 2)
+            mean_zz, mean_HH = given[:2] if given else (first.expand_as(zz), theta.expand_as(HH))
             if l:
-                _record(keep, z, H, zz, HH, n)
-            metric, ntk = past if past else (first, theta)
-            if l:
-                keep.setdefault("metric", []).append(metric)
-                keep.setdefault("ntk", []).append(ntk)
+                x, y = (mean_zz, mean_HH) if independent else (zz, HH)
+                _record(keep, z, H, x, y, n)
+                keep.setdefault("metric", []).append(mean_zz.mean(1))
+                keep.setdefault("ntk", []).append(mean_HH.mean(1))
                 # controls of the layers before: their mean given the past is zero
                 keep.setdefault("controls", []).append(torch.cat(controls, 1))
-            controls.append((zz.mean(1) - metric).flatten(1))
+            controls.append((zz - mean_zz).mean(1).flatten(1))
             if l:
-                controls.append((HH.mean(1) - ntk).flatten(1))
+                controls.append((HH - mean_HH).mean(1).flatten(1))
+            if l < layers:
+                kept, G = given[2:] if given else (torch.zeros_like(z), first.expand(batch, N, N))
+                if arch.init == "gaussian" and N == 1:
+                    controls += _neurons(arch.activations[l], z, kept, G)
         for name, values in keep.items():
             if name in ("metric", "ntk"):
                 clean = [_regressed(v, c) for v, c in zip(values, keep["controls"], strict=True)]
@@ -57,8 +68,27 @@ def drawn(arch: Any, X: Tensor, networks: int, *, seed: int = 0, batch: int = 50
     return out
 
 
+def _neurons(act: Any, z: Tensor, kept: Tensor, G: Tensor) -> list[Tensor]:
+    """Means over neurons of σσ and σ'σ' at z = kept + N(0, G), less their means over N(0, G)."""
+    if act.name == "relu":
+        mean, sd = kept[..., 0], G[:, :, 0].sqrt()
+        cdf = torch.special.ndtr(mean / sd)
+        bell = torch.exp(-0.5 * (mean / sd) ** 2) / math.sqrt(2 * math.pi)
+        known = [(mean**2 + sd**2) * cdf + mean * sd * bell, cdf]
+    else:
+        x, w = (torch.as_tensor(t) for t in np.polynomial.hermite_e.hermegauss(_NODES))
+        at = kept + G.sqrt() * x
+        known = [(act.derivative(p)(at) ** 2) @ (w / w.sum()) for p in (0, 1)]
+    found = [act.derivative(p)(z[..., 0]) ** 2 for p in (0, 1)]
+    return [(f - k).mean(1, keepdim=True) for f, k in zip(found, known, strict=True)]
+
+
 def _run(arch: Any, X: Tensor, batch: int, g) -> Iterator[tuple[Tensor, Tensor, Any]]:
-    """(z, H) at each hidden layer, with the mean of zz and of the diagonal of H given the past."""
+    """(z, H, given) at each hidden layer.
+
+    Given the layers before: means of zz and of the diagonal of H of every neuron, what the skip
+    brings to z, and the covariance of the rest of z.
+    """
     N, n = len(X), arch.n[1]
     eye = torch.eye(n, dtype=torch.float64)[:, :, None, None]
     W = _matrix(arch, 0, batch, arch.n[1], arch.n[0], g)
@@ -72,7 +102,6 @@ def _run(arch: Any, X: Tensor, batch: int, g) -> Iterator[tuple[Tensor, Tensor, 
         if arch.block == "two_layer":
             maps = [None, act]
         y, T, back = z, H, None
-        kept_metric, kept_ntk = _diagonal(z, H)
         for a in maps:
             width = arch.hidden if a is None else n
             s = y if a is None else a(y)
@@ -81,8 +110,8 @@ def _run(arch: Any, X: Tensor, batch: int, g) -> Iterator[tuple[Tensor, Tensor, 
             gram = s.transpose(1, 2) @ s / y.shape[1]
             turned = T * d[:, :, None, :, None] * d[:, None, :, None, :]
             trace = turned.diagonal(dim1=1, dim2=2).mean(-1)
-            past = (arch.C_b[l] + arch.C_W[l] * gram,
-                    arch.lambda_b[l] + arch.lambda_W[l] * gram + arch.C_W[l] * trace)  # fmt: skip
+            G = arch.C_b[l] + arch.C_W[l] * gram
+            ntk = arch.lambda_b[l] + arch.lambda_W[l] * gram + arch.C_W[l] * trace
             direct = (
                 torch.eye(width, dtype=torch.float64)[:, :, None, None]
                 * (arch.lambda_b[l] + arch.lambda_W[l] * gram)[:, None, None]
@@ -92,17 +121,15 @@ def _run(arch: Any, X: Tensor, batch: int, g) -> Iterator[tuple[Tensor, Tensor, 
             back = left if back is None else torch.einsum("mija,mjka->mika", left, back)
             T = torch.einsum("mik,mklab,mjl->mijab", W, turned, W) + direct
             y = W @ s + arch.C_b[l] ** 0.5 * _normal(g, batch, width, 1)
+        kept = gamma * z
+        zz = torch.einsum("mia,mib->miab", kept, kept)
+        HH = gamma**2 * H.diagonal(dim1=1, dim2=2).permute(0, 3, 1, 2)
         if gamma:
-            y = y + gamma * z
+            y = y + kept
             half = torch.einsum("mika,mkjab->mijab", back, H)
             T = T + gamma**2 * H + gamma * (half + half.permute(0, 2, 1, 4, 3))
-            past = (past[0] + gamma**2 * kept_metric, past[1] + gamma**2 * kept_ntk)
         z, H = y, T
-        yield z, H, past
-
-
-def _diagonal(z: Tensor, H: Tensor) -> tuple[Tensor, Tensor]:
-    return z.transpose(1, 2) @ z / z.shape[1], H.diagonal(dim1=1, dim2=2).mean(-1)
+        yield z, H, (zz + G[:, None], HH + ntk[:, None], kept, G)
 
 
 def _normal(g, *shape: int) -> Tensor:

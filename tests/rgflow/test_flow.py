@@ -295,8 +295,6 @@ def test_bad_order_zero_inputs_and_overflow_are_explained():
     arch, X = two_inputs("tanh")
     with pytest.raises(UsageError, match="order"):
         flow(arch, X, order=2)
-    with pytest.raises(UsageError, match="uniform"):
-        flow(kd.MLP(2, [8], 1, init="uniform"), X, order=1)
     with pytest.raises(DomainError, match="zero norm"):
         flow(kd.MLP(2, [8], 1, "relu"), torch.zeros(1, 2), order=1)
     with pytest.raises(DomainError):

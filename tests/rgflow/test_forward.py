@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+import kadanoff as kd
 from kadanoff.errors import UsageError
 from kadanoff.rgflow.forward import forward_layers, forward_ntk
 
@@ -54,26 +55,39 @@ def _draw(arch, seed):
 
 
 def _autograd(weights, X, arch, f):
-    """NTK, dNTK, ddNTKs from Jacobians of the whole network with respect to all parameters."""
+    def net(maps):
+        z = None
+        for l in range(len(weights)):
+            new = maps(l, X.T if z is None else f(z))
+            z = new + arch.gamma[l] * z if arch.gamma[l] else new
+        return z
+
+    return _derivatives(weights, range(len(weights)), arch, net)
+
+
+def _derivatives(weights, layers, arch, run):
+    """NTK, dNTK, ddNTKs from Jacobians of the whole network with respect to all parameters.
+
+    ``run`` calls maps(k, x) for W_k x + b_k; ``layers`` says whose learning rates a map has.
+    """
     flat = torch.cat([t.reshape(-1) for pair in weights for t in pair])
     rates = torch.cat(
         [
             torch.full((t.numel(),), rate, dtype=torch.float64)
-            for l, (W, b) in enumerate(weights)
-            for t, rate in ((W, arch.lambda_W[l] / arch.n[l]), (b, arch.lambda_b[l]))
+            for l, (W, b) in zip(layers, weights)
+            for t, rate in ((W, arch.lambda_W[l] / W.shape[1]), (b, arch.lambda_b[l]))
         ]
     )
+    sizes = [W.numel() + b.numel() for W, b in weights]
 
     def net(theta):
-        z, at = None, 0
-        for l, (W, b) in enumerate(weights):
-            w = theta[at : at + W.numel()].reshape(W.shape)
-            at += W.numel()
-            c = theta[at : at + b.numel()]
-            at += b.numel()
-            new = w @ (X.T if l == 0 else f(z)) + c[:, None]
-            z = new + arch.gamma[l] * z if arch.gamma[l] else new
-        return z
+        parts = theta.split(sizes)
+
+        def maps(k, x):
+            W = weights[k][0]
+            return parts[k][: W.numel()].reshape(W.shape) @ x + parts[k][W.numel() :, None]
+
+        return run(maps)
 
     jac = torch.func.jacrev(net)
     hess = torch.func.jacrev(jac)
@@ -100,6 +114,28 @@ def test_forward_equations_equal_automatic_differentiation(f, gamma):
     weights = _draw(arch, seed=1)
     got = forward_ntk(weights, X, arch, order=2)
     for a, b in zip((got.H, got.dH, got.ddI, got.ddII), _autograd(weights, X, arch, f)):
+        assert a.shape == b.shape
+        assert (a - b).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.6])
+def test_forward_equations_of_two_layer_blocks_equal_automatic_differentiation(gamma):
+    arch = kd.Residual(
+        2, 2, 1, 2, "sin", gamma=gamma, C_b=0.2, C_W=1.3, lambda_b=[0.5, 0.3, 0.7],
+        lambda_W=[0.8, 1.1, 0.6], block="two_layer", hidden=3,
+    )  # fmt: skip
+    X = torch.tensor([[1.2, 0.3], [-0.5, 1.1]], dtype=torch.float64)
+    weights = arch.draw(torch.Generator().manual_seed(1))
+    got = forward_ntk(weights, X, arch, order=2)
+
+    def net(maps):
+        z = maps(0, X.T)
+        z = maps(2, torch.sin(maps(1, z))) + gamma * z
+        return maps(3, torch.sin(z))
+
+    for a, b in zip(
+        (got.H, got.dH, got.ddI, got.ddII), _derivatives(weights, (0, 1, 1, 2), arch, net)
+    ):
         assert a.shape == b.shape
         assert (a - b).abs().max() < 1e-12
 

@@ -10,10 +10,15 @@ import torch
 import kadanoff as kd
 from kadanoff.errors import UsageError
 from kadanoff.rgflow import flow
+from kadanoff.rgflow.order_one import _STRATEGY
+from kadanoff.rgflow.residual import residual_flow
 from tests.rgflow.drawn import deviations, drawn
 from tests.rgflow.simulate import extrapolate, simulate
 
 X2 = torch.tensor([[1.2, 0.3], [-0.5, 1.1]], dtype=torch.float64)
+
+
+ALL = ("G1", "H1", "V", "D", "A", "B", "F", "P", "Q", "R", "S", "T", "U")
 
 
 def relu_skip(depth=5):
@@ -25,8 +30,35 @@ def test_without_skip_it_is_the_plain_network():
     plain = kd.MLP(2, [64] * 3, 1, "sin", C_b=0.1, C_W=1.5)
     kept = kd.Residual(2, 64, 2, 1, "sin", gamma=1e-9, C_b=0.1, C_W=1.5)
     a, b = flow(plain, X2, order=1), flow(kept, X2, order=1)
-    for name in ("K", "Theta", "V", "G1", "H1", "A", "B", "D", "F"):
+    for name in ("K", "Theta", *ALL):
         torch.testing.assert_close(a.require(name), b.require(name), rtol=1e-7, atol=2e-8)
+
+
+@pytest.mark.parametrize("name", ["gelu", "relu"])
+@pytest.mark.parametrize("init", ["gaussian", "orthogonal"])
+def test_nodes_and_lines_give_the_plain_network_too(name, init):
+    """The same tensors by the book's recursions and by pieces of lines, unequal widths."""
+    plain = kd.MLP(
+        2, [48, 32, 64], 8, name, C_b=0.1, C_W=1.3, lambda_b=0.5, lambda_W=0.8, init=init
+    )
+    f = flow(plain, X2, order=1)
+    found, _ = residual_flow(plain, X2, list(f.K), list(f.Theta), 1e-10, _STRATEGY)
+    names = [n for n in ALL if name == "gelu" or n not in "RSTU"]
+    assert set(found) == set(names)
+    for n in names:
+        scale = float(f.require(n).abs().max())
+        torch.testing.assert_close(found[n], f.require(n), rtol=1e-6, atol=1e-8 * scale)
+
+
+def test_uniform_weights_move_the_means_and_nothing_else():
+    rates = {"lambda_b": 0.5, "lambda_W": 0.8}
+    a, b = (
+        flow(kd.Residual(2, 64, 2, 1, "gelu", gamma=0.6, C_W=1.3, init=i, **rates), X2, order=1)
+        for i in ("gaussian", "uniform")
+    )
+    for name in ALL:
+        same = bool(torch.isclose(a.require(name), b.require(name), rtol=1e-12).all())
+        assert same == (name not in ("G1", "H1")), name
 
 
 @pytest.mark.parametrize("g2", [0.3, 0.5, 0.8])
@@ -77,17 +109,17 @@ def test_three_point_vertex_alone_is_the_first_term_of_the_memory():
     assert full[1:5].tolist() == pytest.approx([2.25, 5.477465, 9.368426, 13.718985], abs=1e-6)
 
 
-def test_what_is_not_derived_says_so():
+def test_what_does_not_exist_says_so():
     f = relu_skip(2)
-    with pytest.raises(UsageError, match="skip connections"):
-        f.require("P")
-    with pytest.raises(UsageError, match="smooth ones only"):
-        f.require("H1")
+    with pytest.raises(UsageError, match="kinks"):
+        f.require("R")
+    with pytest.raises(UsageError, match="plain Gaussian network"):
+        f.require("U6")
+    # twice an input is parallel to it: no separate derivatives where ReLU has its kink
     two = kd.Residual(2, 64, 2, 1, "relu", gamma=0.5)
-    with pytest.raises(UsageError, match="one input only"):
-        flow(two, X2, order=1).require("G1")
-    with pytest.raises(UsageError, match="Gaussian weights"):
-        flow(kd.Residual(2, 64, 2, 1, "tanh", gamma=0.5, init="orthogonal"), X2, order=1)
+    parallel = flow(two, torch.stack([X2[0], 2 * X2[0]]), order=1)
+    with pytest.raises(UsageError, match="parallel"):
+        parallel.require("H1")
 
 
 def test_orthogonal_linear_network_keeps_the_metric_exactly():

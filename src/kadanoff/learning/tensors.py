@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kadanoff.errors import AnalysisError
+from kadanoff.errors import AnalysisError, UsageError
 from kadanoff.rgflow import flow
 from kadanoff.rgflow.differential import Differential, differential_step
 from kadanoff.rgflow.kernel import steps
@@ -103,8 +103,15 @@ def replicas(
     Raises
     ------
     UsageError
-        A tensor does not exist for this architecture (R, S, T, U with kinks).
+        A tensor does not exist for this architecture (R, S, T, U with kinks), or the weights are
+        uniform.
     """
+    if arch.init == "uniform":
+        raise UsageError(
+            "Outputs of a network with init='uniform' have a fourth cumulant of their own at order "
+            "1/n, which the prediction does not hold.",
+            "Use init='gaussian', or order=0.",
+        )
     for replica in scheme:
         if replica.points is None:
             result = flow(arch, X, order=1)

@@ -9,11 +9,13 @@ ensemble average and no expansion in 1/n. With
 
 every tensor of layer l+1 is the tensor of layer l with each neuron index pushed through J, plus
 what the curvature of the activation adds (J'' and J'''), plus what the weights of the map itself
-add (lambda_b, lambda_W / n).
+add (lambda_b, lambda_W / n). A two-layer block is two such maps, the first of which takes z along.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -68,7 +70,8 @@ def forward_ntk(
     Parameters
     ----------
     weights : sequence of (W, b)
-        One pair a layer, W (..., n_l, n_{l-1}) and b (..., n_l); leading axes are networks.
+        One pair a map, W (..., n_l, n_{l-1}) and b (..., n_l), two a two-layer block; leading axes
+        are networks.
     X : Tensor, shape (N, n_0)
     arch : MLP or Residual
         Gives the activations, gamma, C_b, C_W and the learning-rate tensors.
@@ -83,7 +86,7 @@ def forward_ntk(
     Raises
     ------
     UsageError
-        Wrong shapes or order, or a block structure without forward equations here.
+        Wrong shapes or order.
 
     Notes
     -----
@@ -91,10 +94,8 @@ def forward_ntk(
     Held against ``torch.func`` to 1e-12 in ``tests/rgflow/test_forward.py``.
     """
     _check(weights, X, arch, order)
-    state = _first_layer(weights[0], X, arch, order)
-    for l in range(1, len(weights)):
-        state = _next_layer(state, weights[l], arch, l, order)
-    return state
+    *_, last = forward_layers(weights, X, arch, order)
+    return last
 
 
 def forward_layers(
@@ -104,9 +105,15 @@ def forward_layers(
     _check(weights, X, arch, order)
     state = _first_layer(weights[0], X, arch, order)
     yield state
-    for l in range(1, len(weights)):
-        state = _next_layer(state, weights[l], arch, l, order)
+    rest = list(weights[1:])
+    for l in range(1, arch.L):
+        maps = [rest.pop(0) for _ in range(2 if _two_layer(arch, l) else 1)]
+        state = _next_layer(state, maps, arch, l, order)
         yield state
+
+
+def _two_layer(arch: Any, l: int) -> bool:
+    return getattr(arch, "block", "single") == "two_layer" and l < arch.L - 1
 
 
 def _first_layer(layer: tuple[Tensor, Tensor], X: Tensor, arch: Any, order: int) -> Forward:
@@ -125,36 +132,70 @@ def _first_layer(layer: tuple[Tensor, Tensor], X: Tensor, arch: Any, order: int)
 
 
 def _next_layer(
-    state: Forward, layer: tuple[Tensor, Tensor], arch: Any, l: int, order: int
+    state: Forward, maps: Sequence[tuple[Tensor, Tensor]], arch: Any, l: int, order: int
 ) -> Forward:
-    W, b = layer
+    """Through one map, or through the two of a block: (W, b) of every map of layer ``l``."""
     act, gamma = arch.activations[l - 1], float(arch.gamma[l])
-    n = W.shape[-1]
-    lb, lw = arch.lambda_b[l], arch.lambda_W[l] / n
-    s = [act.derivative(k)(state.z) for k in range(order + 2)]  # (..., n, N) each
-
-    gram = torch.einsum("...ja,...jb->...ab", s[0], s[0])
-    z = W @ s[0] + b[..., None] + (gamma * state.z if gamma else 0.0)
-    J = [W[..., None] * s[k][..., None, :, :] for k in range(order + 2)]  # J[k]: W sigma^(k)
-    if gamma:
-        J[1] = J[1] + gamma * torch.eye(n, dtype=W.dtype, device=W.device)[..., None]
-
-    H = state.H
+    C_b, C_W = arch.C_b[l], arch.C_W[l]
+    rates = arch.lambda_b[l], arch.lambda_W[l]
+    x, n = state.z, state.z.shape[-2]
+    if len(maps) == 2:
+        # neurons y = W₁ z + b₁ and, below them, z once more: what the skip takes along
+        W, b = maps[0]
+        y = W @ x + b[..., None]
+        eye = torch.eye(n, dtype=W.dtype, device=W.device)
+        total = torch.cat([W, eye.expand(*W.shape[:-2], n, n)], -2)
+        none = torch.zeros_like(x)
+        s = [x, torch.ones_like(x), none, none][: order + 2]
+        J = [total[..., None] * d[..., None, :, :] for d in s]
+        own = torch.eye(total.shape[-2]).to(eye)
+        own[W.shape[-2] :] = 0.0
+        state = _through(state, torch.cat([y, x], -2), s, J, own, rates, order)
+        x = y
+    W, b = maps[-1]
+    s = [act.derivative(k)(x) for k in range(order + 2)]  # (..., n, N) each
+    J = [W[..., None] * d[..., None, :, :] for d in s]  # J[k]: W sigma^(k)
+    z = W @ s[0] + b[..., None]
+    gram = torch.einsum("...ja,...jb->...ab", s[0], s[0]) / s[0].shape[-2]
     eye = torch.eye(W.shape[-2], dtype=W.dtype, device=W.device)
+    if len(maps) == 2:
+        kept = state.z[..., -n:, :]
+        s = [torch.cat([d, torch.zeros_like(kept)], -2) for d in s]
+        beside = [torch.zeros_like(W[..., :1]).expand(*W.shape[:-1], n)] * len(J)
+        beside[1] = (gamma * eye).expand_as(beside[1])
+        J = [
+            torch.cat([j, side[..., None].expand(*side.shape, j.shape[-1])], -2)
+            for j, side in zip(J, beside, strict=True)
+        ]
+    elif gamma:
+        kept = x
+        J[1] = J[1] + gamma * eye[..., None]
+    if gamma:
+        z = z + gamma * kept
+    out = _through(state, z, s, J, eye, rates, order, W.shape[-1])
+    return dataclasses.replace(out, layer=l + 1, metric=C_b + C_W * gram)
+
+
+def _through(
+    state: Forward, z: Tensor, s: list[Tensor], J: list[Tensor], own: Tensor,
+    rates: tuple[float, float], order: int, fan_in: int | None = None,
+) -> Forward:  # fmt: skip
+    """One map: ``s[k]`` what its weights meet, ``J[k]`` its derivatives, ``own`` its rows."""
+    lb, lw = rates[0], rates[1] / (fan_in or s[0].shape[-2])
+    H, gram = state.H, torch.einsum("...ja,...jb->...ab", s[0], s[0])
     direct = lb + lw * gram  # derivative with respect to this map's own b and W
-    H_next = _push(H, J[1], 0, 1) + eye[:, :, None, None] * direct[..., None, None, :, :]
-    metric = arch.C_b[l] + arch.C_W[l] * gram / n
+    H_next = _push(H, J[1], 0, 1) + own[:, :, None, None] * direct[..., None, None, :, :]
     dH_next = ddI_next = ddII_next = None
     if order >= 1:
         assert state.dH is not None
-        dH_next = _differential(H, state.dH, s, J, eye, lw)
+        dH_next = _differential(H, state.dH, s, J, own, lw)
     if order >= 2:
         assert state.dH is not None
         assert state.ddI is not None
         assert state.ddII is not None
-        ddI_next = _second_differential_one(H, state.dH, state.ddI, s, J, eye, lw)
-        ddII_next = _second_differential_two(H, state.dH, state.ddII, s, J, eye, lw)
-    return Forward(l + 1, z, metric, H_next, dH_next, ddI_next, ddII_next)
+        ddI_next = _second_differential_one(H, state.dH, state.ddI, s, J, own, lw)
+        ddII_next = _second_differential_two(H, state.dH, state.ddII, s, J, own, lw)
+    return Forward(state.layer, z, state.metric, H_next, dH_next, ddI_next, ddII_next)
 
 
 def _push(T: Tensor, J: Tensor, *slots: int) -> Tensor:
@@ -234,14 +275,15 @@ def _second_differential_two(H, dH, ddII, s, J, eye, lw) -> Tensor:
 def _check(weights, X: Tensor, arch: Any, order: int) -> None:
     if order not in (0, 1, 2):
         raise UsageError(f"order must be 0, 1 or 2, got {order!r}.", "0 is the NTK alone.")
-    if getattr(arch, "block", "single") == "two_layer":
+    shapes = []
+    for l in range(arch.L):
+        ends = [arch.n[l], arch.n[l + 1]]
+        if l and _two_layer(arch, l):
+            ends.insert(1, arch.hidden)
+        shapes += [(b, a) for a, b in itertools.pairwise(ends)]
+    if len(weights) != len(shapes):
         raise UsageError(
-            "The forward equations are written for one map a layer, got two-layer blocks.",
-            "Use torch.func on the module, or Residual(block='single').",
-        )
-    if len(weights) != arch.L:
-        raise UsageError(
-            f"Expected {arch.L} (W, b) pairs for this architecture, got {len(weights)}.",
+            f"Expected {len(shapes)} (W, b) pairs for this architecture, got {len(weights)}.",
             "Pass what arch.draw(generator) returns.",
         )
     if X.ndim != 2 or X.shape[1] != arch.n[0]:
@@ -249,11 +291,10 @@ def _check(weights, X: Tensor, arch: Any, order: int) -> None:
             f"X must have shape (N, {arch.n[0]}), got {tuple(X.shape)}.",
             "Flatten the inputs, or describe the network with the right n_in.",
         )
-    for l, (W, b) in enumerate(weights, 1):
-        expected = (arch.n[l], arch.n[l - 1])
+    for l, ((W, b), expected) in enumerate(zip(weights, shapes, strict=True), 1):
         if tuple(W.shape[-2:]) != expected or b.shape[-1] != expected[0]:
             raise UsageError(
-                f"Layer {l}: expected W {expected} and b {expected[:1]}, got W {tuple(W.shape)} "
+                f"Map {l}: expected W {expected} and b {expected[:1]}, got W {tuple(W.shape)} "
                 f"and b {tuple(b.shape)}.",
                 "Leading axes are networks, the last ones (n_out, n_in).",
             )

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kadanoff.errors import AnalysisError, UsageError
+from kadanoff.errors import AnalysisError
 from kadanoff.gaussian.many import Replicas
 from kadanoff.rgflow import tables as tb
 from kadanoff.rgflow.differential import Differential, differential_step
@@ -30,13 +30,15 @@ _STRATEGY = {
 
 
 def order_one(
-    arch: Any, K: list[Tensor], Theta: list[Tensor], tolerance: float
+    arch: Any, X: Tensor, K: list[Tensor], Theta: list[Tensor], tolerance: float
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Every 1/n observable at every layer.
 
     Parameters
     ----------
     arch : MLP or Residual
+    X : Tensor, shape (N, n_0)
+        Inputs; only uniform weights of the first map see more of them than their products.
     K, Theta : list of Tensor, each (N, N)
         Infinite-width kernel and NTK at layers 1 ... L.
     tolerance : float
@@ -49,22 +51,14 @@ def order_one(
 
     Raises
     ------
-    UsageError
-        Weights of a law that is not treated.
     AnalysisError
         The tensors of all layers do not fit into memory.
     """
-    if arch.init == "uniform":
-        raise UsageError(
-            "The 1/n corrections are derived for Gaussian and orthogonal weights, got "
-            "init='uniform' (its fourth cumulant adds terms of the same order).",
-            "Use order=0, or ensemble(..., method='weights').",
-        )
-    if arch.residual or arch.block == "two_layer":
+    plan = steps(arch)
+    if arch.residual or arch.block == "two_layer" or arch.init == "uniform":
         from kadanoff.rgflow.residual import residual_flow
 
-        return residual_flow(arch, K, Theta, tolerance, _STRATEGY)
-    plan = steps(arch)
+        return residual_flow(arch, X, K, Theta, tolerance, _STRATEGY)
     _check_memory(K[0].shape[0], len(plan))
     smooth = all(step.activation.smooth for step in plan)
     patterns = tb.SMOOTH if smooth else tb.DIFFERENTIAL
@@ -92,11 +86,7 @@ def order_one(
     else:
         undefined["U6"] = "the six-point vertex is given at one input of a plain Gaussian network."
     if not smooth:
-        reason = (
-            "the activation has kinks: σ'' holds a delta function, whose square at coincident "
-            "inputs does not exist. Smooth the activation (GELU for ReLU, say)."
-        )
-        undefined |= dict.fromkeys(("R", "S", "T", "U"), reason)
+        undefined |= dict.fromkeys(("R", "S", "T", "U"), tb.KINKED)
     return tensors, {"error": errors, "strategy": _STRATEGY[rule.kind], "undefined": undefined}
 
 

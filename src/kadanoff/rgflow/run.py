@@ -164,7 +164,7 @@ def flow(arch: Any, X: Any, order: int = 0, *, tolerance: float | None = None) -
     if order == 1:
         from kadanoff.rgflow.order_one import order_one
 
-        tensors, extra = order_one(arch, K, Theta, tolerance or _tolerance(len(unique)))
+        tensors, extra = order_one(arch, unique, K, Theta, tolerance or _tolerance(len(unique)))
         found |= tensors
         extra["error"] = {
             name: _expand(value, where, RANK[name]) for name, value in extra["error"].items()

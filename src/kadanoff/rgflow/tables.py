@@ -32,11 +32,15 @@ from kadanoff.rgflow.kinks import delta_average
 __all__ = ["Tables", "tables"]
 
 # orders of derivatives of every pair average the recursions use
-_PAIRS = ((0, 0), (1, 1), (2, 0), (3, 1), (2, 2), (4, 0), (5, 1), (4, 2), (3, 3))
+PAIRS = ((0, 0), (1, 1), (2, 0), (3, 1), (2, 2), (4, 0), (5, 1), (4, 2), (3, 3))
 VERTEX = ((0, 0, 0, 0),)
 TANGENT = (*VERTEX, (0, 0, 1, 1), (1, 1, 1, 1))
 DIFFERENTIAL = (*TANGENT, (2, 1, 1, 0))
 SMOOTH = (*DIFFERENTIAL, (3, 1, 1, 1), (2, 2, 1, 1))
+KINKED = (
+    "the activation has kinks: σ'' holds a delta function, whose square at coincident "
+    "inputs does not exist. Smooth the activation (GELU for ReLU, say)."
+)
 _PANEL_ORDERS = (18, 14)
 # parallel inputs: sin^2 of the angle below this
 _PARALLEL = 1e-11
@@ -99,6 +103,16 @@ class Tables:
     def E(self, i: int, j: int) -> Tensor:
         """⟨σ⁽ⁱ⁾_a σ⁽ʲ⁾_b⟩, [a, b]."""
         return self.two[i, j] if (i, j) in self.two else self.two[j, i].T
+
+    def quad(self, *orders: int) -> Tensor:
+        """⟨σ⁽ⁱ⁾_a σ⁽ʲ⁾_b σ⁽ᵏ⁾_c σ⁽ˡ⁾_d⟩, [a, b, c, d], for the orders in any sequence."""
+        for stored, value in self.four.items():
+            if sorted(stored) == sorted(orders):
+                free = list(range(4))
+                # slot by slot, a stored slot of the same order that is not taken yet
+                axes = [free.pop([stored[s] for s in free].index(o)) for o in orders]
+                return value.permute(axes)
+        raise KeyError(orders)
 
     def J(self, p: int, X: Tensor) -> Tensor:
         """Σ_ab d⟨σ⁽ᵖ⁾_1 σ⁽ᵖ⁾_2⟩/dK_ab X_ab as [1, 2, ...], for X [a, b, ...] symmetric or not."""
@@ -169,7 +183,7 @@ def tables(
     ss, dd = pairs(act, K).value, pairs(act, K, 1, 1).value
     functions = [act.derivative(k) for k in range(6)]
     if act.smooth:
-        rule, found = many(functions, K, (*_PAIRS, *patterns), tolerance=tolerance, odd=act.odd)
+        rule, found = many(functions, K, (*PAIRS, *patterns), tolerance=tolerance, odd=act.odd)
         return rule, [_smooth(ss, dd, averages) for averages in found]
     if bool((K.diagonal() <= 0).any()):
         raise DomainError(
@@ -198,7 +212,7 @@ def _smooth(ss: Tensor, dd: Tensor, averages: dict) -> Tables:
 def _kinked_pairs(act: Any, K: Tensor, order: int):
     """Distributional ⟨σ⁽ⁱ⁾σ⁽ʲ⁾⟩ off the rays, derivatives along the rays on them."""
     N = K.shape[0]
-    two = {p: K.new_full((N, N), float("nan")) for p in (*_PAIRS, *((j, i) for i, j in _PAIRS))}
+    two = {p: K.new_full((N, N), float("nan")) for p in (*PAIRS, *((j, i) for i, j in PAIRS))}
     names = ("first0", "first1", "second0", "second1", "slope01", "slope10", "slope21", "slope12")
     ray = {name: K.new_zeros(N, N) for name in names}
     parallel = torch.zeros(N, N, dtype=torch.bool)
@@ -217,7 +231,7 @@ def _kinked_pairs(act: Any, K: Tensor, order: int):
 
 def _hermite(act: Any, K: Tensor, order: int) -> dict[tuple[int, int], Tensor]:
     P = torch.linalg.inv(K)
-    wanted = {p for i, j in _PAIRS for p in ((i, j), (j, i))}
+    wanted = {p for i, j in PAIRS for p in ((i, j), (j, i))}
     total = dict.fromkeys(wanted, K.new_zeros(()))
     for z, w in panels(K, act.kinks, order):
         y = z @ P

@@ -1,0 +1,182 @@
+r"""Averages over one neuron at two layers, k < m, whose z are correlated by a skip.
+
+:math:`\mathrm{Cov}(z^{(k)}, z^{(m)}) = g K^{(k)}` with g the product of the gammas between. For
+smooth activations the derivatives act on the functions; for kinked ones those of the later layer
+act on the Gaussian, by Hermite polynomials of its inverse covariance.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kadanoff.gaussian.hermite import hermite_polynomials
+from kadanoff.gaussian.many import Replicas, many, panels, scrambled
+
+__all__ = ["BENT", "ROUGH", "SMOOTH", "Memory", "Order", "memory", "swapped"]
+
+Order = tuple[int, int]
+
+# orders of the factors (then, then | now, now) of two layers
+ROUGH = (((0, 0), (0, 0)), ((0, 0), (1, 1)), ((1, 1), (0, 0)), ((1, 1), (1, 1)), ((0, 1), (0, 1)))
+# derivatives of the later layer: H1 and G1 need them
+BENT = (
+    *((then, now) for then in ((0, 0), (1, 1)) for now in ((2, 0), (3, 1), (2, 2))),
+    ((0, 1), (2, 1)),
+)
+# derivatives of the earlier layer: P to U need them besides
+SMOOTH = (
+    *((then, (1, 1)) for then in ((2, 0), (3, 1), (2, 2))),
+    ((2, 1), (0, 1)), ((2, 1), (2, 1)),
+)  # fmt: skip
+_PLAIN: tuple[Order, ...] = ((0, 0), (1, 1), (0, 1))
+_DERIVED: tuple[Order, ...] = ((2, 0), (3, 1), (2, 2), (2, 1))
+# derivatives by c and d of σσ (q = 0) and of σ'σ' (q = 1)
+_WANTED = ((0, 0, 0), (1, 0, 0), (0, 2, 0), (1, 2, 0), (1, 1, 1), (1, 1, 0))
+_PANEL_ORDERS = (18, 14)
+_SINGULAR = 1e-11
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Averages over one neuron at two layers k < m, for one replica.
+
+    ``pairs[then, now]`` is ⟨σ⁽ⁱ⁾_a σ⁽ʲ⁾_b(z⁽ᵏ⁾) σ⁽ᵖ⁾_c σ⁽ᑫ⁾_d(z⁽ᵐ⁾)⟩, [a, b, c, d];
+    ``alone`` holds the averages of the two layers by themselves.
+    """
+
+    pairs: dict[tuple[Order, Order], Tensor]
+    alone: dict[Order, tuple[Tensor, Tensor]]
+
+    def covariance(self, then: Order, now: Order) -> Tensor:
+        """Cov(σ⁽ⁱ⁾_a σ⁽ʲ⁾_b then, σ⁽ᵖ⁾_c σ⁽ᑫ⁾_d now), [a, b, c, d]."""
+        before, after = self.alone[then][0], self.alone[now][1]
+        return self.pairs[then, now] - before[:, :, None, None] * after
+
+    def average(self, then: Order, now: Order) -> Tensor:
+        """``pairs`` for the orders of either pair the other way round as well."""
+        for first, axes in ((then, (0, 1)), (swapped(then), (1, 0))):
+            for second, more in ((now, (2, 3)), (swapped(now), (3, 2))):
+                if (first, second) in self.pairs:
+                    return self.pairs[first, second].permute(*axes, *more)
+        raise KeyError((then, now))
+
+
+def swapped(o: Order) -> Order:
+    """The orders of two factors the other way round."""
+    return o[1], o[0]
+
+
+def memory(
+    early: Any, K_early: Tensor, late: Any, K_late: Tensor, skip: float, tolerance: float
+) -> tuple[Replicas, list[Memory]]:
+    """All averages of a neuron at two layers whose z are correlated by ``skip`` · K_early."""
+    N = K_early.shape[0]
+    joint = torch.cat(
+        [torch.cat([K_early, skip * K_early], 1), torch.cat([skip * K_early, K_late], 1)], 0
+    )
+    smooth = early.smooth and late.smooth
+    functions = [*(early.derivative(k) for k in range(4)), *(late.derivative(k) for k in range(4))]
+    wanted = (*ROUGH, *BENT, *SMOOTH) if smooth else ROUGH
+    four = {w: (*w[0], *(4 + k for k in w[1])) for w in wanted}
+    once = {o: (o, (o[0] + 4, o[1] + 4)) for w in wanted for o in w}
+    patterns = [*four.values(), *{p for pair in once.values() for p in pair}]
+    kinks = tuple(sorted({*early.kinks, *late.kinks}))
+    # a table of derivatives of one odd function; orders are counted from 0 and from 4
+    odd = early.odd and late.odd
+    rule, found = many(functions, joint, patterns, kinks, tolerance=tolerance, odd=odd)
+    then, now = slice(0, N), slice(N, 2 * N)
+    out = [
+        Memory(
+            {w: f[p][then, then, now, now] for w, p in four.items()},
+            {o: (f[a][then, then], f[b][now, now]) for o, (a, b) in once.items()},
+        )
+        for f in found
+    ]
+    if not smooth:
+        turned = joint.roll((N, N), (0, 1))  # the later layer first
+        for replica, one in enumerate(out):
+            pairs, alone = _derived(early, late, joint, kinks, rule, replica)
+            one.pairs.update({w: pairs[w] for w in BENT})
+            one.alone.update({now: (torch.full_like(a, math.nan), a) for now, a in alone.items()})
+            pairs, _ = _derived(late, early, turned, kinks, rule, replica)
+            for then, now in SMOOTH:
+                # the square of a delta function does not exist
+                if (then, now) != ((2, 1), (2, 1)):
+                    one.pairs[then, now] = pairs[now, then].permute(2, 3, 0, 1)
+    return rule, out
+
+
+def _derived(
+    plain: Any, bent: Any, joint: Tensor, kinks: tuple[float, ...], rule: Replicas, replica: int
+) -> tuple[dict[tuple[Order, Order], Tensor], dict[Order, Tensor]]:
+    """Averages with derivatives of the second half of ``joint``, in the sense of distributions.
+
+    ⟨σ⁽ⁱ⁾_aσ⁽ʲ⁾_b(plain) σ⁽ᵖ⁾_cσ⁽ᑫ⁾_d(bent)⟩ and ⟨σ⁽ᵖ⁾_cσ⁽ᑫ⁾_d(bent)⟩. Where c = d only the
+    derivatives of σ⁽ᑫ⁾² exist; they are shared out as :func:`_share` says.
+    """
+    N = len(joint) // 2
+    pairs = {(o, d): joint.new_zeros((N,) * 4) for o in _PLAIN for d in _DERIVED}
+    alone = {d: joint.new_zeros(N, N) for d in _DERIVED}
+    for c, d in itertools.product(range(N), repeat=2):
+        found = _averages(plain, bent, joint, (), (c, d), kinks, rule, replica)[None]
+        for orders, value in _share(found, c == d).items():
+            alone[orders][c, d] = value
+        for a, b in itertools.combinations_with_replacement(range(N), 2):
+            found = _averages(plain, bent, joint, (a, b), (c, d), kinks, rule, replica)
+            for o in _PLAIN:
+                for i, j, front in ((a, b, o), (b, a, swapped(o))):
+                    for orders, value in _share(found[front], c == d).items():
+                        pairs[o, orders][i, j, c, d] = value
+    return pairs, alone
+
+
+def _share(found: dict[Any, Tensor], same: bool) -> dict[Order, Tensor]:
+    """σ⁽ᵖ⁾_cσ⁽ᑫ⁾_d from derivatives (q, ∂_c, ∂_d) of σ⁽ᑫ⁾_cσ⁽ᑫ⁾_d.
+
+    At one sample half the second derivative of σ'² is put into (3, 1).
+    """
+    if not same:
+        return {(2, 0): found[0, 2, 0], (3, 1): found[1, 2, 0], (2, 2): found[1, 1, 1],
+                (2, 1): found[1, 1, 0]}  # fmt: skip
+    return {
+        (2, 0): found[0, 2, 0] / 2 - found[1, 0, 0],
+        (3, 1): found[1, 2, 0] / 2,
+        (2, 2): torch.zeros_like(found[1, 2, 0]),
+        (2, 1): found[1, 1, 0] / 2,
+    }
+
+
+def _averages(
+    plain: Any, bent: Any, joint: Tensor, then: tuple[int, ...], now: tuple[int, int],
+    kinks: tuple[float, ...], rule: Replicas, replica: int,
+) -> dict[Order | None, dict[tuple[int, int, int], Tensor]]:  # fmt: skip
+    """⟨σ⁽ⁱ⁾_aσ⁽ʲ⁾_b · derivatives (q, ∂_c, ∂_d) of σ⁽ᑫ⁾_cσ⁽ᑫ⁾_d⟩ by (i, j), None without."""
+    N = len(joint) // 2
+    at = sorted({*then, *(N + x for x in now)})
+    K = joint[at][:, at]
+    orders: list[Order | None] = [(0, 0), (1, 1), (0, 1), (1, 0)] if then else [None]
+    total = {o: dict.fromkeys(_WANTED, K.new_zeros(())) for o in orders}
+    if torch.linalg.eigvalsh(K)[0] < _SINGULAR * K.diagonal().max():
+        return {o: dict.fromkeys(_WANTED, K.new_tensor(math.nan)) for o in orders}
+    P = torch.linalg.inv(K)
+    c, d = (at.index(N + x) for x in now)
+    if len(at) <= 3:
+        # the eight replicas of a sampled rule share the finer panels
+        nodes = panels(K, kinks, _PANEL_ORDERS[replica if rule.kind == "panels" else 0])
+    else:
+        nodes = scrambled(K, replica)
+    for z, weight in nodes:
+        H = hermite_polynomials((z @ P)[:, [c, d]], P[[c, d]][:, [c, d]], 2)
+        f = [bent.derivative(q)(z[:, c]) * bent.derivative(q)(z[:, d]) for q in (0, 1)]
+        g = [[plain.derivative(i)(z[:, at.index(x)]) for i in (0, 1)] for x in then]
+        for o in orders:
+            front = weight if o is None else weight * g[0][o[0]] * g[-1][o[1]]
+            for q, i, j in _WANTED:
+                total[o][q, i, j] = total[o][q, i, j] + (front * f[q] * H[i, j]).sum()
+    return total
