@@ -12,6 +12,7 @@ from kadanoff.errors import UsageError
 from kadanoff.rgflow import flow
 from kadanoff.rgflow.order_one import _STRATEGY
 from kadanoff.rgflow.residual import residual_flow
+from tests.rgflow.differentials import drawn_differentials
 from tests.rgflow.drawn import deviations, drawn
 from tests.rgflow.simulate import extrapolate, simulate
 
@@ -69,6 +70,16 @@ def test_linear_residual_network(g2):
     nu = (1 - g2) * ((1 - g2) * 2 + 4 * g2)
     l = torch.arange(5, dtype=torch.float64)
     torch.testing.assert_close(f.require("V").flatten()[:5], nu * l, rtol=1e-10, atol=1e-10)
+
+
+def test_layer_two_is_exact_at_any_width():
+    """One block on a layer whose NTK is a number: no power of 1/n is left out, n = 6 will do."""
+    f = flow(skip_net(6, "gelu"), X2[:1], order=1)
+    found = drawn_differentials(skip_net(6, "gelu"), X2[:1], 16_000, seed=3)
+    for name, (value, stderr) in found.items():
+        predicted = f.require(name)[1]
+        assert float((value[0] - predicted).abs() / stderr[0]) < 4, name
+        assert float(stderr[0] / predicted.abs()) < 0.04, name
 
 
 def test_linear_residual_network_of_two_inputs_has_isserlis_form():
@@ -141,9 +152,13 @@ def test_orthogonal_tanh_saturates():
 
 
 def check_all(f, runs, widths, bars: dict[str, float]):
-    """|z| < 4 for every component of every name, error bars below ``bars`` of the largest one."""
+    """|z| < 4 for every component of every name; at the last layer error bars below ``bars``.
+
+    Layers before may have next to nothing by cancellation; what is zero must come out as zero.
+    """
     for name, (z, bar) in deviations(f, runs, widths, tuple(bars)).items():
-        assert float(bar.max()) < bars[name], (name, bar)
+        if float(f.require(name)[len(z)].abs().max()) > 1e-9:
+            assert float(bar[-1]) < bars[name], (name, bar)
         assert float(z.max()) < 4, (name, z)
 
 
@@ -173,39 +188,75 @@ def test_residual_vertex_of_two_inputs_against_simulation(name):
     assert float((shift / (64 * runs[1][3])).abs().max()) < 4
 
 
-def skip_net(n: int, name: str) -> kd.Network:
-    return kd.Residual(
-        2, n, 2, 1, name, gamma=0.8, C_b=0.1, C_W=0.9, lambda_b=0.5, lambda_W=[0.8, 0.6, 0.8, 0.9]
-    )
+LAMBDA = {"lambda_b": 0.5, "lambda_W": [0.8, 0.6, 0.8, 0.9]}
+
+
+def skip_net(n: int, name: str, **options) -> kd.Network:
+    options = {"gamma": 0.8, "C_b": 0.1, "C_W": 0.9} | options
+    return kd.Residual(options.pop("n_in", 2), n, 2, 1, name, **LAMBDA, **options)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name, inputs, bars",
+    "name, block",
     [
-        ("gelu", 2, {"V": 0.14, "D": 0.09, "A": 0.06, "B": 0.02, "F": 0.05}),
-        ("tanh", 2, {"V": 0.25, "D": 0.25, "A": 0.15, "B": 0.03, "F": 0.06}),
-        ("relu", 1, {"V": 0.12, "D": 0.08, "A": 0.05, "B": 0.01, "F": 0.03}),
+        ("gelu", {}),
+        ("tanh", {}),
+        ("relu", {}),
+        ("tanh", {"block": "two_layer"}),
+        ("relu", {"block": "two_layer"}),
+        ("gelu", {"init": "orthogonal"}),
+        ("gelu", {"init": "uniform"}),
     ],
+    ids=str,
 )
-def test_ntk_of_residual_networks_against_drawn_ones(name, inputs, bars):
-    """Odd, other and kinked activations, unequal rates: every block of the NTK's fluctuations."""
-    X = X2[:inputs]
-    f = flow(skip_net(32, name), X, order=1)
-    runs = [drawn(skip_net(n, name), X, 9_000, seed=n) for n in (16, 32)]
-    check_all(f, runs, (16, 32), bars)
+def test_ntk_of_residual_networks_against_drawn_ones(name, block):
+    """Odd, other and kinked activations, both blocks, three laws: metric and NTK at order 1/n."""
+    uniform = block.get("init") == "uniform"
+
+    def inputs(n: int):
+        # weights that are not normal show 1/n_0 of the input
+        return torch.tensor([[1.5, 0.5]], dtype=torch.float64).repeat(1, n // 2 if uniform else 1)
+
+    def arch(n: int):
+        return skip_net(n, name, **block | {"n_in": inputs(n).shape[1]})
+
+    f = flow(arch(24), inputs(24), order=1)
+    # without normal rows less of the noise is known
+    networks = 80_000 if "init" in block else 24_000
+    runs = [drawn(arch(n), inputs(n), networks, seed=n) for n in (12, 24)]
+    bars = {"V": 0.06, "D": 0.05, "A": 0.05, "B": 0.02, "F": 0.04, "G1": 0.05, "H1": 0.05}
+    if (name, block) == ("tanh", {}):
+        bars["H1"] = 0.5  # its parts cancel to 2 % of them
+    check_all(f, runs, (12, 24), bars)
 
 
 @pytest.mark.slow
-def test_mean_of_the_ntk_of_residual_networks_against_drawn_ones():
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"block": "two_layer"}, {"init": "orthogonal"}, {"init": "orthogonal", "gamma": 0.0}],
+    ids=str,
+)
+def test_differentials_of_residual_and_orthogonal_networks_against_drawn_ones(options):
     X = X2[:1]
-    f = flow(skip_net(24, "gelu"), X, order=1)
-    runs = [drawn(skip_net(n, "gelu"), X, 60_000, seed=n) for n in (12, 24)]
-    z, bar = deviations(f, runs, (12, 24), ("H1",))["H1"]
-    # layer 2 has none; at layer 3 more than half of it is the neuron's own NTK
-    assert float(f.require("H1")[1].abs()) < 1e-12
-    assert float(bar[1]) < 0.25
-    assert float(z.max()) < 4
+    f = flow(skip_net(24, "gelu", **options), X, order=1)
+
+    def runs(widths, networks, order):
+        return [
+            drawn_differentials(skip_net(n, "gelu", **options), X, k, seed=n, batch=40, order=order)
+            for n, k in zip(widths, networks)
+        ]
+
+    check_all(f, runs((12, 24), (8_000, 8_000), 1), (12, 24), {"P": 0.1, "Q": 0.1})
+    check_all(f, runs((6, 12), (8_000, 2_400), 2), (6, 12), dict.fromkeys("RSTU", 0.1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gelu", "relu"])
+def test_ntk_of_residual_networks_of_two_inputs_against_drawn_ones(name):
+    f = flow(skip_net(24, name), X2, order=1)
+    runs = [drawn(skip_net(n, name), X2, 6_000, seed=n) for n in (12, 24)]
+    check_all(f, runs, (12, 24), {"V": 0.14, "D": 0.09, "A": 0.08, "B": 0.03, "F": 0.06})
 
 
 @pytest.mark.slow
