@@ -182,3 +182,20 @@ def test_bad_calls():
         sparsify(sigmoid, data=x)
     with pytest.raises(UsageError, match="already"):
         sparsify(sparsify(model, data=x), data=x)
+
+
+def test_reports_read_as_sentences():
+    from kadanoff.sparsity import accelerate, profile, restore, sparsify
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, 4)).eval()
+    x, y = torch.randn(32, 16), torch.arange(32) % 4
+    assert str(profile(model, x)).splitlines()[1].startswith("  0: ")
+    lean = sparsify(model, "topk", 0.75, data=(x, y))
+    said = str(lean.sparsification)
+    assert "the loss went from" in said
+    assert "25.0% now (k = 16)" in said
+    fast = accelerate(lean, x, force=True)
+    assert "of its dense time" in str(fast.acceleration)
+    assert len(str(fast.acceleration)) < 400
+    restore(fast)

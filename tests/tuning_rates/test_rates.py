@@ -262,3 +262,27 @@ def test_complex_weights_count_with_both_parts():
 
     expected = measure_response(Split(model), x, probes=200)["parts"]
     assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_matrices_of_a_recurrent_network_are_hidden_ones_and_its_biases_vectors():
+    class Reader(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.gru = nn.Embedding(16, 8), nn.GRU(8, 8, batch_first=True)
+            self.out = nn.Linear(8, 16)
+
+        def forward(self, tokens):
+            return self.out(self.gru(self.embed(tokens))[0])
+
+    torch.manual_seed(0)
+    groups = {
+        g["name"]: g
+        for g in parameter_groups(Reader(), torch.arange(12).view(3, 4), "adamw", weight_decay=0.1)
+    }
+    for name in ("gru.weight_ih_l0", "gru.weight_hh_l0", "gru.bias_ih_l0"):
+        assert groups[name]["role"] == "hidden"
+    assert groups["gru.weight_ih_l0"]["weight_decay"] > 0
+    assert groups["gru.bias_ih_l0"]["weight_decay"] == 0
+    # a vector has a tenth of a matrix's share
+    share = {n: g["share"] for n, g in groups.items()}
+    assert share["gru.bias_ih_l0"] == pytest.approx(0.1 * share["gru.weight_ih_l0"])

@@ -278,7 +278,8 @@ def find_blocks(
     if not blocks:
         raise AnalysisError(
             f"No MLP block was found in {type(model).__name__}.",
-            "A block is linear → activation (→ product with a second linear) → linear.",
+            "A block is linear → activation (→ product with a second linear) → linear; "
+            "activations of convolutions can be measured (profile), not skipped.",
         )
     _check_owners(model, example, blocks)
     return blocks, recorder

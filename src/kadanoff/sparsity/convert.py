@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kadanoff.errors import UsageError
+from kadanoff.report.numbers import percent, short
 from kadanoff.sparsity.blocks import Block, find_blocks
 from kadanoff.sparsity.inputs import Example, examples, loss_of, output_of
 from kadanoff.sparsity.keep import keep_columns, keep_threshold, keep_topk
@@ -44,6 +45,18 @@ class Sparsification:
     loss_before: float | None
     loss_after: float | None
     output_error: float
+
+    def __str__(self) -> str:
+        loss = ""
+        if self.loss_before is not None and self.loss_after is not None:
+            loss = f"the loss went from {short(self.loss_before)} to {short(self.loss_after)}, "
+        head = f"{self.method}, target {percent(self.target)} zeros: {loss}the outputs changed by "
+        rows = [
+            f"  {x.name}: {percent(x.before)} active before, {percent(x.after)} now"
+            + ("" if x.k is None else f" (k = {x.k})")
+            for x in self.layers
+        ]
+        return "\n".join([head + percent(self.output_error), *rows])
 
     @property
     def loss_change(self) -> float | None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from kadanoff.errors import AnalysisError, UsageError
 from kadanoff.files import write_json
+from kadanoff.report.numbers import percent
 from kadanoff.sparsity.blocks import program_of
 from kadanoff.sparsity.inputs import examples
 from kadanoff.sparsity.statistics import Counts, error_threshold, rows_of
@@ -90,6 +91,12 @@ class Profile:
     def active(self) -> float:
         """Plain mean of the layers' active fractions (the paper's average over layers)."""
         return sum(layer.active for layer in self.layers) / len(self.layers)
+
+    def __str__(self) -> str:
+        head = f"{percent(self.active)} of the hidden neurons are active, the mean of "
+        head += f"{len(self.layers)} layer(s) over {self.tokens} tokens"
+        rows = [f"  {x.name}: {percent(x.active)} of {x.width}" for x in self.layers]
+        return "\n".join([head, *rows])
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON (neuron frequencies as a 20-bin histogram)."""

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from kadanoff.errors import UsageError
+from kadanoff.report.numbers import short
 from kadanoff.sparsity import backends
 from kadanoff.sparsity.blocks import Block, find_blocks, recipe_of
 from kadanoff.sparsity.calibrate import Timing, time_blocks, union_costs
@@ -61,6 +62,18 @@ class Acceleration:
     model_ratio: float
     output_error: float
     notes: tuple[str, ...] = field(default=())
+
+    def __str__(self) -> str:
+        head = f"one call of the model takes {short(self.model_ratio)} of its dense time; "
+        head += f"outputs differ by {short(self.output_error)} of their size"
+        rows = []
+        for x in self.blocks:
+            words = f"  {x.name}: {x.choice}"
+            if x.choice != "dense":
+                times = f"{short(1e6 * x.dense_seconds)} to {short(1e6 * x.chosen_seconds)} µs"
+                words += f", {x.speedup:.2f} times as fast ({times} a token)"
+            rows.append(words + (f" ({x.reason})" if x.reason else ""))
+        return "\n".join([head, *rows, *self.notes])
 
 
 def accelerate(

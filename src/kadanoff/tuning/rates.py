@@ -151,6 +151,8 @@ def _role(path: str, module: nn.Module, last: bool, first: bool, model: nn.Modul
         around += [type(owner).__name__.lower(), part.lower()]
     if any(word in text for text in around for word in _ATTENTION):
         return "attention"
+    if isinstance(module, nn.RNNBase | nn.RNNCellBase):
+        return "hidden"
     if not _is_matrix(module):
         # a bare parameter of a container: positional or class embeddings, mostly
         return "embedding"
