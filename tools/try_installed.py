@@ -37,9 +37,7 @@ def build(depth=6, width=32):
 COMMANDS = {
     "doctor --json": 0,
     "critical gelu --json": 0,
-    "critical tanh --plot phases.svg": 0,
-    "diagnose model.py:build --data digits --html report.html": 1,
-    "diagnose model.py:build --data digits --json report.json": 1,
+    "diagnose model.py:build --data digits --html report.html --json report.json": 1,
     "tune model.py:build --data digits --save tuned.pt --json": 0,
     "sparsity model.py:build --data digits --accelerate --html sparsity.html": 0,
     "flow --activation gelu --depth 4 --width 64 --inputs 2 --plot flow.svg": 0,
