@@ -23,17 +23,23 @@ import torch
 
 import kadanoff as kd
 from kadanoff.ensembles.normals import Normals
-from kadanoff.ensembles.tangent import ntk, probe_rows, pull
-from kadanoff.ensembles.trunk import forward
+from kadanoff.ensembles.tangent import ntk, pull_node
+from kadanoff.ensembles.trunk import draw_matrix, forward, maps
 from kadanoff.files import atomic_write, write_json
 
 RESULTS = Path(__file__).parent / "results"
-CASES = [  # width, depth, inputs, networks per run: exact, weights, vmap, one at a time
-    (64, 6, 1, 2048, 256, 256, 32),
-    (64, 6, 3, 1024, 256, 128, 32),
-    (512, 20, 1, 1024, 8, 8, 4),
-    (512, 20, 3, 256, 8, 4, 4),
+CASES = [  # network, width, depth, inputs, networks a run: exact, weights, vmap, one at a time
+    ("plain", 64, 6, 1, 2048, 256, 256, 32),
+    ("plain", 64, 6, 3, 1024, 256, 128, 32),
+    ("plain", 512, 20, 1, 1024, 8, 8, 4),
+    ("plain", 512, 20, 3, 256, 8, 4, 4),
+    ("residual", 64, 6, 1, 2048, 256, 256, 32),
+    ("residual", 512, 20, 1, 512, 8, 8, 4),
+    ("orthogonal", 64, 6, 1, 2048, 256, 256, 32),
+    ("orthogonal", 512, 20, 1, 512, 4, 4, 4),
 ]
+KEYS = ("network", "width", "depth", "inputs")
+SKIP = 0.7
 
 
 def sampler(arch: Any, X: torch.Tensor, implicit: bool, piece: int) -> Callable[[int], Any]:
@@ -43,12 +49,12 @@ def sampler(arch: Any, X: torch.Tensor, implicit: bool, piece: int) -> Callable[
         normals = Normals(0, 0)
         found = []
         for at in range(0, networks, piece):
-            trunk = forward(arch, X, min(piece, networks - at), normals, implicit, arch.L - 1)
-            w = probe_rows(trunk, arch.L - 2, 1)
+            S = min(piece, networks - at)
+            trunk = forward(arch, X, S, normals, implicit, arch.L)
+            start = torch.ones(S, 1, 1, dtype=X.dtype)
             samples = [*range(len(X))]
-            starts = w.expand(-1, len(X), -1)
-            H = ntk(trunk, pull(trunk, arch.L - 2, starts, samples), samples)
-            found.append(H + trunk.direct[arch.L - 1])
+            deltas = pull_node(trunk, arch.L - 1, start, [0] * len(X), samples)
+            found.append(ntk(trunk, deltas, samples))
         return torch.cat(found)
 
     return run
@@ -59,8 +65,8 @@ def stateless(arch: Any):
 
     def f(parameters: list, x: torch.Tensor) -> torch.Tensor:
         z = x @ parameters[0].T
-        for W in parameters[1:]:
-            z = torch.tanh(z) @ W.T
+        for W, gamma in zip(parameters[1:], arch.gamma[1:], strict=True):
+            z = torch.tanh(z) @ W.T + (gamma * z if gamma else 0.0)
         return z
 
     return f
@@ -83,14 +89,18 @@ def vmapped(arch: Any, X: torch.Tensor, chunk: int) -> Callable[[int], Any]:
         return total
 
     def run(networks: int) -> torch.Tensor:
-        g = torch.Generator().manual_seed(0)
+        g, normals = torch.Generator().manual_seed(0), Normals(0, 0)
+
+        def draw(m: Any, S: int) -> torch.Tensor:
+            if arch.init == "orthogonal":
+                return draw_matrix(m, arch.init, S, normals)[0]
+            W = torch.randn(S, m.n_out, m.n_in, generator=g, dtype=X.dtype)
+            return W * (m.C_W / m.n_in) ** 0.5
+
         out = []
         for at in range(0, networks, chunk):
             S = min(chunk, networks - at)
-            parameters = [
-                torch.randn(S, m, n, generator=g, dtype=X.dtype) * (c / n) ** 0.5
-                for m, n, c in zip(arch.n[1:], arch.n[:-1], arch.C_W, strict=True)
-            ]
+            parameters = [draw(m, S) for m in maps(arch)]
             out.append(torch.func.vmap(one)(parameters))
         return torch.cat(out)
 
@@ -106,11 +116,17 @@ def one_at_a_time(arch: Any, X: torch.Tensor) -> Callable[[int], Any]:
             layers: list[Any] = []
             for m, n, c in zip(arch.n[1:], arch.n[:-1], arch.C_W, strict=True):
                 linear = torch.nn.Linear(n, m, bias=False, dtype=X.dtype)
-                torch.nn.init.normal_(linear.weight, std=(c / n) ** 0.5)
-                layers += [linear, torch.nn.Tanh()]
-            net = torch.nn.Sequential(*layers[:-1])
-            z = net(X)[:, 0]
-            rows = [torch.autograd.grad(v, list(net.parameters()), retain_graph=True) for v in z]
+                if arch.init == "orthogonal":
+                    gain = (c * max(m, n) / n) ** 0.5
+                    torch.nn.init.orthogonal_(linear.weight, gain=gain)
+                else:
+                    torch.nn.init.normal_(linear.weight, std=(c / n) ** 0.5)
+                layers.append(linear)
+            z = layers[0](X)
+            for linear, gamma in zip(layers[1:], arch.gamma[1:], strict=True):
+                z = linear(torch.tanh(z)) + (gamma * z if gamma else 0.0)
+            weights = [linear.weight for linear in layers]
+            rows = [torch.autograd.grad(v, weights, retain_graph=True) for v in z[:, 0]]
             total = torch.zeros(len(X), len(X), dtype=X.dtype)
             for i, rate in enumerate(rates(arch)):
                 J = torch.stack([row[i].flatten() for row in rows])
@@ -121,8 +137,15 @@ def one_at_a_time(arch: Any, X: torch.Tensor) -> Callable[[int], Any]:
     return run
 
 
-def case(width: int, depth: int, inputs: int):
-    arch = kd.MLP(32, [width] * (depth - 1), 1, "tanh", C_W=1.1)
+def network(kind: str, width: int, depth: int) -> Any:
+    if kind == "residual":
+        return kd.Residual(32, width, depth - 2, 1, "tanh", gamma=SKIP, C_W=1.1)
+    init = "orthogonal" if kind == "orthogonal" else "gaussian"
+    return kd.MLP(32, [width] * (depth - 1), 1, "tanh", C_W=1.1, init=init)
+
+
+def case(kind: str, width: int, depth: int, inputs: int):
+    arch = network(kind, width, depth)
     g = torch.Generator().manual_seed(1)
     X = torch.randn(inputs, 32, generator=g, dtype=torch.float64)
     exact_piece = max(32, min(512, 2**17 // (width * inputs)))
@@ -135,7 +158,9 @@ def case(width: int, depth: int, inputs: int):
     }
 
 
-def peak_megabytes(width: int, depth: int, inputs: int, name: str, networks: int) -> float:
+def peak_megabytes(
+    kind: str, width: int, depth: int, inputs: int, name: str, networks: int
+) -> float:
     """Peak memory above a process that has everything imported, measured in a fresh process."""
     # ru_maxrss of a child starts at its parent's, so the kernel's own mark is reset and read
     code = (
@@ -143,8 +168,8 @@ def peak_megabytes(width: int, depth: int, inputs: int, name: str, networks: int
         "from benchmarks.ensemble import case\n"
         "def kilobytes(key):\n"
         "    return int(re.search(key + r':\\s+(\\d+)', open('/proc/self/status').read())[1])\n"
-        f"case(8, 3, {inputs})[{name!r}](8)\n"
-        f"run = case({width}, {depth}, {inputs})[{name!r}]\n"
+        f"case({kind!r}, 8, 3, {inputs})[{name!r}](8)\n"
+        f"run = case({kind!r}, {width}, {depth}, {inputs})[{name!r}]\n"
         "open('/proc/self/clear_refs', 'w').write('5')\n"
         "before = kilobytes('VmRSS')\n"
         f"run({networks})\n"
@@ -177,8 +202,8 @@ def phases(width: int, depth: int, networks: int) -> dict[str, float]:
 
 def measure(index: int, rounds: int = 3) -> list[dict[str, Any]]:
     """Rows of one case, methods in turn."""
-    width, depth, inputs, *counts = CASES[index]
-    runs = case(width, depth, inputs)
+    kind, width, depth, inputs, *counts = CASES[index]
+    runs = case(kind, width, depth, inputs)
     best = dict.fromkeys(runs, float("inf"))
     means: dict[str, float] = {}
     for _ in range(rounds):
@@ -191,9 +216,9 @@ def measure(index: int, rounds: int = 3) -> list[dict[str, Any]]:
     for (name, seconds), networks in zip(best.items(), counts, strict=True):
         rows.append(
             {
-                "width": width, "depth": depth, "inputs": inputs, "method": name,
+                "network": kind, "width": width, "depth": depth, "inputs": inputs, "method": name,
                 "microseconds": seconds * 1e6, "ratio": seconds / best["exact"],
-                "megabytes": peak_megabytes(width, depth, inputs, name, networks),
+                "megabytes": peak_megabytes(kind, width, depth, inputs, name, networks),
                 "mean_ntk": means[name],
             }
         )  # fmt: skip
@@ -209,10 +234,11 @@ def main() -> None:
     path = RESULTS / "ensemble.json"
     held = json.loads(path.read_text())["table"] if path.exists() and chosen else []
     for index in chosen or range(len(CASES)):
-        mine = CASES[index][:3]
-        held = [r for r in held if (r["width"], r["depth"], r["inputs"]) != mine]
+        mine = CASES[index][:4]
+        held = [r for r in held if tuple(r[key] for key in KEYS) != mine]
         held += measure(index)
-    held.sort(key=lambda r: (r["width"], r["inputs"]))
+    order = [c[:4] for c in CASES]
+    held.sort(key=lambda r: order.index(tuple(r[key] for key in KEYS)))
     share = phases(512, 20, 512)
     versions = {"torch": torch.__version__, "kadanoff": kd.__version__}
     versions |= {"python": platform.python_version(), "numpy": importlib.metadata.version("numpy")}
@@ -225,7 +251,7 @@ def main() -> None:
 def line(row: dict[str, Any]) -> str:
     memory = "-" if row["megabytes"] is None else f"{row['megabytes']:.0f}"
     return (
-        f"| {row['width']} | {row['depth']} | {row['inputs']} | {row['method']} "
+        f"| {row['network']} | {row['width']} | {row['depth']} | {row['inputs']} | {row['method']} "
         f"| {row['microseconds']:.4g} | {row['ratio']:.3g}x | {memory} |"
     )
 
@@ -238,10 +264,11 @@ def markdown(result: dict[str, Any]) -> str:
         "",
         "Preactivations of every layer and the NTK of one output at the last layer, tanh, double",
         f"precision, one thread ({versions}). Ratios are times of a method over `exact`; memory is",
-        "the peak above a warm process.",
+        f"the peak above a warm process. Residual: γ = {SKIP} around every hidden map; orthogonal:",
+        "matrices drawn by QR where they are drawn.",
         "",
-        "| width | depth | inputs | method | µs a network | over exact | MB |",
-        "|---|---|---|---|---|---|---|",
+        "| network | width | depth | inputs | method | µs a network | over exact | MB |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     tail = [
         "",

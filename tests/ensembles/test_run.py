@@ -225,9 +225,6 @@ def test_what_cannot_be_sampled_says_why():
         _ = found.S
     with pytest.raises(UsageError, match="delta function"):
         kd.ensemble(relu, X, 200, observables=["R"])
-    skip = kd.Residual(2, 8, 1, 2, "tanh", gamma=0.5)
-    with pytest.raises(UsageError, match="weights"):
-        kd.ensemble(skip, X, 200, "exact")
 
 
 @pytest.mark.gpu

@@ -22,6 +22,7 @@ def command(
     n_in: opt.InWidth = 16,
     C_b: opt.Bias = None,
     C_W: opt.Weight = None,
+    gamma: opt.Gamma = 0.0,
     init: opt.Init = "gaussian",
     networks: Annotated[int, typer.Option(help="Networks at each width.")] = 20_000,
     method: opt.Method = "exact",
@@ -60,7 +61,7 @@ def command(
     if ensemble is not None:
         arch, X, found = _read(ensemble)
     else:
-        arch, X = build(activation, depth, widths[0], inputs, n_in, C_b, C_W, init, seed)
+        arch, X = build(activation, depth, widths[0], inputs, n_in, C_b, C_W, init, seed, gamma)
         options: dict[str, Any] = {"seed": seed, "observables": names, "n_jobs": jobs}
         with simulating(progress, "simulating") as report:
             run: Any = scaling if several else kd.ensemble
@@ -106,6 +107,7 @@ def _read(path: Path) -> tuple[Any, Any, Any]:
     arch = kd.MLP(
         n[0], n[1:-1], n[-1], names[0], C_b=asked["C_b"], C_W=asked["C_W"], init=asked["init"]
     )
+    arch = replace(arch, gamma=tuple(asked.get("gamma", arch.gamma)))
     X = torch.tensor(asked["X"], dtype=torch.float64)
     return arch, X, replace(Ensemble.from_dict(data), arch=arch)
 

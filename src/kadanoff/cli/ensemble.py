@@ -21,6 +21,7 @@ def command(
     n_in: opt.InWidth = 16,
     C_b: opt.Bias = None,
     C_W: opt.Weight = None,
+    gamma: opt.Gamma = 0.0,
     init: opt.Init = "gaussian",
     networks: Annotated[int, typer.Option(help="Networks (the most with --rtol).")] = 10_000,
     method: opt.Method = "exact",
@@ -48,7 +49,7 @@ def command(
     import kadanoff as kd
 
     output = Output("ensemble", as_json, json_file)
-    arch, X = build(activation, depth, width, inputs, n_in, C_b, C_W, init, seed)
+    arch, X = build(activation, depth, width, inputs, n_in, C_b, C_W, init, seed, gamma)
     names = split(observables)
     with simulating(progress, f"{networks} networks") as report:
         found = kd.ensemble(
@@ -71,11 +72,12 @@ def build(
     C_W: float | None,
     init: str,
     seed: int,
+    gamma: float = 0.0,
 ) -> tuple[Any, Any]:
     """The network and inputs that the options describe."""
-    C_b, C_W = opt.variances(activation, C_b, C_W)
+    C_b, C_W = opt.variances(activation, C_b, C_W, gamma)
     n_out = max(2, min(width, 16))
-    arch = opt.network(n_in, width, depth, n_out, activation, C_b=C_b, C_W=C_W, init=init)
+    arch = opt.network(n_in, width, depth, n_out, activation, gamma, C_b=C_b, C_W=C_W, init=init)
     return arch, opt.random_inputs(inputs, n_in, seed)
 
 
@@ -86,6 +88,7 @@ def request(arch: Any, X: Any) -> dict[str, Any]:
         "activation": sorted({act.name for act in arch.activations}),
         "C_b": list(arch.C_b),
         "C_W": list(arch.C_W),
+        "gamma": list(arch.gamma),
         "init": arch.init,
         "X": X.tolist(),
     }

@@ -13,38 +13,13 @@ import torch
 from torch import Tensor
 
 from kadanoff.ensembles.normals import Normals
-from kadanoff.ensembles.trunk import draw_matrix
+from kadanoff.ensembles.trunk import draw_matrix, maps
 
-__all__ = ["direct_sums", "drawn_layers", "neuron_sums"]
-
-
-def _haar(arch: Any, shape: tuple[int, int], C_W: float, S: int, normals: Normals) -> Tensor:
-    rows, columns = shape
-    big, small = max(shape), min(shape)
-    Q, R = torch.linalg.qr(normals.normal(S, big, small))
-    # signs of R's diagonal taken out: Haar measure
-    Q = Q * R.diagonal(dim1=-2, dim2=-1).sign()[:, None]
-    Q = Q if rows >= columns else Q.mT
-    return (C_W * big / columns) ** 0.5 * Q
+__all__ = ["direct_sums", "distinct_pairs", "distinct_triples", "drawn_layers", "neuron_sums"]
 
 
 def _maps(arch: Any, l: int, S: int, normals: Normals) -> list[tuple[Tensor, Tensor | None]]:
-    shapes = [(arch.n[l + 1], arch.n[l])]
-    if arch.block == "two_layer" and 0 < l < arch.L - 1:
-        inner = arch.hidden or arch.n[l + 1]
-        shapes = [(inner, arch.n[l]), (arch.n[l + 1], inner)]
-    elif arch.init != "orthogonal":
-        return [draw_matrix(arch, l, S, normals)]
-    out = []
-    for rows, columns in shapes:
-        if arch.init == "orthogonal":
-            W = _haar(arch, (rows, columns), arch.C_W[l], S, normals)
-        else:
-            draw = normals.uniform if arch.init == "uniform" else normals.normal
-            W = draw(S, rows, columns) * (arch.C_W[l] / columns) ** 0.5
-        b = normals.normal(S, rows) * arch.C_b[l] ** 0.5 if arch.C_b[l] else None
-        out.append((W, b))
-    return out
+    return [draw_matrix(m, arch.init, S, normals) for m in maps(arch) if m.layer == l]
 
 
 def drawn_layers(
@@ -75,14 +50,14 @@ def drawn_layers(
     yield z, H
     for l in range(1, arch.L):
         act, gamma = arch.activations[l - 1], arch.gamma[l]
-        maps = _maps(arch, l, S, normals)
+        drawn = _maps(arch, l, S, normals)
         inner, H_inner = z, H
         first = None
-        if len(maps) == 2:
-            first = maps[0][0]
-            inner = affine(z, *maps[0])
+        if len(drawn) == 2:
+            first = drawn[0][0]
+            inner = affine(z, *drawn[0])
         s, d = act(inner), act.derivative(1)(inner)
-        W, b = maps[-1]
+        W, b = drawn[-1]
         if H is not None:
             J = W[:, None] * d[:, :, None]  # (S, N, n', n)
             total = J
@@ -98,6 +73,30 @@ def drawn_layers(
         yield z, H
 
 
+def distinct_pairs(a: Tensor, b: Tensor) -> Tensor:
+    """Sum over networks of the mean of a_i b_k over distinct i, k; (S, n, N, N) each, NaN if n = 1.
+
+    Returns
+    -------
+    Tensor, shape (N, N, N, N)
+    """
+    S, n, N, _ = a.shape
+    pairs = n * (n - 1)
+    fa, fb = a.reshape(S, n, N * N), b.reshape(S, n, N * N)
+    same = fa.reshape(S * n, -1).T @ fb.reshape(S * n, -1)
+    found = fa.sum(1).T @ fb.sum(1) - same
+    return (found / pairs if pairs else found * torch.nan).view(N, N, N, N)
+
+
+def distinct_triples(v: Tensor) -> Tensor:
+    """Sum over networks of the mean of v_i v_j v_k over distinct neurons; v is (S, n)."""
+    n = v.shape[1]
+    p1, p2, p3 = v.sum(1), (v**2).sum(1), (v**3).sum(1)
+    triples = n * (n - 1) * (n - 2)
+    found = (p1**3 - 3 * p1 * p2 + 2 * p3).sum()
+    return found / triples if triples else found * torch.nan
+
+
 def neuron_sums(
     z: Tensor, H: Tensor | None, K: Tensor, Theta: Tensor, need: set[str]
 ) -> dict[str, Tensor]:
@@ -105,38 +104,26 @@ def neuron_sums(
 
     NaN where the layer has too few neurons for pairs (triples for ``ggg``).
     """
-    S, N, n = z.shape
+    _, N, n = z.shape
     pairs = n * (n - 1)
     zt = z.mT
     x = zt[..., :, None] * zt[..., None, :] - K  # (S, n, N, N)
     sums = {"g": x.mean(1).sum(0)}
     sums["r"] = sums["g"]
-
-    def distinct(a: Tensor, b: Tensor) -> Tensor:
-        fa, fb = a.reshape(S, n, N * N), b.reshape(S, n, N * N)
-        ta, tb = fa.sum(1), fb.sum(1)
-        same = fa.reshape(S * n, -1).T @ fb.reshape(S * n, -1)
-        found = ta.T @ tb - same
-        return (found / pairs if pairs else found * torch.nan).view(N, N, N, N)
-
     if "gg" in need:
-        sums["gg"] = distinct(x, x)
+        sums["gg"] = distinct_pairs(x, x)
     if "ggg" in need:
-        v = x[:, :, 0, 0]
-        p1, p2, p3 = v.sum(1), (v**2).sum(1), (v**3).sum(1)
-        triples = n * (n - 1) * (n - 2)
-        found = (p1**3 - 3 * p1 * p2 + 2 * p3).sum()
-        sums["ggg"] = found / triples if triples else found * torch.nan
+        sums["ggg"] = distinct_triples(x[:, :, 0, 0])
     if H is None:
         return sums
     diagonal = H.diagonal(dim1=-2, dim2=-1).permute(0, 3, 1, 2) - Theta  # (S, n, N, N)
     sums["h"] = diagonal.mean(1).sum(0)
     sums["rh"] = sums["h"]
     if "hh" in need:
-        sums["hh"] = distinct(diagonal, diagonal)
+        sums["hh"] = distinct_pairs(diagonal, diagonal)
         sums["res"] = torch.zeros_like(sums["hh"])
     if "gh" in need:
-        sums["gh"] = distinct(x, diagonal)
+        sums["gh"] = distinct_pairs(x, diagonal)
     if need & {"b", "f"}:
         off = H - torch.diag_embed(H.diagonal(dim1=-2, dim2=-1))
         scale = 1 / pairs if pairs else torch.nan

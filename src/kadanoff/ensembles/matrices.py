@@ -1,9 +1,10 @@
 r"""Weight matrices of many networks at once: drawn, or known only by their action.
 
 Both classes answer the same two questions, W x and Wᵀδ, for a batch of networks and several
-vectors a network (rows). :class:`Drawn` holds numbers. :class:`Implicit` holds nothing at first:
-a Gaussian matrix that has been asked for :math:`W Q = Y` and :math:`P^T W = Z^T` with orthonormal
-Q and P is still Gaussian, and
+vectors a network (rows); :class:`kadanoff.ensembles.haar.Haar` does so for orthogonal weights.
+:class:`Drawn` holds numbers. :class:`Implicit` holds nothing at first: a Gaussian matrix that has
+been asked for :math:`W Q = Y` and :math:`P^T W = Z^T` with orthonormal Q and P is still Gaussian,
+and
 
 .. math:: W = Y Q^T + P Z^T (1 - Q Q^T) + \sqrt{C_W/n}\,(1 - P P^T)\, G\, (1 - Q Q^T)
 
@@ -14,13 +15,14 @@ O(n²) of a drawn matrix, and the joint law of all answers is exact.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from kadanoff.ensembles.normals import Normals
 
-__all__ = ["Drawn", "Implicit", "cholesky"]
+__all__ = ["Drawn", "Implicit", "cholesky", "residue"]
 
 _NEGLIGIBLE = 1e-12  # of the original diagonal: below it a pivot is rounding
 
@@ -63,6 +65,23 @@ def cholesky(A: Tensor, floor: Tensor | None = None) -> tuple[Tensor, Tensor]:
         row[..., j] += 1.0
         inverse[..., j, :] = row * scale[..., None]
     return L, inverse
+
+
+def residue(X: Tensor, Q: Tensor | None) -> tuple[Tensor, Any, Tensor | None]:
+    """What the orthonormal rows of Q leave of the rows of X, their share X Qᵀ, and a floor.
+
+    Squared lengths below the floor (..., k) are rounding of what was taken out.
+    """
+    if Q is None:
+        return X, None, None
+    floor = 1e-24 * (X * X).sum(-1)
+    share = X @ Q.mT
+    X = X - share @ Q
+    if Q.shape[1] > 1:
+        # once more: what is left may be small beside what was taken out
+        again = X @ Q.mT
+        X, share = X - again @ Q, share + again
+    return X, share, floor
 
 
 class Drawn:
@@ -117,17 +136,8 @@ class Implicit:
         return answer[..., : self.n_in]
 
     def _ask(self, X: Tensor, known, other, width: int, keep: bool):
-        total = floor = None
-        if known is not None:
-            Q, Y = known
-            floor = 1e-24 * (X * X).sum(-1)  # squared: what is left of X is then rounding
-            share = X @ Q.mT
-            X = X - share @ Q
-            if Q.shape[1] > 1:
-                # once more: what is left may be small beside what was taken out
-                again = X @ Q.mT
-                X, share = X - again @ Q, share + again
-            total = share @ Y
+        X, share, floor = residue(X, None if known is None else known[0])
+        total = None if known is None else share @ known[1]
         L, inverse = cholesky(X @ X.mT, floor)
         fresh = self.normals.normal(self.S, X.shape[1], width)
         fresh *= self.std

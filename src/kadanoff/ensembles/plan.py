@@ -13,6 +13,7 @@ from torch import Tensor
 from kadanoff.ensembles.direct import direct_sums
 from kadanoff.ensembles.moments import BINS, Moments
 from kadanoff.ensembles.normals import Normals
+from kadanoff.ensembles.probed import differential_sums, probed_sums
 from kadanoff.ensembles.reference import Reference
 from kadanoff.ensembles.statistics import channels, layer_sums
 from kadanoff.ensembles.trunk import forward
@@ -32,7 +33,7 @@ class Plan:
     ref: Reference
     names: frozenset[str]
     layers: frozenset[int]  # layer indices 1 … L − 1
-    method: str  # exact | weights | direct
+    method: str  # exact | weights | probed | direct: without and with drawn weights
     rows: int
     seed: int
     device: str = "cpu"
@@ -48,7 +49,7 @@ class Plan:
         size = n * N * (self.rows if self.names & set("AB") else 1)
         if self.names & set("PQRSTU"):
             size *= 4 * N * N
-        if self.method != "exact":
+        if self.method not in ("exact", "probed"):
             maps = sum(a * b for a, b in zip(self.arch.n[1:], self.arch.n[:-1], strict=True))
             size = max(size, maps // 16)
         if self.method == "direct" and self.names & {"Theta", "H1", "A", "B", "D", "F"}:
@@ -77,10 +78,25 @@ class Plan:
     def _sums(self, count: int, normals: Normals) -> dict[str, dict[int, Tensor]]:
         need, layers = set(self.need), set(self.layers)
         if self.method == "direct":
-            return direct_sums(self.arch, self.X, self.ref, count, normals, need, layers)
-        exact = self.method == "exact"
-        trunk = forward(self.arch, self.X, count, normals, exact, max(layers, default=0))
-        return layer_sums(trunk, self.ref, need, self.rows, exact, layers)
+            return self._direct_sums(count, normals, need, layers)
+        implicit, last = self.method != "weights", max(layers, default=0)
+        if self.method == "probed":
+            trunk = forward(self.arch, self.X, count, normals, implicit, last + 1)
+            return probed_sums(trunk, self.ref, need, self.rows, layers)
+        trunk = forward(self.arch, self.X, count, normals, implicit, last)
+        return layer_sums(trunk, self.ref, need, self.rows, implicit, layers)
+
+    def _direct_sums(
+        self, count: int, normals: Normals, need: set[str], layers: set[int]
+    ) -> dict[str, dict[int, Tensor]]:
+        """Whole layers for the NTK, and other networks, drawn too, for P … U."""
+        plain = need - set("PQRSTU")
+        out = direct_sums(self.arch, self.X, self.ref, count, normals, plain, layers)
+        if need == plain:
+            return out
+        trunk = forward(self.arch, self.X, count, normals, False, max(layers) + 1)
+        found = {l: differential_sums(trunk, l, need) for l in layers}
+        return out | {name: {l: found[l][name] for l in layers} for name in need - plain}
 
     def _stack(self, name: str, found: dict[int, Tensor]) -> Tensor:
         shape = [len(self.X)] * self.need[name]

@@ -57,9 +57,9 @@ def ensemble(
     n_networks : int
         How many networks; the most if ``rtol`` is given.
     method : {"exact", "weights"}
-        "exact" draws activations and gradients from their joint law and no weights; Gaussian
-        weights without skips. "weights" draws the networks themselves: also uniform and
-        orthogonal weights, skips and two-layer blocks.
+        "exact" draws activations and gradients from their joint law and no weights, at a cost
+        linear in the width: Gaussian and orthogonal weights, with or without skips and two-layer
+        blocks. "weights" draws the networks themselves, uniform weights too.
     seed : int
         The result is a function of it, bit for bit, whatever ``n_jobs`` and ``batch`` are.
     observables : names, optional
@@ -164,10 +164,10 @@ def make_plan(
         raise UsageError(f"method must be 'exact' or 'weights', got {method!r}.")
     inputs = arch.inputs(X)
     plain = not arch.residual and arch.block == "single"
-    if method == "exact" and not (plain and arch.init == "gaussian"):
-        what = f"init={arch.init!r}" if plain else "skip connections or two-layer blocks"
+    if method == "exact" and arch.init == "uniform":
         raise UsageError(
-            f"method='exact' needs Gaussian weights and no skips, got {what}.",
+            "method='exact' needs a law of the weights that no rotation changes, Gaussian or "
+            "orthogonal, got init='uniform'.",
             "Use method='weights'.",
         )
     if rows < 2:
@@ -175,14 +175,12 @@ def make_plan(
     devices.chosen(device)
     sampler = method
     if not plain or arch.init == "orthogonal":
-        sampler = "direct"
+        sampler = "direct" if method == "weights" else "probed"
     undefined: dict[str, str] = {}
     if len(inputs) > 1:
         undefined["U6"] = "the six-point vertex is measured for one input"
     for name in "PQRSTU":
-        if sampler == "direct":
-            undefined[name] = "dNTK and ddNTK are sampled for independent weights without skips"
-        elif not all(act.smooth for act in arch.activations):
+        if not all(act.smooth for act in arch.activations):
             undefined[name] = (
                 "the second derivative of a kinked activation is a delta function, which no "
                 "sample of networks sees"
@@ -192,10 +190,11 @@ def make_plan(
     for l in chosen:
         if l not in range(1, arch.L + 1):
             raise UsageError(f"There is no layer {l!r}.", f"Layers are 1 … {arch.L}.")
-    if sampler == "direct" and arch.init != "orthogonal" and arch.n[-1] < 16:
+    whole = sampler in ("direct", "probed")
+    if whole and arch.init != "orthogonal" and arch.n[-1] < 16:
         # more outputs leave the law of the others as it is, and give pairs of them
         arch = dataclasses.replace(arch, n=(*arch.n[:-1], 16))
-    first = () if sampler != "direct" else (0,)
+    first = (0,) if whole else ()
     indices = frozenset(l - 1 for l in chosen if l > 1 or l - 1 in first)
     ref = _reference(arch, inputs)
     plan = Plan(arch, inputs, ref, names, indices, sampler, rows, seed, device)

@@ -1,6 +1,7 @@
 r"""NTK statistics of a block of networks: probes, and the mean given the forward pass.
 
-Given layers 1 … ℓ, a new row w of the next map probes the NTK of layer ℓ+1:
+Gradients are pulled back node by node, through the maps and along the skips. Given layers 1 … ℓ of
+a network without skips, a new row w of the next map probes the NTK of layer ℓ+1:
 :math:`\hat H_{ik;12} = \delta_{ik}(\lambda_b + \lambda_W\sigma_1\sigma_2/n)
 + w_i\sigma'_1 \hat H_{12}\sigma'_2 w_k`. Two or more rows a network give A, B, D and F.
 
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from kadanoff.ensembles.trunk import Trunk
 
-__all__ = ["Conditional", "conditional", "ntk", "probe_rows", "pull"]
+__all__ = ["Conditional", "conditional", "ntk", "probe_rows", "pull", "pull_node"]
 
 
 def probe_rows(trunk: Trunk, l: int, rows: int) -> Tensor:
@@ -34,7 +35,7 @@ def probe_rows(trunk: Trunk, l: int, rows: int) -> Tensor:
 
 
 def pull(trunk: Trunk, l: int, starts: Tensor, samples: list[int]) -> list[Tensor]:
-    """Gradients of linear functionals of σ(z) at layer index ``l``, pulled back to every layer.
+    """Gradients of linear functionals of σ(z) at node ``l``, pulled back to every node.
 
     Parameters
     ----------
@@ -43,18 +44,52 @@ def pull(trunk: Trunk, l: int, starts: Tensor, samples: list[int]) -> list[Tenso
 
     Returns
     -------
-    list of Tensor, shape (S, k, n_j), layer index j = 0 … l
-        Derivative with respect to z of layer j, at input ``samples[k]``.
+    list of Tensor, shape (S, k, n_j), j = 0 … l
+        Derivative with respect to z of node j, at input ``samples[k]``.
     """
-    deltas = [trunk.d[l][:, samples] * starts]
-    for j in range(l, 0, -1):
-        back = trunk.op[j].transpose(deltas[0], keep=False)
-        deltas.insert(0, trunk.d[j - 1][:, samples] * back)
+    return _descend(trunk, l, trunk.d[l][:, samples] * starts, samples)
+
+
+def pull_node(
+    trunk: Trunk, j: int, starts: Tensor, which: list[int], samples: list[int]
+) -> list[Tensor]:
+    """Gradients of linear functionals of z at node ``j``, pulled back to every node.
+
+    Parameters
+    ----------
+    starts : Tensor, shape (S, f, n)
+    which, samples : list of int, length k
+        Gradient k is that of functional ``which[k]`` at input ``samples[k]``.
+
+    Returns
+    -------
+    list of Tensor, shape (S, k, n_i), node i = 0 … j
+    """
+    back = trunk.op[j].transpose(starts, keep=False)[:, which] if j else None
+    return _descend(trunk, j, starts[:, which], samples, back)
+
+
+def _descend(
+    trunk: Trunk, j: int, delta: Tensor, samples: list[int], back: Tensor | None = None
+) -> list[Tensor]:
+    """Derivatives with respect to all nodes from that at node ``j``; ``back`` is Wᵀδ of its map."""
+    deltas = [delta]
+    skipped: dict[int, Tensor] = {}  # what comes to a node along a skip
+    for i in range(j, 0, -1):
+        m = trunk.maps[i]
+        pulled = trunk.op[i].transpose(deltas[0], keep=False) if back is None else back
+        if m.gamma:
+            skipped[i - m.back] = m.gamma * deltas[0]
+        below = trunk.d[i - 1][:, samples] * pulled
+        if i - 1 in skipped:
+            below = below + skipped.pop(i - 1)
+        deltas.insert(0, below)
+        back = None
     return deltas
 
 
 def ntk(trunk: Trunk, deltas: list[Tensor], samples: list[int]) -> Tensor:
-    """NTK between the pulled-back functionals, own layer's weights left out: (S, k, k)."""
+    """NTK between the pulled-back functionals, by the maps up to their node: (S, k, k)."""
     total = None
     for j, delta in enumerate(deltas):
         direct = trunk.direct[j][:, samples][:, :, samples]

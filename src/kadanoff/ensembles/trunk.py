@@ -6,34 +6,84 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from kadanoff.activations import activation
+from kadanoff.ensembles.haar import Haar
 from kadanoff.ensembles.matrices import Drawn, Implicit, cholesky
 from kadanoff.ensembles.normals import Normals
 
-__all__ = ["Trunk", "draw_matrix", "forward"]
+__all__ = ["Map", "Trunk", "draw_matrix", "forward", "maps"]
+
+
+@dataclass(frozen=True)
+class Map:
+    """One linear map of a network: node j = b + W act(node j − 1) + γ node j − back.
+
+    Attributes
+    ----------
+    layer : int
+        Index of the layer it belongs to, 0 … L − 1. A two-layer block has two maps, and the node
+        that carries the layer's preactivations is the second.
+    act : Activation or None
+        What stands before W; None for the first map, which acts on data.
+    back : int
+        1, or 2 where the skip goes around a two-layer block.
+    """
+
+    layer: int
+    act: Any
+    n_in: int
+    n_out: int
+    C_b: float
+    C_W: float
+    lambda_b: float
+    lambda_W: float
+    gamma: float = 0.0
+    back: int = 1
+
+
+def maps(arch: Any) -> list[Map]:
+    """The linear maps of ``arch`` in order."""
+    out = []
+    for l in range(arch.L):
+        rates = (arch.C_b[l], arch.C_W[l], arch.lambda_b[l], arch.lambda_W[l])
+        act = arch.activations[l - 1] if l else None
+        if arch.block == "two_layer" and 0 < l < arch.L - 1:
+            inner = arch.hidden or arch.n[l + 1]
+            out.append(Map(l, activation("linear"), arch.n[l], inner, *rates))
+            out.append(Map(l, act, inner, arch.n[l + 1], *rates, arch.gamma[l], 2))
+        else:
+            out.append(Map(l, act, arch.n[l], arch.n[l + 1], *rates, arch.gamma[l]))
+    return out
 
 
 @dataclass
 class Trunk:
-    """What one forward pass leaves behind, layer 1 first (S networks, N inputs, width n).
+    """What one forward pass leaves behind, first node first (S networks, N inputs, width n).
+
+    Nodes are the outputs of the maps: the preactivations of the layers, and in two-layer blocks
+    those of the inner layers between them.
 
     Attributes
     ----------
+    maps : list of Map
     z, s, d : list of Tensor, shape (S, N, n)
-        Preactivations, σ(z), σ'(z); s and d stop at layer L − 1.
+        Preactivations, σ(z), σ'(z) with the σ of the next map; s and d stop before the last node.
     metric : list of Tensor, shape (S, N, N)
-        C_b + C_W σσ/n of the layer before: the covariance of this layer over its own weights.
+        C_b + C_W σσ/n of the node before: the covariance of a node over its own map.
     root, inverse : list of Tensor, shape (S, N, N)
         Cholesky factor of ``metric``, and its inverse.
     direct : list of Tensor, shape (S, N, N)
-        λ_b + λ_W σσ/n of the layer before: the part of the NTK due to this layer's weights.
+        λ_b + λ_W σσ/n of the node before: the part of the NTK due to the node's own map.
     op : list
-        The map into the layer; None for the first, whose input is not random.
+        The map into the node; None for a first Gaussian one, whose input is not random.
     """
 
     arch: Any
     normals: Normals
+    maps: list[Map] = field(default_factory=list)
     z: list[Tensor] = field(default_factory=list)
     s: list[Tensor] = field(default_factory=list)
     d: list[Tensor] = field(default_factory=list)
@@ -44,13 +94,17 @@ class Trunk:
     op: list[Any] = field(default_factory=list)
     _higher: dict[tuple[int, int], Tensor] = field(default_factory=dict)
 
-    def derivative(self, l: int, k: int) -> Tensor:
-        """σ⁽ᵏ⁾ at layer number l + 1, shape (S, N, n)."""
+    def node(self, l: int) -> int:
+        """The node that carries the preactivations of layer index ``l``."""
+        return max(j for j, m in enumerate(self.maps) if m.layer == l)
+
+    def derivative(self, j: int, k: int) -> Tensor:
+        """σ⁽ᵏ⁾ at node ``j``, shape (S, N, n)."""
         if k < 2:
-            return (self.s, self.d)[k][l]
-        if (l, k) not in self._higher:
-            self._higher[l, k] = self.arch.activations[l].derivative(k)(self.z[l])
-        return self._higher[l, k]
+            return (self.s, self.d)[k][j]
+        if (j, k) not in self._higher:
+            self._higher[j, k] = self.maps[j + 1].act.derivative(k)(self.z[j])
+        return self._higher[j, k]
 
 
 def forward(arch: Any, X: Tensor, S: int, normals: Normals, implicit: bool, depth: int) -> Trunk:
@@ -59,49 +113,67 @@ def forward(arch: Any, X: Tensor, S: int, normals: Normals, implicit: bool, dept
     Parameters
     ----------
     arch : Network
-        Without skips.
     X : Tensor, shape (N, n_0)
     implicit : bool
-        Draw the answers of the weight matrices instead of the matrices.
+        Draw the answers of the weight matrices instead of the matrices: Gaussian or orthogonal.
     depth : int
         Layers to evaluate; 1 … L.
     """
-    trunk = Trunk(arch, normals)
+    trunk = Trunk(arch, normals, maps(arch))
     N = X.shape[0]
     inner = (X @ X.mT / X.shape[1]).expand(S, N, N)
-    for l in range(arch.L):
-        trunk.metric.append(arch.C_b[l] + arch.C_W[l] * inner)
-        trunk.direct.append(arch.lambda_b[l] + arch.lambda_W[l] * inner)
+    last = len(trunk.maps) - 1
+    for j, m in enumerate(trunk.maps):
+        trunk.metric.append(m.C_b + m.C_W * inner)
+        trunk.direct.append(m.lambda_b + m.lambda_W * inner)
         root, inverse = cholesky(trunk.metric[-1])
         trunk.root.append(root)
         trunk.inverse.append(inverse)
-        if l >= depth:
+        if m.layer >= depth:
             break
-        if not implicit:
-            op = Drawn(*draw_matrix(arch, l, S, normals))
-            z = op.apply(trunk.s[-1] if l else X, bias=True)
-        elif l == 0:
+        x = trunk.s[-1] if j else X.expand(S, *X.shape)
+        if implicit and j == 0 and arch.init == "gaussian":
             # nobody asks the first map anything else: its input is not random
-            op, z = None, root @ normals.normal(S, N, arch.n[1])
+            op, z = None, root @ normals.normal(S, N, m.n_out)
         else:
-            op = Implicit(S, arch.n[l + 1], arch.n[l], arch.C_W[l], arch.C_b[l], normals)
-            z = op.apply(trunk.s[-1], bias=True)
+            op = _operator(m, arch.init, S, normals, implicit)
+            z = op.apply(x, bias=True)
+        if m.gamma:
+            z = z + m.gamma * trunk.z[j - m.back]
         trunk.op.append(op)
         trunk.z.append(z)
-        if l == arch.L - 1:
+        if j == last:
             break
-        act = arch.activations[l]
+        act = trunk.maps[j + 1].act
         trunk.s.append(act(z))
         trunk.d.append(act.derivative(1)(z))
-        inner = trunk.s[-1] @ trunk.s[-1].mT / arch.n[l + 1]
+        inner = trunk.s[-1] @ trunk.s[-1].mT / m.n_out
     return trunk
 
 
-def draw_matrix(arch: Any, l: int, S: int, normals: Normals) -> tuple[Tensor, Tensor | None]:
-    """W (S, n_out, n_in) and b (S, n_out) of map l (0-based), by the law of ``arch.init``."""
-    n_out, n_in = arch.n[l + 1], arch.n[l]
-    draw: Callable[..., Tensor] = normals.uniform if arch.init == "uniform" else normals.normal
-    W = draw(S, n_out, n_in)
-    W *= (arch.C_W[l] / n_in) ** 0.5
-    b = normals.normal(S, n_out) * arch.C_b[l] ** 0.5 if arch.C_b[l] else None
+def _operator(m: Map, init: str, S: int, normals: Normals, implicit: bool) -> Any:
+    if not implicit:
+        return Drawn(*draw_matrix(m, init, S, normals))
+    kind = Haar if init == "orthogonal" else Implicit
+    return kind(S, m.n_out, m.n_in, m.C_W, m.C_b, normals)
+
+
+def draw_matrix(m: Map, init: str, S: int, normals: Normals) -> tuple[Tensor, Tensor | None]:
+    """W (S, n_out, n_in) and b (S, n_out) of a map, by the law ``init``."""
+    if init == "orthogonal":
+        W = _haar(m, S, normals)
+    else:
+        draw: Callable[..., Tensor] = normals.uniform if init == "uniform" else normals.normal
+        W = draw(S, m.n_out, m.n_in)
+        W *= (m.C_W / m.n_in) ** 0.5
+    b = normals.normal(S, m.n_out) * m.C_b**0.5 if m.C_b else None
     return W, b
+
+
+def _haar(m: Map, S: int, normals: Normals) -> Tensor:
+    big, small = max(m.n_out, m.n_in), min(m.n_out, m.n_in)
+    Q, R = torch.linalg.qr(normals.normal(S, big, small))
+    # signs of R's diagonal taken out: Haar measure
+    Q = Q * R.diagonal(dim1=-2, dim2=-1).sign()[:, None]
+    Q = Q if m.n_out >= m.n_in else Q.mT
+    return (m.C_W * big / m.n_in) ** 0.5 * Q
