@@ -20,6 +20,7 @@ from kadanoff.studies.runner import kept
 
 ROOT = Path(__file__).parent.parent
 _MODULES = re.compile(r"<!-- modules of (.*?) -->")
+_FENCE = re.compile(r"^```(\w+) ([^\n]+)$", re.M)
 _FORMULA = re.compile(r'<(span|div) class="arithmatex">(.*?)</\1>', re.S)
 
 
@@ -38,7 +39,7 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Put the docstrings of all modules of a package where a page asks for them."""
+    """Put in the docstrings of modules where a page asks for them; name files over their code."""
 
     def expand(match: re.Match[str]) -> str:
         return "\n\n".join(
@@ -46,7 +47,13 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
             for package in match.group(1).split()
         )
 
-    return _MODULES.sub(expand, markdown)
+    return _MODULES.sub(expand, _FENCE.sub(_fence, markdown))
+
+
+def _fence(match: re.Match[str]) -> str:
+    """Leave of a block's words what the site understands: the rest is for the tests."""
+    file = re.search(r"file=(\S+)", match.group(2))
+    return f"```{match.group(1)}" + (f' title="{file.group(1)}"' if file else "")
 
 
 def modules(package: str) -> list[str]:

@@ -169,8 +169,10 @@ def main() -> int:
     commands = dict(COMMANDS)
     for extra in sorted(installed):
         commands |= FOR_EXTRA.get(extra, {})
+    print(f"modules and optional parts: {len(failed)} failed", flush=True)
     for words, expected in commands.items():
         code, said, complained = command(words)
+        print(f"exit {code}: kadanoff {words}", flush=True)
         wrong = code not in (0, 1) if expected is None else code != expected
         if wrong or "Traceback" in said + complained:
             tail = (said + complained)[-1500:]

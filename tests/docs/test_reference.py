@@ -58,6 +58,15 @@ def test_every_public_module_is_in_the_reference(hooks: ModuleType) -> None:
         assert f"kadanoff.{name}" in listed or isinstance(value, str), name
 
 
+def test_the_site_understands_every_block_of_code(hooks: ModuleType) -> None:
+    for page in PAGES:
+        text = hooks.on_page_markdown(page.read_text("utf-8"))
+        for fence in re.findall(r"^```(.*)$", text, re.M):
+            assert re.fullmatch(r'(\w+( title="[\w.]+")?)?', fence), (page.name, fence)
+    tutorial = (DOCS / "tutorial.md").read_text("utf-8")
+    assert '```python title="my_net.py"\n' in hooks.on_page_markdown(tutorial)
+
+
 def test_every_command_and_option_is_in_the_reference(hooks: ModuleType) -> None:
     from kadanoff.cli.app import COMMANDS
 
