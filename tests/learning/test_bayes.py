@@ -21,7 +21,7 @@ from kadanoff.learning import (
 from kadanoff.learning.correction import extrapolate
 from kadanoff.rgflow import flow
 from tests.known import assert_consistent
-from tests.learning.weighted import PARTS, weighted_posterior
+from tests.learning.weighted import PARTS, Problem, weighted_posteriors
 
 G = torch.Generator().manual_seed(3)
 X = torch.randn(7, 3, generator=G, dtype=torch.float64)
@@ -126,30 +126,65 @@ def test_order_1_by_expanding_a_known_mixture():
 
 @pytest.mark.slow
 def test_weighted_networks_agree():
-    """Order 1/n of every part of the posterior, from finite networks weighted by the labels."""
+    """Order 1/n of every part of the posterior, from finite networks weighted by the labels.
+
+    Three noise levels, and at each left-out point; one set of drawn networks serves all.
+    """
     x = torch.tensor([[1.2, 0.3], [-0.5, 1.1], [0.6, 1.0], [0.2, -0.8]], dtype=torch.float64)
     y = 1.15 * torch.tensor([[1.0, -0.7], [0.4, 0.8], [-0.6, 0.5]], dtype=torch.float64)
     setup = {"activation": "erf", "C_b": 0.2, "C_W": 1.5}
-    widths = (32, 64, 128)
-    runs = [weighted_posterior(MLP(2, [n] * 2, 2, **setup), x, y, 0.1, 160_000, n) for n in widths]
-    want = predict(
-        MLP(2, [32] * 2, 2, **setup), x[:3], y, x[3:], order=1, method="bayes", noise=0.1
-    )
+    widths, noises, left_out = (32, 64, 128), (0.05, 0.1, 0.5), 0.1
+    problems = [Problem([0, 1, 2], [3], y, noise) for noise in noises]
+    for i in range(3):
+        rest = [j for j in range(3) if j != i]
+        problems.append(Problem(rest, [i], y[rest], left_out))
+    runs = [
+        weighted_posteriors(MLP(2, [n] * 2, 2, **setup), x, problems, 160_000, n) for n in widths
+    ]
+    net = MLP(2, [32] * 2, 2, **setup)
+
+    def measured(k, name):
+        values = [torch.as_tensor(run[k][0][name]) for run in runs]
+        errors = [torch.as_tensor(run[k][1][name]) for run in runs]
+        return extrapolate(widths, torch.stack(values), torch.stack(errors), 2)[:2]
+
     # the smallest parts against their own size, with the error bars that they have
-    allowed = {"mean_1": 0.05, "kernel_shift": 0.025, "hebbian": 0.025, "log_evidence_1": 0.04}
-    for name in PARTS:
-        value, stderr, _ = extrapolate(
-            widths,
-            torch.stack([torch.as_tensor(v[name]) for v, _ in runs]),
-            torch.stack([torch.as_tensor(e[name]) for _, e in runs]),
-            2,
-        )
+    allowed = {"mean_1": 0.05, "kernel_shift": 0.03, "hebbian": 0.03, "log_evidence_1": 0.05}
+    for k, noise in enumerate(noises):
+        want = predict(net, x[:3], y, x[3:], order=1, method="bayes", noise=noise)
+        for name in PARTS:
+            assert_consistent(
+                32 * torch.as_tensor(want.terms[name]),
+                *measured(k, name),
+                relative_error=allowed.get(name, 0.09),
+            )
+    tensors = flow(net, x[:3], order=1)
+    K = tensors.K[-1]
+    G1, V = tensors.require("G1")[-1], tensors.require("V")[-1]
+    first = leave_one_out(K, y, left_out, G1=G1, V=V, n=32)
+    zeroth = leave_one_out(K, y, left_out)
+    for name, part in (("mean", "mean_1"), ("variance", "cov_1")):
+        shift = 32 * (getattr(first, name) - getattr(zeroth, name))
+        found = [measured(len(noises) + i, part) for i in range(3)]
         assert_consistent(
-            32 * torch.as_tensor(want.terms[name]),
-            value,
-            stderr,
-            relative_error=allowed.get(name, 0.09),
+            shift.flatten(),
+            torch.cat([value.flatten() for value, _ in found]),
+            torch.cat([error.flatten() for _, error in found]),
+            relative_error=0.05,
         )
+    # the label of each point given the others, from the evidences of both
+    parts = [
+        measured(1, "log_evidence_1")[0] - measured(len(noises) + i, "log_evidence_1")[0]
+        for i in range(3)
+    ]
+    errors = [
+        torch.hypot(
+            measured(1, "log_evidence_1")[1], measured(len(noises) + i, "log_evidence_1")[1]
+        )
+        for i in range(3)
+    ]
+    gap = 32 * (first.log_predictive - zeroth.log_predictive) - float(sum(parts))
+    assert abs(gap) < 4 * float(sum(errors))
 
 
 def test_hebbian_sign():
@@ -167,5 +202,9 @@ def test_errors():
         predict(arch(), X[:5], Y, X[5:], method="bayes", noise=-1.0)
     with pytest.raises(UsageError, match="at most 64"):
         predict(arch(), X[:1].repeat(65, 1), Y[:1].repeat(65, 1), X[5:], order=1)
+    with pytest.raises(UsageError, match="architecture"):
+        predict("tanh", X[:5], Y, X[5:])
+    with pytest.raises(UsageError, match="device"):
+        predict(arch(), X[:5], Y, X[5:], device="gpu")
     with pytest.raises(UsageError, match="candidates"):
         select([], lambda c: c, Y)

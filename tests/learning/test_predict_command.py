@@ -25,6 +25,25 @@ def test_order_1_with_progress_and_networks_beside_it(capsys):
     assert {"done": 1, "total": 1} in lines
 
 
+def test_speed_and_stability_are_told(capsys):
+    arguments = (*SMALL, "--depth", "3", "--data", "wine", "--train", "20", "--test", "2")
+    code, out, err = run(capsys, *arguments, "--batch", "5", "--eta", "0.01", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert 0 < found["largest_stable_eta"] < found["largest_stable_eta_of_batch"]
+    assert found["fastest_time"] < found["slowest_time"]
+    times = [row["time"] for row in found["labels_learned"]]
+    assert times == sorted(times)
+    # three outputs, means over five points: 2 / (5 * 3) of the sum's gradient
+    assert found["largest_stable_torch_lr"] == pytest.approx(
+        7.5 * found["largest_stable_eta_of_batch"]
+    )
+    code, out, _ = run(capsys, *arguments, "--batch", "5")
+    assert code == 0
+    assert "batch 5" in out
+    assert "time scales" in out
+
+
 def test_depths_are_compared(capsys):
     arguments = (*SMALL, "--train", "2", "--test", "1", "--noise", "0.1", "--depths", "1,3")
     code, out, err = run(capsys, *arguments, "--json")

@@ -9,6 +9,7 @@ mean (zero, once the mean of the next metric given this one is taken out) and is
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -22,28 +23,47 @@ def erf_kernel(G: Tensor, C_b: float, C_W: float) -> Tensor:
     return C_b + C_W * (2 / math.pi) * torch.asin(2 * G / (d[:, :, None] * d[:, None, :]).sqrt())
 
 
-def weighted_posterior(arch, X: Tensor, y: Tensor, noise: float, draws: int, seed: int):
+@dataclass(frozen=True)
+class Problem:
+    """Which points are observed with which labels and noise, and which one is predicted."""
+
+    train: list[int]
+    test: list[int]
+    y: Tensor
+    noise: float
+
+    @property
+    def order(self) -> list[int]:
+        return [*self.train, *self.test]
+
+
+def weighted_posteriors(arch, X: Tensor, problems: list[Problem], draws: int, seed: int):
     """n (posterior at width n - posterior at infinite width), value and error of each part.
 
-    ``arch`` has erf activations. Returns two dicts; error from 40 batches.
+    ``arch`` has erf activations; the same drawn metrics serve all problems. Returns a pair of
+    dicts for each problem; error from 40 batches.
     """
     generator = torch.Generator().manual_seed(seed)
-    batches = [_moments(arch, X, y, noise, draws // 40, generator) for _ in range(40)]
-    whole = _assemble([torch.stack(m).mean(0) for m in zip(*batches, strict=True)], arch.n[-2], y)
-    # jackknife: ratios and logarithms of means are not linear
-    left_out = []
-    for i in range(40):
-        rest = [b for j, b in enumerate(batches) if j != i]
-        means = [torch.stack(m).mean(0) for m in zip(*rest, strict=True)]
-        left_out.append(_assemble(means, arch.n[-2], y))
-    error = {
-        k: (39 * torch.stack([p[k] for p in left_out]).var(0, correction=0)).sqrt() for k in PARTS
-    }
-    return whole, error
+    batches = [_moments(arch, X, problems, draws // 40, generator) for _ in range(40)]
+    found = []
+    for k, problem in enumerate(problems):
+        runs = [b[k] for b in batches]
+        whole = _assemble([torch.stack(m).mean(0) for m in zip(*runs, strict=True)], arch, problem)
+        # jackknife: ratios and logarithms of means are not linear
+        left_out = []
+        for i in range(40):
+            rest = [r for j, r in enumerate(runs) if j != i]
+            means = [torch.stack(m).mean(0) for m in zip(*rest, strict=True)]
+            left_out.append(_assemble(means, arch, problem))
+        error = {
+            k: (39 * torch.stack([p[k] for p in left_out]).var(0, correction=0)).sqrt()
+            for k in PARTS
+        }
+        found.append((whole, error))
+    return found
 
 
-def _moments(arch, X, y, noise, draws, generator):
-    n_train, n_out = y.shape
+def _moments(arch, X, problems, draws, generator):
     metric = arch.C_b[0] + arch.C_W[0] * (X @ X.mT) / X.shape[1]
     G, limit = metric.expand(draws, *metric.shape), metric
     controls = []
@@ -57,11 +77,30 @@ def _moments(arch, X, y, noise, draws, generator):
         G = arch.C_b[l] + arch.C_W[l] / n * s @ s.mT
         controls.append(G - expected)
         limit = erf_kernel(limit[None], arch.C_b[l], arch.C_W[l])[0]
+    rows, cols = torch.triu_indices(G.shape[1], G.shape[1])
+    design = torch.cat([c[:, rows, cols] for c in controls], 1)
+    design = torch.cat([torch.ones(draws, 1, dtype=G.dtype), design], 1)
+    parts = []
+    for problem in problems:
+        at = torch.tensor(problem.order)
+        parts.append(_parts(G[:, at][:, :, at], limit[at][:, at], problem))
+    fitted = torch.linalg.lstsq(design, torch.cat([torch.cat(p, 1) for p in parts], 1)).solution[0]
+    sizes = [sum(t.shape[1] for t in p) for p in parts]
+    return [
+        mean.split([t.shape[1] for t in p])
+        for mean, p in zip(fitted.split(sizes), parts, strict=True)
+    ]
+
+
+def _parts(G: Tensor, limit: Tensor, problem: Problem) -> list[Tensor]:
+    """Weight of each metric, and weight times what is averaged."""
+    y = problem.y
+    n_train, n_out = y.shape
     A = slice(0, n_train)
     eye = torch.eye(n_train, dtype=G.dtype)
 
     def gauss(K):
-        inner = K[:, A, A] + noise * eye
+        inner = K[:, A, A] + problem.noise * eye
         solved = torch.linalg.solve(inner, y.expand(K.shape[0], *y.shape))
         log_p = -0.5 * (y * solved).sum((1, 2)) - 0.5 * n_out * torch.linalg.slogdet(inner)[1]
         cross = K[:, n_train:, A]
@@ -73,26 +112,20 @@ def _moments(arch, X, y, noise, draws, generator):
     log_p, mean, cov = gauss(G)
     w = torch.exp(log_p - log_0)
     d_mean = (mean - mean_0).flatten(1)
-    parts = [
+    values = [
         torch.ones_like(w)[:, None],
         d_mean,
         (cov - cov_0).flatten(1),
         (G - limit).flatten(1),
         torch.einsum("sa,sb->sab", d_mean, d_mean).flatten(1),
     ]
-    values = torch.cat([w[:, None] * p for p in parts], 1)
-    rows, cols = torch.triu_indices(G.shape[1], G.shape[1])
-    design = torch.cat([c[:, rows, cols] for c in controls], 1)
-    design = torch.cat([torch.ones(draws, 1, dtype=G.dtype), design], 1)
-    fitted = torch.linalg.lstsq(design, values).solution[0]
-    sizes = [p.shape[1] for p in parts]
-    return fitted.split(sizes)
+    return [w[:, None] * v for v in values]
 
 
-def _assemble(means, n, y):
+def _assemble(means, arch, problem):
     w, d_mean, d_cov, d_metric, square = means
-    M = d_mean.numel() // y.shape[1]
-    n_out = y.shape[1]
+    n, n_out = arch.n[-2], problem.y.shape[1]
+    M = d_mean.numel() // n_out
     shift = d_mean / w
     spread = (square / w).reshape(len(shift), len(shift)) - torch.outer(shift, shift)
     hebbian = spread.reshape(M, n_out, M, n_out).permute(1, 3, 0, 2)

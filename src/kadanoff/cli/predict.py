@@ -9,7 +9,13 @@ import typer
 
 from kadanoff.cli import options as opt
 from kadanoff.cli.output import JsonFile, JsonFlag, Output
-from kadanoff.cli.predict_more import compare_depths, measured_loss, show_loss
+from kadanoff.cli.predict_more import (
+    compare_depths,
+    measured_loss,
+    show_loss,
+    show_speed,
+    speed,
+)
 from kadanoff.errors import DataError, UsageError
 
 
@@ -33,8 +39,8 @@ def command(
     algorithm: Annotated[
         str, typer.Option(help="gradient or giant_leap; at order 1 they differ.")
     ] = "gradient",
-    samples: Annotated[
-        int | None, typer.Option(help="Samples for the 1/n tensors of more than ten inputs.")
+    batch: Annotated[
+        int | None, typer.Option(help="Mini-batch for the largest stable step.", min=1)
     ] = None,
     networks: Annotated[
         int, typer.Option(help="Also train this many networks: measured loss beside predicted.")
@@ -52,7 +58,7 @@ def command(
 
     Example: `kadanoff predict --activation relu --depth 3 --data diabetes --train 200 --test 50`
     """
-    from kadanoff.learning import leave_one_out, modes, predict
+    from kadanoff.learning import predict
     from kadanoff.learning.prediction import blocks
     from kadanoff.report.progress import reporting
 
@@ -80,7 +86,6 @@ def command(
             ridge=ridge,
             noise=noise,
             algorithm=algorithm,
-            samples=samples,
             progress=report,
         )
     target = y[train:]
@@ -103,28 +108,25 @@ def command(
         result["accuracy_stderr"] = math.sqrt(share * (1 - share) / test)
     result |= _errors(found, scored)
     b = blocks(arch, arch.inputs(X[:train]), _onehot(y[:train], arch.n_out), arch.inputs(X[train:]))
-    found_modes = modes(b.Theta_AA, b.y)
-    result["largest_stable_eta"] = found_modes.largest_stable_rate
+    result |= speed(b.Theta_AA, b.y, eta, batch)
     if method == "bayes":
         result["log_evidence"] = found.log_evidence
-        loo = leave_one_out(b.K_AA, b.y, noise)
-        result["leave_one_out_mse"] = loo.mean_squared_error
-    elif ridge > 0 or float(found_modes.values[-1]) > 1e-12 * float(found_modes.values[0]):
-        result["leave_one_out_mse"] = leave_one_out(b.Theta_AA, b.y, ridge).mean_squared_error
+    if found.leave_one_out is not None:
+        result["leave_one_out_mse"] = found.leave_one_out.mean_squared_error
     if networks:
         if method == "bayes":
             raise UsageError("The posterior is not trained.", "Leave --networks out.")
         with reporting(progress, "training networks") as report:
             result["loss_curve"] = measured_loss(
                 arch, X[:train], y[:train], eta, time, ridge, networks, seed,
-                found_modes.largest_stable_rate, report,
+                result["largest_stable_eta"], report,
             )  # fmt: skip
     result["points"] = [
         {"mean": m, "std": s, "target": t}
         for m, s, t in zip(found.mean.tolist(), found.std.tolist(), scored.tolist())
     ]
-    if "quadrature_error" in found.terms:
-        result["numerical_error"] = float(found.terms["quadrature_error"].max())
+    if order == 1:
+        result |= _order_1(found, width)
     output.write(result)
     if output.for_people:
         _show(result, found.labels.tolist() if found.classes is not None else None, target)
@@ -161,6 +163,22 @@ def _architecture(n_in, y, activation, depth, width, C_b, C_W) -> Any:
     C_b, C_W = opt.variances(activation, C_b, C_W)
     n_out = y.shape[1] if y.ndim > 1 else int(y.max()) + 1
     return opt.network(n_in, width, depth, n_out, activation, C_b=C_b, C_W=C_W)
+
+
+def _order_1(found: Any, width: int) -> dict[str, Any]:
+    """Size of the correction, of each of its terms, and its numerical error."""
+    names = ("mean_1",) if found.method == "bayes" else ("Delta_H", "dH", "ddI", "ddII", "H1")
+    whole = (
+        found.mean - found.terms["infinite_width" if "infinite_width" in found.terms else "mean_0"]
+    )
+    return {
+        "width": width,
+        "correction": float(whole.norm() / whole.numel() ** 0.5),
+        "correction_terms": {
+            name: float(found.terms[name].norm() / whole.numel() ** 0.5) for name in names
+        },
+        "numerical_error": float(found.terms["quadrature_error"].max()),
+    }
 
 
 def _errors(found: Any, target: Any) -> dict[str, float]:
@@ -208,7 +226,7 @@ def _show(result: dict[str, Any], labels: Any, target: Any) -> None:
     console.print()
     if "accuracy" in result:
         console.print(
-            "accuracy of the mean network  "
+            f"{'accuracy of the mean network':<40}"
             + uncertain(result["accuracy"], result["accuracy_stderr"]),
             highlight=False,
         )
@@ -219,12 +237,16 @@ def _show(result: dict[str, Any], labels: Any, target: Any) -> None:
         ("error of predicting zero", short(result["mse_of_zero"])),
         ("targets within two std", percent(result["inside_two_std"])),
         ("leave-one-out squared error", short(result.get("leave_one_out_mse"))),
-        ("largest stable step", short(result["largest_stable_eta"])),
     ]
+    if "correction" in result:
+        size = f"{short(result['correction'])} ± {short(result['numerical_error'])} (numerical)"
+        lines.insert(1, ("order 1/n in the mean, rms", size))
     if result.get("log_evidence") is not None:
         lines.append(("log evidence", short(result["log_evidence"], 6)))
     for name, value in lines:
-        console.print(f"{name:<30}{value}", highlight=False)
+        console.print(f"{name:<40}{value}", highlight=False)
+    if result["method"] == "gradient":
+        show_speed(console, result, result["eta"])
     if "loss_curve" in result:
         show_loss(console, result["loss_curve"])
     for note in result["notes"]:

@@ -8,7 +8,7 @@ from typing import Any
 from kadanoff.cli.output import Output
 from kadanoff.errors import UsageError
 
-__all__ = ["compare_depths", "measured_loss", "show_loss"]
+__all__ = ["compare_depths", "measured_loss", "show_loss", "show_speed", "speed"]
 
 _LONGEST = 10_000
 
@@ -132,3 +132,66 @@ def show_loss(console: Any, curve: dict[str, Any]) -> None:
     for row in zip(curve["steps"], curve["predicted"], curve["measured"], curve["stderr"]):
         table.add_row(str(row[0]), short(row[1]), uncertain(row[2], row[3]))
     console.print(table)
+
+
+def speed(theta: Any, y: Any, eta: float | None, batch: int | None) -> dict[str, Any]:
+    """Stability and time scales of training, read off the NTK of the training points."""
+    from kadanoff.learning import largest_stable_rate, modes, torch_rate
+
+    found = modes(theta, y, eta)
+    result: dict[str, Any] = {
+        "largest_stable_eta": found.largest_stable_rate,
+        "largest_stable_torch_lr": torch_rate(
+            largest_stable_rate(theta, batch, reduction="mean"), y.shape[1]
+        ),
+        "batch": batch,
+        "fastest_time": float(found.time[0]),
+        "slowest_time": float(found.time[-1]),
+        "labels_learned": [],
+    }
+    if batch is not None:
+        result["largest_stable_eta_of_batch"] = largest_stable_rate(theta, batch)
+    assert found.label_share is not None
+    for share in (0.5, 0.9, 0.99):
+        time = _learned(found.time, found.label_share, share)
+        result["labels_learned"].append({"share": share, "time": time})
+    return result
+
+
+def _learned(times: Any, shares: Any, wanted: float) -> float:
+    """When so much of the labels' square is fitted: a mode's error falls by e in its time."""
+    if float(shares[times < math.inf].sum()) < wanted:
+        return math.inf
+    finite = times[(times > 0) & (times < math.inf)]
+    if not len(finite):
+        return 0.0
+    low, high = math.log(float(finite.min())) - 10, math.log(float(finite.max())) + 5
+    for _ in range(50):
+        middle = 0.5 * (low + high)
+        left = float((shares * (-2 * math.exp(middle) / times).exp()).sum())
+        low, high = (middle, high) if left > 1 - wanted else (low, middle)
+    return math.exp(high)
+
+
+def show_speed(console: Any, result: dict[str, Any], eta: float | None) -> None:
+    """Print stability and time scales."""
+    from kadanoff.report.numbers import percent, short
+
+    unit = "of gradient flow" if eta is None else f"in steps of {short(eta)}"
+    batch = result["batch"]
+    learned = [f"{percent(r['share'])} in {short(r['time'])}" for r in result["labels_learned"]]
+    lines = [("largest stable step, full batch", short(result["largest_stable_eta"]))]
+    if batch is not None:
+        lines.append(
+            (f"largest stable step, batch {batch}", short(result["largest_stable_eta_of_batch"]))
+        )
+    lines += [
+        ("the same as lr of SGD on MSELoss", short(result["largest_stable_torch_lr"])),
+        (
+            f"time scales {unit}",
+            f"{short(result['fastest_time'])} to {short(result['slowest_time'])}",
+        ),
+        ("labels fitted, of their square", ", ".join(learned)),
+    ]
+    for name, value in lines:
+        console.print(f"{name:<40}{value}", highlight=False)

@@ -190,19 +190,61 @@ def select(
     return Selection(best, tuple(evidences), tuple(noises), tuple(candidates))
 
 
-def leave_one_out(kernel: Tensor, y: Tensor, noise: float = 0.0) -> LeaveOneOut:
-    r"""Leave-one-out predictions in closed form.
+def leave_one_out(
+    kernel: Tensor,
+    y: Tensor,
+    noise: float = 0.0,
+    *,
+    G1: Tensor | None = None,
+    V: Tensor | None = None,
+    n: int | None = None,
+) -> LeaveOneOut:
+    r"""Leave-one-out predictions, in closed form at infinite width.
 
     .. math:: y_a - m_a = \tilde y_a / K^{aa},\quad \tilde y = (K + s^2)^{-1} y
 
     With the NTK in place of K and a ridge in place of the noise the mean and the error are those
     of the networks trained to the end; the variance then has no Bayesian meaning.
+
+    Parameters
+    ----------
+    kernel : Tensor, shape (N, N)
+        Of the training points.
+    y : Tensor, shape (N, n_L)
+    noise : float
+        Variance of the label noise, or the ridge.
+    G1 : Tensor, shape (N, N), V : Tensor, shape (N,)*4, n : int
+        Order 1/n, as for :func:`posterior`: each point is predicted from the others at that
+        order, and the variance is the mean over outputs.
+
+    Returns
+    -------
+    LeaveOneOut
     """
     inverse, _ = _inverse(kernel, y, noise)
     variance = 1 / inverse.diagonal()
     error = (inverse @ y) * variance[:, None]
     logs = -0.5 * error**2 / variance[:, None] - 0.5 * (2 * math.pi * variance[:, None]).log()
-    return LeaveOneOut(y - error, variance, error, float((error**2).mean()), float(logs.sum()))
+    log_predictive = float(logs.sum())
+    if V is not None and G1 is not None and n is not None:
+        N = y.shape[0]
+        if N < 2:
+            raise UsageError("With one training point nothing is left to predict it from.")
+        whole = posterior(kernel, y, noise=noise, G1=G1, V=V, n=n).terms["log_evidence_1"]
+        for i in range(N):
+            rest = [j for j in range(N) if j != i]
+            at = torch.tensor([*rest, i])
+            part = V
+            for axis in range(4):
+                part = part.index_select(axis, at)
+            found = posterior(
+                kernel[at][:, at], y[rest], noise=noise, G1=G1[at][:, at], V=part, n=n
+            )
+            error[i] -= torch.as_tensor(found.terms["mean_1"])[0]
+            variance[i] += torch.as_tensor(found.terms["cov_1"])[0, 0]
+            # p(y_i | the others) is a ratio of evidences
+            log_predictive += float(whole) - float(found.terms["log_evidence_1"])
+    return LeaveOneOut(y - error, variance, error, float((error**2).mean()), log_predictive)
 
 
 def posterior(

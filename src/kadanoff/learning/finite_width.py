@@ -8,16 +8,15 @@ is ever needed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from kadanoff.learning.response import cubic, linear, prepare
+from kadanoff.learning.response import Modes3, Response, prepare, responses
 
-__all__ = ["TERMS", "FiniteWidth", "end_of_training", "row_blocks"]
+__all__ = ["TERMS", "FiniteWidth", "MeanSum", "end_of_training"]
 
 TERMS = ("Delta_H", "dH", "ddI", "ddII", "H1")
 
@@ -92,26 +91,31 @@ def end_of_training(
     Tested by: tests/learning/test_finite_width.py (three converged values, trained networks).
     """
     m = prepare(tensors, y, eta, algorithm)
-    n_train = m.n_train
-    points = tensors.Theta.shape[0]
-    gamma = (
-        torch.einsum("ai,bc->iabc", m.y, m.y @ m.y.mT + m.n_out * m.K)
-        + torch.einsum("bi,ac->iabc", m.y, m.K)
-        + torch.einsum("ci,ab->iabc", m.y, m.K)
-    )
-    raw: dict[str, list[Tensor]] = {name: [] for name in TERMS}
-    for rows in row_blocks(points, n_train, block):
-        for name, matrix in linear(tensors, m, rows):
-            raw[name].append(matrix @ m.y)
-        for name, weights in cubic(tensors, m, rows):
-            raw[name].append(torch.einsum("dabc,iabc->di", weights, gamma))
-    terms = {name: m.project @ torch.cat(parts) for name, parts in raw.items()}
-    transfer = -m.project[:, :n_train]
-    return FiniteWidth(transfer @ y, terms)
+    found = MeanSum(m)
+    for part in responses(tensors, m, block):
+        found.add(part)
+    return FiniteWidth(-m.project[:, : m.n_train] @ y, found.terms())
 
 
-def row_blocks(points: int, n_train: int, block: int | None) -> Iterator[slice]:
-    """Points in blocks whose rotated tensors take about 256 MiB."""
-    size = block or max(1, int(2**28 / (8 * 3 * n_train**3)))
-    for start in range(0, points, size):
-        yield slice(start, min(start + size, points))
+class MeanSum:
+    """Contracts the pieces with the labels and the second moments of the initial outputs."""
+
+    def __init__(self, m: Modes3) -> None:
+        self._m = m
+        self._gamma = (
+            torch.einsum("ai,bc->iabc", m.y, m.y @ m.y.mT + m.n_out * m.K)
+            + torch.einsum("bi,ac->iabc", m.y, m.K)
+            + torch.einsum("ci,ab->iabc", m.y, m.K)
+        )
+        self._parts: dict[str, list[Tensor]] = {name: [] for name in TERMS}
+
+    def add(self, part: Response) -> None:
+        """The next points, in order."""
+        for name, matrix in part.linear:
+            self._parts[name].append(matrix @ self._m.y)
+        for name, weights in part.cubic:
+            self._parts[name].append(torch.einsum("dabc,iabc->di", weights, self._gamma))
+
+    def terms(self) -> dict[str, Tensor]:
+        """Coefficients of 1/n at the test points, (M, n_L) each."""
+        return {name: self._m.project @ torch.cat(parts) for name, parts in self._parts.items()}

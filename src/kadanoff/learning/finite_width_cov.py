@@ -21,10 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kadanoff.learning.finite_width import row_blocks
-from kadanoff.learning.response import Modes3, cubic, linear, prepare
+from kadanoff.learning.response import Modes3, Response, prepare, responses
 
-__all__ = ["COV_TERMS", "covariance_terms"]
+__all__ = ["COV_TERMS", "CovarianceSum", "covariance_terms"]
 
 COV_TERMS = ("G1", "H1", "Delta_H", "D_F", "dH", "ddI", "ddII")
 
@@ -57,40 +56,58 @@ def covariance_terms(
     Notes
     -----
     Derived here; source of the mean: Roberts, Yaida and Hanin (2022), the last chapter.
-    Tested by: tests/learning/test_finite_width_cov.py (trained networks, three widths).
+    Tested by: tests/learning/test_finite_width.py (definitions, trained networks at three widths).
     """
     m = prepare(tensors, y, eta, algorithm)
-    # E[(P z)_x z_a]: test points by modes
-    C = m.project @ tensors.K[:, : m.n_train] @ m.vectors
-    points, n_out = tensors.Theta.shape[0], m.n_out
-    eye = torch.eye(n_out, dtype=y.dtype)
-    same: dict[str, list[Tensor]] = {}
-    mixed: dict[str, list[Tensor]] = {"ddI": [], "ddII": []}
-    YY = m.y @ m.y.mT
-    for rows in row_blocks(points, m.n_train, block):
-        for name, matrix in linear(tensors, m, rows):
-            same.setdefault(name, []).append(-matrix @ C.mT)
-        for name, W in cubic(tensors, m, rows):
-            diagonal = torch.einsum("dabc,bc->da", W, YY + n_out * m.K)
+    found = CovarianceSum(m, tensors)
+    for part in responses(tensors, m, block):
+        found.add(part)
+    return found.terms()
+
+
+class CovarianceSum:
+    """Contracts the pieces with their derivatives with respect to the labels."""
+
+    def __init__(self, m: Modes3, tensors: Any) -> None:
+        self._m, self._x = m, tensors
+        # E[(P z)_x z_a]: test points by modes
+        self._C = m.project @ tensors.K[:, : m.n_train] @ m.vectors
+        self._whole = m.y @ m.y.mT + m.n_out * m.K
+        self._same: dict[str, list[Tensor]] = {}
+        self._mixed: dict[str, list[Tensor]] = {"ddI": [], "ddII": []}
+
+    def add(self, part: Response) -> None:
+        """The next points, in order."""
+        m, C = self._m, self._C
+        for name, matrix in part.linear:
+            self._same.setdefault(name, []).append(-matrix @ C.mT)
+        for name, W in part.cubic:
+            diagonal = torch.einsum("dabc,bc->da", W, self._whole)
             diagonal = diagonal + torch.einsum("dabc,ac->db", W, m.K)
             diagonal = diagonal + torch.einsum("dabc,ab->dc", W, m.K)
-            same.setdefault(name, []).append(-diagonal @ C.mT)
+            self._same.setdefault(name, []).append(-diagonal @ C.mT)
             # the first label index belongs to the output itself, the other to its partner
             both = torch.einsum("dabc,ai,cj->ijdb", W, m.y, m.y)
             both = both + torch.einsum("dabc,ai,bj->ijdc", W, m.y, m.y)
-            mixed[name].append(-both @ C.mT)
-    one_way: dict[str, Tensor] = {}
-    for name, parts in same.items():
-        one_way[name] = torch.einsum("ij,ab->ijab", eye, m.project @ torch.cat(parts))
-    for name, parts in mixed.items():
-        one_way[name] = one_way[name] + m.project @ torch.cat(parts, 2)
-    one_way["dH"] = one_way["dH"] + _moving_ntk(tensors, m)
-    one_way["D_F"] = torch.einsum("ij,ab->ijab", eye, _outputs_and_ntk(tensors, m))
-    # each of these is Cov(P z, piece); the other half is Cov(piece, P z)
-    terms = {k: v + v.permute(1, 0, 3, 2) for k, v in one_way.items()}
-    terms["Delta_H"] = terms["Delta_H"] + _ntk_spread(tensors, m)
-    terms["G1"] = torch.einsum("ij,ab->ijab", eye, m.project @ tensors.G1 @ m.project.mT)
-    return {name: terms[name] for name in COV_TERMS}
+            self._mixed[name].append(-both @ C.mT)
+
+    def terms(self) -> dict[str, Tensor]:
+        """Coefficients of 1/n at the test points, (n_L, n_L, M, M) each."""
+        m = self._m
+        eye = torch.eye(m.n_out, dtype=m.y.dtype)
+        one_way: dict[str, Tensor] = {}
+        for name, parts in self._same.items():
+            one_way[name] = torch.einsum("ij,ab->ijab", eye, m.project @ torch.cat(parts))
+        for name, parts in self._mixed.items():
+            one_way[name] = one_way[name] + m.project @ torch.cat(parts, 2)
+        one_way["dH"] = one_way["dH"] + _moving_ntk(self._x, m)
+        one_way["D_F"] = torch.einsum("ij,ab->ijab", eye, _outputs_and_ntk(self._x, m))
+        # each of these is Cov(P z, piece); the other half is Cov(piece, P z)
+        terms = {k: v + v.permute(1, 0, 3, 2) for k, v in one_way.items()}
+        terms["Delta_H"] = terms["Delta_H"] + _ntk_spread(self._x, m)
+        shift = m.project @ self._x.G1 @ m.project.mT
+        terms["G1"] = torch.einsum("ij,ab->ijab", eye, shift)
+        return {name: terms[name] for name in COV_TERMS}
 
 
 def _two(tensor: Tensor, front: tuple[int, int], m: Modes3) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,14 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kadanoff.learning.finite_width import TERMS, end_of_training
-from kadanoff.learning.finite_width_cov import COV_TERMS, covariance_terms
+from kadanoff.learning.finite_width import TERMS, MeanSum
+from kadanoff.learning.finite_width_cov import COV_TERMS, CovarianceSum
+from kadanoff.learning.response import prepare, responses
 from kadanoff.learning.tensors import EXACT_POINTS, Replica, plan, replicas
 
-__all__ = ["FirstOrder", "first_order"]
+__all__ = ["OTHER_BLOCKS", "FirstOrder", "average", "both_terms", "first_order", "test_blocks"]
 
-# Student's t at the level of one standard deviation, for the spread of four replicas
-_STUDENT = {2: 1.84, 3: 1.32, 4: 1.20, 8: 1.08}
+OTHER_BLOCKS = (
+    "Covariances between test points of different blocks are those of infinite width; "
+    "predict these points alone to have them at order 1/n."
+)
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,9 @@ class FirstOrder:
     cov : dict of Tensor, shape (n_L, n_L, M, M) each
         Zero between test points of different blocks (see ``together``).
     mean_error : Tensor, shape (M, n_L), cov_error : Tensor, shape (n_L, n_L, M, M)
-        One standard error of the numerical averages.
+        Numerical error of the sums of terms: the distance of two levels of the rule.
+    term_errors : dict of Tensor, shape (M, n_L) each
+        The same for each term of the mean; where terms cancel the sum's error is not their sum.
     together : Tensor of bool, shape (M, M)
         Pairs of test points whose covariance was computed.
     """
@@ -40,6 +44,7 @@ class FirstOrder:
     mean_error: Tensor
     cov_error: Tensor
     together: Tensor
+    term_errors: dict[str, Tensor]
 
 
 def first_order(
@@ -50,7 +55,6 @@ def first_order(
     *,
     eta: float | None,
     algorithm: str,
-    samples: int | None = None,
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> FirstOrder:
@@ -59,11 +63,12 @@ def first_order(
     ``progress(done, total)`` is called after each set of tensors.
     """
     n, M = arch.n[-2], X_test.shape[0]
-    blocks = list(_test_blocks(y.shape[0], M))
-    scheme = plan(arch, y.shape[0] + blocks[0].stop, "gradient", samples=samples)
+    blocks = list(test_blocks(y.shape[0], M))
+    scheme = plan(arch, y.shape[0] + blocks[0].stop, "gradient")
     total, done = len(blocks) * len(scheme), 0
     mean: dict[str, list[Tensor]] = {name: [] for name in TERMS}
     mean_errors: list[Tensor] = []
+    term_errors: dict[str, list[Tensor]] = {name: [] for name in TERMS}
     cov = {k: y.new_zeros(y.shape[1], y.shape[1], M, M) for k in COV_TERMS}
     cov_error = y.new_zeros(y.shape[1], y.shape[1], M, M)
     together = torch.zeros(M, M, dtype=torch.bool)
@@ -71,14 +76,14 @@ def first_order(
         found: list[tuple[Replica, dict[str, Tensor], dict[str, Tensor]]] = []
         X = torch.cat([X_train, X_test[rows]])
         for replica, x in replicas(arch, X, "gradient", scheme, device):
-            means = end_of_training(x, y, eta=eta, algorithm=algorithm).terms
-            covs = covariance_terms(x, y, eta=eta, algorithm=algorithm)
-            found.append((replica, means, covs))
+            found.append((replica, *both_terms(x, y, eta, algorithm)))
             done += 1
             if progress is not None:
                 progress(done, total)
         for name in TERMS:
-            mean[name].append(average([(r, m[name]) for r, m, _ in found])[0] / n)
+            value, error = average([(r, m[name]) for r, m, _ in found])
+            mean[name].append(value / n)
+            term_errors[name].append(error / n)
         sums = [(r, torch.stack(list(m.values())).sum(0)) for r, m, _ in found]
         mean_errors.append(average(sums)[1] / n)
         for name in COV_TERMS:
@@ -92,26 +97,29 @@ def first_order(
         torch.cat(mean_errors),
         cov_error,
         together,
+        {name: torch.cat(parts) for name, parts in term_errors.items()},
     )
 
 
+def both_terms(
+    x: Any, y: Tensor, eta: float | None, algorithm: str
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Coefficients of 1/n of mean and covariance, from the same pieces."""
+    m = prepare(x, y, eta, algorithm)
+    mean, cov = MeanSum(m), CovarianceSum(m, x)
+    for part in responses(x, m):
+        mean.add(part)
+        cov.add(part)
+    return mean.terms(), cov.terms()
+
+
 def average(found: list[tuple[Replica, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Mean over the full replicas, and its error.
-
-    The spread of independent replicas shows the random part; what all share, a bias that falls
-    with the number of points, shows in the distance to the replicas with half the points.
-    """
-    full = torch.stack([v for r, v in found if not r.coarse])
-    value = full.mean(0)
-    if len(full) == 1:
-        return value, torch.zeros_like(value)
-    factor = _STUDENT.get(len(full), 1.0)
-    spread = factor * full.std(0) / math.sqrt(len(full))
-    half = torch.stack([v for r, v in found if r.coarse])
-    return value, (spread**2 + (value - half.mean(0)) ** 2).sqrt()
+    """Value of the finer level, and its distance to the coarser one, zero if there is none."""
+    value = found[0][1]
+    return value, torch.zeros_like(value) if len(found) == 1 else (value - found[1][1]).abs()
 
 
-def _test_blocks(n_train: int, n_test: int) -> Iterator[slice]:
+def test_blocks(n_train: int, n_test: int) -> Iterator[slice]:
     """Test points in blocks, so that the joint tensors stay close to the training ones."""
     # few points stay within what quadrature does
     size = EXACT_POINTS - n_train if n_train <= EXACT_POINTS - 4 else max(8, n_train // 8)

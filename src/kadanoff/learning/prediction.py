@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kadanoff.errors import DataError, UsageError
-from kadanoff.learning.bayes import Posterior, posterior
+from kadanoff.devices import chosen
+from kadanoff.errors import AnalysisError, DataError, UsageError
+from kadanoff.learning.bayes import LeaveOneOut, Posterior, leave_one_out, posterior
 from kadanoff.learning.dynamics import Blocks, as_targets
-from kadanoff.learning.first_order import average, first_order
+from kadanoff.learning.first_order import OTHER_BLOCKS, first_order
 from kadanoff.learning.gradient_descent import trained_covariance, trained_mean
-from kadanoff.learning.tensors import Replica, plan, replicas
+from kadanoff.learning.inference import first_order_posterior
 
 __all__ = ["MAX_TRAIN_ORDER_1", "Prediction", "blocks", "predict"]
 
@@ -42,8 +43,8 @@ class Prediction:
     terms : dict
         Each contribution, 1/n included, that the mean is the sum of, and (``cov_*``) each that
         ``output_cov`` is the sum of; more for ``"bayes"``. At order 1 also ``quadrature_error``
-        (M, n_L), one standard error of the mean's correction from the numerical averages, and
-        ``cov_quadrature_error``.
+        (M, n_L), the numerical error of the mean's correction (distance of two levels of the
+        rule), the same for each term (``quadrature_error_*``), and ``cov_quadrature_error``.
     order, method, t, eta
         As asked for.
     classes : Tensor or None
@@ -52,6 +53,9 @@ class Prediction:
         Of the training labels, for ``method="bayes"``.
     notes : tuple of str
         What the reader must know of the validity of these numbers.
+    leave_one_out : LeaveOneOut or None
+        Prediction of each training point from the others: of the posterior at the order asked
+        for; of networks trained to the end at infinite width, where their kernel is regular.
     """
 
     mean: Tensor
@@ -65,6 +69,7 @@ class Prediction:
     log_evidence: float | None = None
     notes: tuple[str, ...] = ()
     output_cov: Tensor | None = None
+    leave_one_out: LeaveOneOut | None = None
 
     @property
     def std(self) -> Tensor:
@@ -133,7 +138,6 @@ def predict(
     noise: float = 0.0,
     ridge: float = 0.0,
     algorithm: str = "gradient",
-    samples: int | None = None,
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> Prediction:
@@ -161,12 +165,8 @@ def predict(
         Penalty on the distance from the start, for ``"gradient"`` at order 0.
     algorithm : {"gradient", "giant_leap"}
         At order 1 the end of training depends on the way there.
-    samples : int, optional
-        At order 1 with more than ten inputs the averages over neurons are sums over samples; more
-        of them make ``terms["quadrature_error"]`` smaller. By default some ten seconds' worth a
-        layer and replica, which an ill-conditioned NTK may make too few: look at the error.
     device : str
-        Where these sums are taken.
+        Where the averages over neurons are taken at order 1 with more than ten inputs.
     progress : callable, optional
         ``progress(done, total)`` at order 1, which takes minutes for dozens of points.
 
@@ -177,7 +177,7 @@ def predict(
     Raises
     ------
     UsageError
-        Contradictory or unknown options; a step that is not stable.
+        Contradictory or unknown options; a step that is not stable; no such device.
     DataError
         Empty, misshapen or non-finite data; equal points with different labels.
     AnalysisError
@@ -192,7 +192,7 @@ def predict(
     1.0
     """
     if order not in (0, 1):
-        raise UsageError(f"order = {order} is not available.", "Choose 0 or 1.")
+        raise UsageError(f"order = {order!r} is not available.", "Choose 0 or 1.")
     if method not in _METHODS:
         raise UsageError(f"Unknown method {method!r}.", "Choose 'gradient' or 'bayes'.")
     for name, value in {"t": t, "eta": eta, "noise": noise, "ridge": ridge}.items():
@@ -207,6 +207,11 @@ def predict(
         raise UsageError(
             f"noise = {noise} belongs to method='bayes'.", "Use ridge= to regularise a descent."
         )
+    if not hasattr(arch, "metric"):
+        raise UsageError(
+            f"{str(arch)[:80]!r} is not an architecture.", "Pass kadanoff.MLP or kadanoff.Residual."
+        )
+    chosen(device)
     X_train, X_test = _points(arch, X_train, "training"), _points(arch, X_test, "test")
     targets = as_targets(y_train, X_train.shape[0], arch.n_out)
     y = targets.y
@@ -222,7 +227,6 @@ def predict(
             noise,
             ridge,
             algorithm,
-            samples,
             device,
             progress,
         )
@@ -231,11 +235,25 @@ def predict(
         if method == "bayes":
             joint = torch.cat([torch.cat([b.K_AA, b.K_BA.mT], 1), torch.cat([b.K_BA, b.K_BB], 1)])
             out = _from_posterior(posterior(joint, y, noise=noise), 0)
+            out = replace(out, leave_one_out=_left_out(b.K_AA, y, noise))
         else:
             mean = trained_mean(b, t, eta)
             terms = {"infinite_width": mean}
-            out = Prediction(mean, trained_covariance(b, t, eta), 0, method, t, eta, terms)
+            left_out = _left_out(b.Theta_AA, y, ridge) if math.isinf(t) else None
+            out = Prediction(
+                mean, trained_covariance(b, t, eta), 0, method, t, eta, terms,
+                leave_one_out=left_out,
+            )  # fmt: skip
     return replace(out, classes=targets.classes)
+
+
+def _left_out(kernel: Tensor, y: Tensor, noise: float) -> LeaveOneOut | None:
+    if y.shape[0] < 2:
+        return None
+    try:
+        return leave_one_out(kernel, y, noise)
+    except (AnalysisError, DataError):
+        return None
 
 
 def _points(arch: Any, X: Tensor, name: str) -> Tensor:
@@ -274,7 +292,6 @@ def _order_1(
     noise: float,
     ridge: float,
     algorithm: str,
-    samples: int | None,
     device: str,
     progress: Callable[[int, int], None] | None,
 ) -> Prediction:
@@ -291,20 +308,17 @@ def _order_1(
     if arch.L < 2:
         raise UsageError("A linear map has no hidden layer and no order 1/n.", "Use order=0.")
     n = arch.n[-2]
-    X = torch.cat([X_train, X_test])
     if method == "bayes":
-        scheme = plan(arch, X.shape[0], method, samples=samples)
-        posts = []
-        for replica, x in replicas(arch, X, method, scheme, device):
-            posts.append((replica, posterior(x.K, y, noise=noise, G1=x.G1, V=x.V, n=n)))
-            if progress is not None:
-                progress(len(posts), len(scheme))
-        return _averaged(posts, y, noise, _kernels(arch, X)[0])
+        K = _kernels(arch, torch.cat([X_train, X_test]))[0]
+        post, left_out, notes = first_order_posterior(
+            arch, X_train, y, X_test, K, noise=noise, device=device, progress=progress
+        )
+        return replace(_from_posterior(post, 1), leave_one_out=left_out, notes=tuple(notes))
     b = blocks(arch, X_train, y, X_test)
     kernel_mean, kernel_cov = trained_mean(b, math.inf, eta), trained_covariance(b, math.inf, eta)
     found = first_order(
         arch, X_train, y, X_test, eta=eta, algorithm=algorithm,
-        samples=samples, device=device, progress=progress,
+        device=device, progress=progress,
     )  # fmt: skip
     mean = kernel_mean + torch.stack(list(found.mean.values())).sum(0)
     eye = torch.eye(y.shape[1], dtype=y.dtype)
@@ -313,10 +327,7 @@ def _order_1(
     cov = torch.einsum("iiab->ab", output_cov) / y.shape[1]
     notes = []
     if not bool(found.together.all()):
-        notes.append(
-            "Covariances between test points of different blocks are those of infinite width; "
-            "predict these points alone to have them at order 1/n."
-        )
+        notes.append(OTHER_BLOCKS)
     ratio = float((mean - kernel_mean).norm() / kernel_mean.norm().clamp_min(1e-300))
     if ratio > 0.3:
         notes.append(f"The order 1/n is {ratio:.0%} of the mean: higher orders matter at n = {n}.")
@@ -325,7 +336,7 @@ def _order_1(
     if error > 0.1 * size:
         notes.append(
             f"The numerical error of the order 1/n is up to {error:.2g}, its size up to "
-            f"{size:.2g}: raise samples=."
+            f"{size:.2g}: the NTK of these points is nearly singular; leave out near duplicates."
         )
     if float(cov.diagonal().min()) < -1e-9 * float(kernel_cov.diagonal().abs().max()):
         notes.append(
@@ -335,29 +346,8 @@ def _order_1(
     terms |= {"cov_infinite_width": kernel_cov}
     terms |= {f"cov_{name}": value for name, value in found.cov.items()}
     terms |= {"quadrature_error": found.mean_error, "cov_quadrature_error": found.cov_error}
+    terms |= {f"quadrature_error_{name}": error for name, error in found.term_errors.items()}
     return Prediction(
-        mean, cov, 1, method, math.inf, eta, terms, notes=tuple(notes), output_cov=output_cov
-    )
-
-
-def _averaged(
-    posts: list[tuple[Replica, Posterior]], y: Tensor, noise: float, K: Tensor
-) -> Prediction:
-    """Replicas averaged in what is of order 1/n; order 0 from the exact kernel."""
-    exact = posterior(K, y, noise=noise)
-    if len(posts) == 1:
-        return _from_posterior(posts[0][1], 1)
-    names = ("mean_1", "cov_1", "log_evidence_1", "kernel_shift", "hebbian")
-    both = {k: average([(r, torch.as_tensor(p.terms[k])) for r, p in posts]) for k in names}
-    terms: dict[str, Any] = {k: v for k, (v, _) in both.items()}
-    terms["log_evidence_1"] = float(terms["log_evidence_1"])
-    terms |= {"mean_0": exact.mean, "cov_0": exact.cov, "log_evidence_0": exact.log_evidence}
-    terms["quadrature_error"] = both["mean_1"][1]
-    terms["cov_quadrature_error"] = both["cov_1"][1]
-    found = Posterior(
-        exact.mean + terms["mean_1"],
-        exact.cov + terms["cov_1"],
-        exact.log_evidence + terms["log_evidence_1"],
-        terms,
-    )
-    return _from_posterior(found, 1)
+        mean, cov, 1, method, math.inf, eta, terms, notes=tuple(notes), output_cov=output_cov,
+        leave_one_out=_left_out(b.Theta_AA, y, 0.0),
+    )  # fmt: skip

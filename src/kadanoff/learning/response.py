@@ -19,7 +19,7 @@ from torch import Tensor
 from kadanoff.errors import DataError, UsageError
 from kadanoff.learning.dynamics import check_step, eigenbasis
 
-__all__ = ["ALGORITHMS", "Algorithm", "Modes3", "cubic", "linear", "prepare", "rotated"]
+__all__ = ["ALGORITHMS", "Algorithm", "Modes3", "Response", "prepare", "responses", "rotated"]
 
 ALGORITHMS = ("gradient", "giant_leap")
 
@@ -120,10 +120,27 @@ def prepare(tensors: Any, y: Tensor, eta: float | None, algorithm: str) -> Modes
 def rotated(tensor: Tensor, slot: int, rows: slice, vectors: Tensor) -> Tensor:
     """Slot ``slot`` moved to the front and cut to ``rows``; the others in the eigenbasis."""
     n = vectors.shape[0]
-    piece = tensor.movedim(slot, 0)[rows, :n, :n, :n]
-    for _ in range(3):  # each pass takes the next slot from the front and puts it last
-        piece = torch.einsum("dabc,ae->dbce", piece, vectors)
-    return piece
+    piece = tensor.movedim(slot, 0)[rows, :n, :n, :n].contiguous()
+    piece = vectors.mT @ piece.view(-1, n, n * n)
+    piece = vectors.mT @ piece.view(-1, n, n)
+    return (piece @ vectors).view(-1, n, n, n)
+
+
+@dataclass(frozen=True)
+class Response:
+    """Pieces at some points: matrices (rows, mode) and tensors (rows, mode, mode, mode)."""
+
+    linear: list[tuple[str, Tensor]]
+    cubic: list[tuple[str, Tensor]]
+
+
+def responses(x: Any, m: Modes3, block: int | None = None) -> Iterator[Response]:
+    """All pieces, for ``block`` points at a time (by default what takes about 256 MiB)."""
+    size = block or max(1, int(2**28 / (8 * 3 * m.n_train**3)))
+    points = x.Theta.shape[0]
+    for start in range(0, points, size):
+        rows = slice(start, min(start + size, points))
+        yield Response(list(linear(x, m, rows)), list(cubic(x, m, rows)))
 
 
 def linear(x: Any, m: Modes3, rows: slice) -> Iterator[tuple[str, Tensor]]:

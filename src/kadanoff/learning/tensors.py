@@ -1,11 +1,10 @@
 """Order-1/n tensors of the output layer for up to dozens of points.
 
-Up to ten points the flow's own quadrature is exact to many digits: every quadruple has an integral
-of its own. Beyond, there are too many quadruples; all averages of a layer share one set of Sobol
-points instead, the kernel and the NTK included. The tensors are then exactly those of a network
-whose neurons are drawn from the points, so that what must cancel (at training points, say) cancels
-to rounding. An ill-conditioned NTK still amplifies the sampling error; independent scrambles, and
-others with half the points, give its size.
+Up to ten points the flow's own quadrature gives every quadruple an integral of its own, to many
+digits. Beyond, one pair of points at a time is integrated over and the others are expanded given
+the pair (:mod:`kadanoff.gaussian.conditioned`): all averages to about 1e-6, from matrix products.
+Two levels of that rule are carried to the end; their difference is the stated error, whatever an
+ill-conditioned NTK makes of it: that of the coarser one, about ten times that of the finer.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from kadanoff.errors import AnalysisError, UsageError
+from kadanoff.gaussian.conditioned import Conditioned
 from kadanoff.rgflow import flow
 from kadanoff.rgflow.differential import Differential, differential_step
 from kadanoff.rgflow.kernel import steps
@@ -28,6 +28,7 @@ from kadanoff.rgflow.tangent import Tangent, tangent_step
 __all__ = ["EXACT_POINTS", "Replica", "plan", "replicas"]
 
 EXACT_POINTS = 10
+TOLERANCE = 1e-5
 _FOUR = {
     "bayes": ((0, 0, 0, 0), (0, 0, 1, 1), (1, 1, 1, 1)),
     "gradient": (
@@ -43,31 +44,18 @@ _NAMES = {
     "bayes": ("G1", "V"),
     "gradient": ("G1", "H1", "A", "B", "D", "F", "P", "Q", "R", "S", "T", "U"),
 }
-_PAIRS = ((1, 1), (2, 0), (3, 1), (2, 2), (4, 0), (5, 1), (4, 2), (3, 3))
+_PAIRS = ((0, 0), (1, 1), (2, 0), (3, 1), (2, 2), (4, 0), (5, 1), (4, 2), (3, 3))
 
 
 @dataclass(frozen=True)
 class Replica:
-    """One independent evaluation: None points for the flow's own quadrature."""
+    """One evaluation: None for the flow's own quadrature, else a level, 0 the finer of two."""
 
-    points: int | None
-    seed: int
-    coarse: bool = False
+    level: int | None
 
 
-def plan(
-    arch: Any, points: int, method: str, *, samples: int | None = None, seed: int = 0
-) -> list[Replica]:
-    """How the tensors of ``points`` inputs are evaluated.
-
-    A single evaluation by quadrature up to ten inputs; beyond, four replicas and two with half
-    the samples, by which the error that replicas share is seen.
-
-    Parameters
-    ----------
-    samples : int, optional
-        Sobol points a layer and replica (rounded to a power of two); by default as many as cost
-        some ten seconds a layer. The error falls faster than their square root.
+def plan(arch: Any, points: int, method: str) -> list[Replica]:
+    """How the tensors of ``points`` inputs are evaluated: by the flow, or at two levels.
 
     Raises
     ------
@@ -77,14 +65,9 @@ def plan(
     plain = not arch.residual and arch.block == "single" and arch.init == "gaussian"
     smooth = all(a.smooth for a in arch.activations)
     if points <= EXACT_POINTS or not (plain and smooth):
-        return [Replica(None, 0)]
+        return [Replica(None)]
     _check_memory(points, method)
-    # tables of a layer cost count * points^4
-    count = 2 ** min(19, max(11, (2**36 // points**4).bit_length() - 1))
-    if samples is not None:
-        count = 2 ** max(4, (samples - 1).bit_length())
-    full = [Replica(count, seed + r) for r in range(4)]
-    return full + [Replica(count // 2, seed + 4 + r, True) for r in range(2)]
+    return [Replica(0), Replica(1)]
 
 
 def replicas(
@@ -98,7 +81,7 @@ def replicas(
     method : {"gradient", "bayes"}
         Which tensors: the former needs all, the latter G1 and V.
     device : str
-        Where the sums over samples are taken; the tensors come back to the CPU.
+        Where averages of more than ten points are taken; the tensors come back to the CPU.
 
     Raises
     ------
@@ -112,13 +95,14 @@ def replicas(
             "1/n, which the prediction does not hold.",
             "Use init='gaussian', or order=0.",
         )
+    averages: dict[int, Conditioned] = {}
     for replica in scheme:
-        if replica.points is None:
+        if replica.level is None:
             result = flow(arch, X, order=1)
             names = ("K", "Theta", *_NAMES[method])
             found = SimpleNamespace(**{name: result.require(name)[-1] for name in names})
         else:
-            found = _shared(arch, X, method, replica.points, replica.seed, device)
+            found = _shared(arch, X, method, replica.level, averages, device)
         yield replica, found
 
 
@@ -144,7 +128,7 @@ def _free_memory() -> int | None:
 
 
 def _shared(
-    arch: Any, X: Tensor, method: str, count: int, seed: int, device: str = "cpu"
+    arch: Any, X: Tensor, method: str, level: int, averages: dict[int, Conditioned], device: str
 ) -> SimpleNamespace:
     inner = arch.metric(X)
     K = arch.C_b[0] + arch.C_W[0] * inner
@@ -152,7 +136,7 @@ def _shared(
     tangent = Tangent.first_layer(K)
     deep = Differential.first_layer(K, True) if method == "gradient" else None
     for step in steps(arch):
-        t = _tables(step.activation, K, method, count, seed * 1009 + step.layer, device)
+        t = _tables(step, K, method, level, averages, device)
         new = tangent_step(step, t, Theta, tangent)
         if deep is not None:
             deep = differential_step(step, t, Theta, tangent.B, tangent.F, new.F, deep)
@@ -166,49 +150,20 @@ def _shared(
     return SimpleNamespace(**found)
 
 
-def _tables(act: Any, K: Tensor, method: str, count: int, seed: int, device: str) -> Tables:
-    """Averages of one layer over one scrambled Sobol sequence and its mirror image."""
-    N = K.shape[0]
-    values, vectors = torch.linalg.eigh(K)
-    keep = values > 1e-14 * values[-1]
-    root = (vectors[:, keep] * values[keep].sqrt()).flip(1)  # largest direction first
-    engine = torch.quasirandom.SobolEngine(root.shape[1], scramble=True, seed=seed)
-    u = engine.draw(count // 2, dtype=torch.float64).clamp(1e-15, 1 - 1e-15)
-    half = torch.special.ndtri(u)
-    # points with exactly the covariance K: the largest part of the sampling error goes
-    moment = half.mT @ half / half.shape[0]
-    half = half @ torch.linalg.inv(torch.linalg.cholesky(moment)).mT
-    z = torch.cat([half, -half]) @ root.mT
-    f = [act.derivative(k)(z) for k in range(6)]
-    two = {(i, j): f[i].mT @ f[j] / count for i, j in _PAIRS}
-    ss, dd = f[0].mT @ f[0] / count, two[1, 1]
-    two[0, 0] = ss
-    # equal orders make a pair symmetric: half of it is enough
-    half_a, half_b = torch.triu_indices(N, N)
-    f = [x.to(device) for x in f]
-    where = torch.zeros(N, N, dtype=torch.long)
-    where[half_a, half_b] = where[half_b, half_a] = torch.arange(len(half_a))
-    size = {True: len(half_a), False: N * N}
-    four = {
-        p: torch.zeros(size[p[0] == p[1]], size[p[2] == p[3]], dtype=K.dtype, device=device)
-        for p in _FOUR[method]
-    }
-    block = max(64, 2**26 // (8 * N * N))
-    for start in range(0, count, block):
-        rows = slice(start, start + block)
-        g = [x[rows] for x in f]
-        pair = {
-            (i, j): g[i][:, half_a] * g[j][:, half_b]
-            if i == j
-            else (g[i][:, :, None] * g[j][:, None, :]).flatten(1)
-            for i, j in {q for p in four for q in (p[:2], p[2:])}
-        }
-        for p, total in four.items():
-            total.addmm_(pair[p[:2]].mT, pair[p[2:]], alpha=1 / count)
-    whole = {}
-    for p in list(four):
-        total = four.pop(p).cpu()
-        for axis, same in ((0, p[0] == p[1]), (1, p[2] == p[3])):
-            total = total.index_select(axis, where.flatten()) if same else total
-        whole[p] = total.reshape((N,) * 4)
-    return Tables(ss, dd, whole, two, {}, None)
+def _tables(
+    step: Any, K: Tensor, method: str, level: int, averages: dict[int, Conditioned], device: str
+) -> Tables:
+    """Averages of one layer; what two levels share is kept in ``averages``."""
+    act = step.activation
+    with torch.device(device):
+        if step.layer not in averages:
+            functions = [act.derivative(k) for k in range(6)]
+            patterns = (*_PAIRS, *_FOUR[method])
+            averages[step.layer] = Conditioned(
+                functions, K.to(device), patterns, TOLERANCE, even=act.odd
+            )
+        found = averages[step.layer].averages(level)
+    found = {p: value.to(K.device) for p, value in found.items()}
+    two = {(p[0], p[1]): value for p, value in found.items() if len(p) == 2}
+    four = {p: value for p, value in found.items() if len(p) == 4}
+    return Tables(two[0, 0], two[1, 1], four, two, {}, None)
