@@ -9,7 +9,7 @@ import torch
 
 from kadanoff.architecture import MLP
 from kadanoff.errors import UsageError
-from kadanoff.learning import choose_depth, drawn_evidence, log_evidence
+from kadanoff.learning import choose_depth, drawn_evidence, log_evidence, predict
 from kadanoff.learning.depth import drawn_metrics
 from kadanoff.rgflow import flow
 from kadanoff.rgflow.information import optimal_aspect_ratio
@@ -69,6 +69,18 @@ def test_information_prefers_its_ratio():
     choice = choose_depth(nets, X[:2], y, 0.1, draws=200)
     assert choice.by_information == 1  # 5/64 is nearer to 2/26 than 1/64
     assert choice.information_ratio[1] == pytest.approx(optimal_aspect_ratio("linear", 2))
+
+
+def test_many_points_of_an_activation_with_kinks():
+    """The order 1/n is left out; the evidence at the network's own width is there all the same."""
+    x = torch.randn(20, 3, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    nets = [MLP(3, [32] * d, 1, "relu", C_W=2.0) for d in (1, 2)]
+    choice = choose_depth(nets, x, torch.sin(x[:, :1]), 0.1, draws=200)
+    assert all(math.isnan(c.order_1) for c in choice.candidates)
+    assert all(math.isfinite(c.drawn) for c in choice.candidates)
+    assert choice.by_evidence in choice.undecided
+    with pytest.raises(UsageError, match="kinks"):
+        predict(nets[0], x, torch.sin(x[:, :1]), x[:1], order=1, method="bayes", noise=0.1)
 
 
 def test_bad_calls():

@@ -20,7 +20,7 @@ from kadanoff.errors import UsageError
 from kadanoff.learning.bayes import log_evidence, posterior
 from kadanoff.learning.dynamics import as_targets
 from kadanoff.learning.first_order import average
-from kadanoff.learning.tensors import plan, replicas
+from kadanoff.learning.tensors import MOST_KINKED, plan, replicas
 
 __all__ = ["Candidate", "DepthChoice", "choose_depth", "drawn_evidence", "drawn_metrics"]
 
@@ -35,7 +35,8 @@ class Candidate:
     ratio : float
         Depth over width: the sum of 1/n over the hidden layers.
     infinite_width, order_1 : float
-        log p(y) of the infinitely wide network, and with its term of order 1/n.
+        log p(y) of the infinitely wide network, and with its term of order 1/n (NaN for more points
+        than an activation with kinks allows).
     drawn, stderr : float
         log p(y) of the network at its own width, from drawn metrics, and its standard error.
     effective : float
@@ -241,7 +242,7 @@ def choose_depth(
         tuple(found),
         best,
         tuple(near),
-        max(order, key=lambda k: found[k].order_1),
+        max(order, key=lambda k: -math.inf if math.isnan(found[k].order_1) else found[k].order_1),
         min(order, key=lambda k: abs(math.log(max(found[k].ratio, 1e-300) / ratios[k]))),
         tuple(ratios),
     )
@@ -249,10 +250,13 @@ def choose_depth(
 
 def _expanded(arch: Any, X: Tensor, y: Tensor, noise: float) -> tuple[float, float]:
     """log p(y) at infinite width, and its correction with the 1/n in it."""
+    from kadanoff.rgflow import flow
+
+    infinite = log_evidence(flow(arch, X).K[-1], y, noise)
+    if X.shape[0] > MOST_KINKED and not all(a.smooth for a in arch.activations):
+        return infinite, math.nan
     parts = []
     for replica, x in replicas(arch, X, "bayes", plan(arch, X.shape[0], "bayes")):
         post = posterior(x.K, y, noise=noise, G1=x.G1, V=x.V, n=arch.n[-2])
         parts.append((replica, torch.as_tensor(post.terms["log_evidence_1"])))
-    from kadanoff.rgflow import flow
-
-    return log_evidence(flow(arch, X).K[-1], y, noise), float(average(parts)[0])
+    return infinite, float(average(parts)[0])

@@ -151,7 +151,8 @@ def predict(
         Floats (N,) or (N, n_L): regression. Integers (N,): classes, fitted as one-hot rows.
     order : {0, 1}
         0: infinite width. 1: with the correction of order 1/n, where n is the width of the last
-        hidden layer (N at most 64; smooth activations for ``method="gradient"``).
+        hidden layer (N at most 64; smooth activations for ``method="gradient"``, and for
+        ``"bayes"`` with more than 16 points).
     t : float
         Steps of descent (``eta`` given), time of gradient flow, or ``math.inf``.
     eta : float, optional

@@ -27,7 +27,7 @@ from kadanoff.rgflow.tangent import Tangent, tangent_step
 
 __all__ = ["EXACT_POINTS", "Replica", "plan", "replicas"]
 
-EXACT_POINTS = 10
+EXACT_POINTS, MOST_KINKED = 10, 16
 TOLERANCE = 1e-5
 _FOUR = {
     "bayes": ((0, 0, 0, 0), (0, 0, 1, 1), (1, 1, 1, 1)),
@@ -61,9 +61,18 @@ def plan(arch: Any, points: int, method: str) -> list[Replica]:
     ------
     AnalysisError
         More memory is needed than there is.
+    UsageError
+        Too many points for an activation with kinks.
     """
     plain = not arch.residual and arch.block == "single" and arch.init == "gaussian"
     smooth = all(a.smooth for a in arch.activations)
+    if not smooth and points > MOST_KINKED:
+        raise UsageError(
+            f"order=1 for {points} points of an activation with kinks: each triple of points has "
+            "an integral of its own, which takes hours.",
+            f"Use at most {MOST_KINKED} points (training and test), a smooth activation (GELU for "
+            "ReLU, say), or order=0.",
+        )
     if points <= EXACT_POINTS or not (plain and smooth):
         return [Replica(None)]
     _check_memory(points, method)
