@@ -90,6 +90,12 @@ def test_bad_input(problem):
         solve(K, y[:5])
     with pytest.raises(DataError, match="NaN"):
         solve(K, y * float("nan"))
+    with pytest.raises(DataError, match="tensor"):
+        solve(K, "labels")
+    with pytest.raises(DataError, match="symmetric"):
+        solve(torch.triu(K), y)
+    with pytest.raises(DataError, match="no kernel"):
+        solve(-K, y)
     with pytest.raises(UsageError, match="regulariser"):
         solve(K, y, -1.0)
     with pytest.raises(UsageError, match="X="):

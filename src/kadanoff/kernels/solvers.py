@@ -26,6 +26,7 @@ __all__ = ["Solution", "solve"]
 METHODS = ("auto", "cholesky", "pcg", "eigenpro")
 # elements of a block of rows
 _BLOCK = 1 << 25
+_CORNER = 256
 
 
 @dataclass(frozen=True)
@@ -192,11 +193,30 @@ def _matrix(K: Any) -> Any:
         )
     if str(K.dtype).split(".")[-1] not in ("float32", "float64"):
         raise DataError(f"K has dtype {K.dtype}; float32 or float64 is wanted.")
-    return K.detach() if isinstance(K, Tensor) else K
+    K = K.detach() if isinstance(K, Tensor) else K
+    # a corner is enough to know another kind of matrix by
+    corner = K[:_CORNER, :_CORNER]
+    corner = (corner if isinstance(corner, Tensor) else torch.from_numpy(np.array(corner))).cpu()
+    scale = float(corner.abs().max())
+    if float((corner - corner.T).abs().max()) > 1e-4 * scale:
+        raise DataError(
+            f"K is not symmetric: its first {len(corner)} rows and columns differ by up to "
+            f"{float((corner - corner.T).abs().max()):.3g}.",
+            "Pass kernel(arch)(X) of the training inputs alone.",
+        )
+    if float(corner.diagonal().min()) < 0:
+        raise DataError(
+            f"K has a diagonal entry of {float(corner.diagonal().min()):.3g}: it is no kernel.",
+            "Pass a positive semi-definite matrix.",
+        )
+    return K
 
 
 def _targets(y: Any, N: int) -> Tensor:
-    y = torch.as_tensor(y).detach()
+    try:
+        y = torch.as_tensor(y).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"y cannot be made a tensor: {error}.") from None
     if y.is_complex() or y.dtype == torch.bool or len(y.shape) not in (1, 2) or len(y) != N:
         raise DataError(
             f"y has shape {tuple(y.shape)} and dtype {y.dtype} for {N} points.",
