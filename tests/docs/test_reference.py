@@ -165,3 +165,20 @@ def test_a_lazy_package_tells_type_checkers_what_it_gives(package: str) -> None:
         assert name in dir(module)
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = module.nonsense
+
+
+def test_every_public_module_says_what_it_offers() -> None:
+    for name in sorted(public_modules()):
+        if "backends" in name and name.endswith(
+            ("numba_backend", "numba_kernels", "triton_backend")
+        ):
+            continue  # these need an optional part to be imported at all
+        module = importlib.import_module(name)
+        source = Path(module.__file__ or "").read_text("utf-8")
+        offered = getattr(module, "__all__", None)
+        if offered is None:  # a package with nothing of its own
+            assert not re.search(r"^(def|class|from kadanoff)", source, re.M), name
+            continue
+        assert len(offered) == len(set(offered))
+        for word in offered:
+            assert hasattr(module, word), (name, word)

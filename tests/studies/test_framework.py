@@ -182,3 +182,11 @@ def test_every_study_states_its_claims_once() -> None:
         assert all(c.text.endswith(".") and c.source for c in study.claims)
         assert study.summary.count(".") >= 1
         assert study.paper
+
+
+def test_numbers_for_readers() -> None:
+    from kadanoff.studies.page import number
+
+    assert number([65535.0, 136, 0.5, 2.153461]) == "65535, 136, 0.5, 2.15346"
+    assert [number(v) for v in (None, True, 1.0169e-16, "1/4")] == ["–", "yes", "1.0169e-16", "1/4"]
+    assert number(1.1132, 0.0091) == "1.113(9)"

@@ -15,7 +15,10 @@ from torch import Tensor
 from kadanoff.activations import closed
 from kadanoff.activations.base import Activation, Function
 
-__all__ = ["FACTORIES"]
+__all__ = [
+    "FACTORIES",
+    "homogeneous",
+]
 
 _ORDERS = 4
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805

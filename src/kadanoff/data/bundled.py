@@ -8,7 +8,11 @@ import torch
 
 from kadanoff.data.batch import Batch
 
-__all__ = ["VOCABULARY", "bundled"]
+__all__ = [
+    "VOCABULARY",
+    "bundled",
+    "standardise",
+]
 
 # characters are ASCII codes: the same on every Python version, unlike a list of those that occur
 VOCABULARY = 128

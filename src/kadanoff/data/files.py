@@ -15,7 +15,13 @@ from kadanoff.data.batch import Batch, check_inputs, check_targets
 from kadanoff.data.bundled import standardise
 from kadanoff.errors import DataError, require_extra
 
-__all__ = ["SUFFIXES", "from_arrays", "labelled", "read_file"]
+__all__ = [
+    "SUFFIXES",
+    "from_arrays",
+    "labelled",
+    "read_file",
+    "tensor",
+]
 
 INPUT_KEYS = ("X", "x", "inputs", "input", "input_ids", "data", "features")
 TARGET_KEYS = ("y", "Y", "targets", "target", "labels", "label", "class")

@@ -8,3 +8,12 @@ from kadanoff.diagnosis.result import Estimate as Estimate
 from kadanoff.diagnosis.result import Finding as Finding
 from kadanoff.diagnosis.result import LayerReport as LayerReport
 from kadanoff.diagnosis.result import ParameterReport as ParameterReport
+
+__all__ = [
+    "Diagnosis",
+    "Estimate",
+    "Finding",
+    "LayerReport",
+    "ParameterReport",
+    "diagnose",
+]

@@ -17,7 +17,13 @@ from kadanoff.kernels.layers import diagonal, propagate
 from kadanoff.kernels.surface import Surface
 from kadanoff.kernels.tiles import allocate, fill
 
-__all__ = ["Gram", "Kernel", "kernel"]
+__all__ = [
+    "Gram",
+    "Kernel",
+    "Prepared",
+    "check_names",
+    "kernel",
+]
 
 NAMES = ("nngp", "ntk")
 _ONES = (torch.ones((), dtype=torch.float64),) * 3

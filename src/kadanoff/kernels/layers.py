@@ -22,7 +22,15 @@ from kadanoff.kernels.polynomials import (
 )
 from kadanoff.rgflow.kernel import Step, steps
 
-__all__ = ["bracket", "diagonal", "propagate", "start", "walk", "walk_many"]
+__all__ = [
+    "advance",
+    "bracket",
+    "diagonal",
+    "propagate",
+    "start",
+    "walk",
+    "walk_many",
+]
 
 # so many norms are cheaper one by one
 _FEW = 64

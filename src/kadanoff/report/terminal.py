@@ -19,7 +19,12 @@ from kadanoff.report.numbers import percent, short, uncertain
 if TYPE_CHECKING:
     from kadanoff.diagnosis.result import Diagnosis, Estimate, LayerReport
 
-__all__ = ["ascii_only", "diagnosis_terminal", "span"]
+__all__ = [
+    "DiagnosisView",
+    "ascii_only",
+    "diagnosis_terminal",
+    "span",
+]
 
 WIDTH = 100
 MAX_ROWS = 34

@@ -25,3 +25,29 @@ from kadanoff.sparsity.theory import fraction_at_init as fraction_at_init
 from kadanoff.sparsity.theory import measure_drift as measure_drift
 from kadanoff.sparsity.traffic import BytesReport as BytesReport
 from kadanoff.sparsity.traffic import bytes_report as bytes_report
+
+__all__ = [
+    "Acceleration",
+    "BlockChoice",
+    "BytesReport",
+    "LayerProfile",
+    "Profile",
+    "Sparsification",
+    "Threshold",
+    "TopK",
+    "TopKMLP",
+    "accelerate",
+    "bandwidth",
+    "bytes_report",
+    "drift",
+    "drift_monte_carlo",
+    "fraction_at_init",
+    "measure_drift",
+    "profile",
+    "profile_checkpoints",
+    "relufy",
+    "restore",
+    "sparsify",
+    "threshold",
+    "topk",
+]

@@ -13,8 +13,17 @@ from kadanoff.sparsity.inputs import Example
 from kadanoff.sparsity.keep import keep_threshold, keep_topk, threshold, topk
 from kadanoff.sparsity.structure import Hidden, Node, Recorder, record, sample_rows
 
-__all__ = ["Block", "Matrix", "Program", "Recipe", "after_relu", "common_path", "find_blocks",
-           "recipe_of"]  # fmt: skip
+__all__ = [
+    "Block",
+    "Matrix",
+    "Program",
+    "Recipe",
+    "after_relu",
+    "common_path",
+    "find_blocks",
+    "program_of",
+    "recipe_of",
+]
 
 
 @dataclass

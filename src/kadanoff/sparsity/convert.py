@@ -17,7 +17,13 @@ from kadanoff.sparsity.blocks import Block, find_blocks
 from kadanoff.sparsity.inputs import Example, examples, loss_of, output_of
 from kadanoff.sparsity.keep import keep_columns, keep_threshold, keep_topk
 
-__all__ = ["LayerChange", "Sparsification", "relufy", "sparsify"]
+__all__ = [
+    "Keep",
+    "LayerChange",
+    "Sparsification",
+    "relufy",
+    "sparsify",
+]
 
 
 @dataclass(frozen=True)

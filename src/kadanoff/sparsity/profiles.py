@@ -19,7 +19,13 @@ from kadanoff.sparsity.inputs import examples
 from kadanoff.sparsity.statistics import Counts, error_threshold, rows_of
 from kadanoff.sparsity.structure import Hidden, Recorder, record
 
-__all__ = ["LayerProfile", "Profile", "profile", "profile_checkpoints"]
+__all__ = [
+    "LayerProfile",
+    "Profile",
+    "layer_name",
+    "profile",
+    "profile_checkpoints",
+]
 
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 

@@ -20,7 +20,13 @@ from kadanoff.sparsity.predictor import Predictor, fit_predictor
 from kadanoff.sparsity.screen import can_screen
 from kadanoff.sparsity.skip import FastLinear, SkipBlock, SkipLinear, UnionCosts
 
-__all__ = ["Acceleration", "BlockChoice", "accelerate", "restore"]
+__all__ = [
+    "Acceleration",
+    "BlockChoice",
+    "Plan",
+    "accelerate",
+    "restore",
+]
 
 _FUSED, _KEPT = "activation_relu_or_gelu", "_kadanoff_activation_relu_or_gelu"
 # a way to run a block: a back end, and perhaps this

@@ -30,7 +30,11 @@ def number(value: Any, stderr: float | None = None) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(number(item) for item in value)
     if isinstance(value, (int, float)):
-        return uncertain(value, stderr) if stderr else short(float(value), 6)
+        if stderr:
+            return uncertain(value, stderr)
+        text = short(float(value), 6)
+        # zeros that only fill up to six digits say nothing
+        return text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text
     return str(value)
 
 

@@ -7,3 +7,11 @@ from kadanoff.trace.recorder import Recorder as Recorder
 from kadanoff.trace.recorder import record as record
 from kadanoff.trace.recorder import unwrap as unwrap
 from kadanoff.trace.sandbox import untouched as untouched
+
+__all__ = [
+    "Call",
+    "Recorder",
+    "record",
+    "untouched",
+    "unwrap",
+]

@@ -15,7 +15,16 @@ from torch import Tensor, nn
 from kadanoff.data import example
 from kadanoff.errors import AnalysisError, DataError, DescribeError, UsageError
 
-__all__ = ["Change", "Initialisation", "initialise"]
+__all__ = [
+    "Change",
+    "Initialisation",
+    "arguments",
+    "gain_of",
+    "initialise",
+    "pairwise",
+    "set_gain",
+    "worst_of",
+]
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,15 @@ from kadanoff.errors import UsageError
 from kadanoff.tuning.finished import Finished
 from kadanoff.tuning.rates import parameter_groups, split_muon
 
-__all__ = ["Coordinate", "Curve", "Transfer", "coordinate_check", "make_optimizers", "transfer"]
+__all__ = [
+    "Coordinate",
+    "Curve",
+    "Transfer",
+    "coordinate_check",
+    "make_optimizers",
+    "train",
+    "transfer",
+]
 
 Build = Callable[[int, int, int], nn.Module]
 # bases added, at most, where the optimum lies at the end of the grid

@@ -21,6 +21,16 @@ from torch import Tensor
 from kadanoff.sparsity.backends import numba_kernels as kernels
 from kadanoff.sparsity.screen import Screen
 
+__all__ = [
+    "Fused",
+    "Screened",
+    "combine",
+    "combine_union",
+    "matvec",
+    "matvec_rows",
+    "nonzero",
+]
+
 name = "numba"
 
 # a thread takes some 20-40 µs to wake; two megabytes take some 100 µs to read

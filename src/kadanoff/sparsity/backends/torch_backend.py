@@ -5,6 +5,14 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+__all__ = [
+    "combine",
+    "combine_union",
+    "matvec",
+    "matvec_rows",
+    "nonzero",
+]
+
 name = "torch"
 
 

@@ -17,6 +17,14 @@ import triton  # pyright: ignore[reportMissingImports]
 import triton.language as tl  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 
+__all__ = [
+    "combine",
+    "combine_union",
+    "matvec",
+    "matvec_rows",
+    "nonzero",
+]
+
 name = "triton"
 
 ROWS, COLUMNS = 16, 256
