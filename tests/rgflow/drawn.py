@@ -67,18 +67,17 @@ def drawn(arch: Any, X: Tensor, networks: int, *, seed: int = 0, batch: int = 50
 def _neurons(act: Any, z: Tensor, kept: Tensor, G: Tensor, quartic: Tensor | None) -> list[Tensor]:
     """Means over neurons of functions of z = kept + u, less what they are known to be.
 
-    For normal u of covariance G these are σσ and σ'σ'; for others, of fourth cumulant ``quartic``,
-    the powers up to the fourth. One input only.
+    For one input and normal u of covariance G these are σσ and σ'σ'; else the powers up to the
+    fourth, ``quartic`` the fourth cumulant of u that is not normal.
     """
     if z.shape[-1] > 1:
-        return []
+        x, k, q = z, kept, G.diagonal(dim1=1, dim2=2)[:, None]
+        across = [_across(z, kept, G)] if quartic is None else []
+        spread = quartic if quartic is None else quartic[:, None]
+        return [t.mean(1).flatten(1) for t in (*_powers(x, k, q, spread), *across)]
     x, k, q = z[..., 0], kept[..., 0], G[:, :, 0]
     if quartic is not None:
-        powers = [
-            (x, k), (x**3, k**3 + 3 * k * q),
-            (x**4, k**4 + 6 * k * k * q + 3 * q * q + quartic[:, None]),
-        ]  # fmt: skip
-        return [(a - b).mean(1, keepdim=True) for a, b in powers]
+        return [t.mean(1, keepdim=True) for t in _powers(x, k, q, quartic[:, None])]
     if act.name == "relu":
         cdf = torch.special.ndtr(k / q.sqrt())
         bell = torch.exp(-0.5 * k**2 / q) / math.sqrt(2 * math.pi)
@@ -93,13 +92,27 @@ def _neurons(act: Any, z: Tensor, kept: Tensor, G: Tensor, quartic: Tensor | Non
     return [(f - k).mean(1, keepdim=True) for f, k in zip(found, known, strict=True)]
 
 
+def _powers(x: Tensor, k: Tensor, q: Tensor, quartic: Tensor | None) -> list[Tensor]:
+    last = 3 * q * q if quartic is None else 3 * q * q + quartic
+    return [x - k, x**3 - k**3 - 3 * k * q, x**4 - k**4 - 6 * k * k * q - last]
+
+
+def _across(z: Tensor, kept: Tensor, G: Tensor) -> Tensor:
+    """x_a² x_b² less its mean."""
+    q = G.diagonal(dim1=1, dim2=2)[:, None]
+    a, b = kept[..., :, None], kept[..., None, :]
+    qa, qb, qab = q[..., :, None], q[..., None, :], G[:, None]
+    known = a * a * b * b + a * a * qb + b * b * qa + 4 * a * b * qab + qa * qb + 2 * qab**2
+    return z[..., :, None] ** 2 * z[..., None, :] ** 2 - known
+
+
 def _quartic(arch: Any, l: int, s: Tensor, rows: int) -> Tensor | None:
     """Fourth cumulant of W s for one input, where W is not normal; s (batch, columns, N)."""
     columns, share = s.shape[1], arch.C_W[l] / s.shape[1]
     if arch.init == "uniform":
-        return -1.2 * share**2 * (s[..., 0] ** 4).sum(1)
+        return -1.2 * share**2 * (s**4).sum(1).squeeze(-1)
     if arch.init == "orthogonal":
-        square = share * (s[..., 0] ** 2).sum(1)
+        square = share * (s**2).sum(1).squeeze(-1)
         return -6 * square**2 / (max(rows, columns) + 2)
     return None
 

@@ -54,7 +54,7 @@ def test_nodes_and_lines_give_the_plain_network_too(name, init):
 def test_uniform_weights_move_the_means_and_nothing_else():
     rates = {"lambda_b": 0.5, "lambda_W": 0.8}
     a, b = (
-        flow(kd.Residual(2, 64, 2, 1, "gelu", gamma=0.6, C_W=1.3, init=i, **rates), X2, order=1)
+        flow(kd.Residual(2, 64, 2, 1, "gelu", gamma=0.6, C_W=1.3, init=i, **rates), X2[:1], order=1)
         for i in ("gaussian", "uniform")
     )
     for name in ALL:
@@ -75,11 +75,11 @@ def test_linear_residual_network(g2):
 def test_layer_two_is_exact_at_any_width():
     """One block on a layer whose NTK is a number: no power of 1/n is left out, n = 6 will do."""
     f = flow(skip_net(6, "gelu"), X2[:1], order=1)
-    found = drawn_differentials(skip_net(6, "gelu"), X2[:1], 16_000, seed=3)
+    found = drawn_differentials(skip_net(6, "gelu"), X2[:1], 8_000, seed=3)
     for name, (value, stderr) in found.items():
         predicted = f.require(name)[1]
         assert float((value[0] - predicted).abs() / stderr[0]) < 4, name
-        assert float(stderr[0] / predicted.abs()) < 0.04, name
+        assert float(stderr[0] / predicted.abs()) < 0.05, name
 
 
 def test_linear_residual_network_of_two_inputs_has_isserlis_form():
@@ -127,7 +127,7 @@ def test_what_does_not_exist_says_so():
     with pytest.raises(UsageError, match="plain Gaussian network"):
         f.require("U6")
     # twice an input is parallel to it: no separate derivatives where ReLU has its kink
-    two = kd.Residual(2, 64, 2, 1, "relu", gamma=0.5)
+    two = kd.Residual(2, 64, 1, 1, "relu", gamma=0.5)
     parallel = flow(two, torch.stack([X2[0], 2 * X2[0]]), order=1)
     with pytest.raises(UsageError, match="parallel"):
         parallel.require("H1")

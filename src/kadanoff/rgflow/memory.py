@@ -100,11 +100,12 @@ def memory(
     ]
     if not smooth:
         turned = joint.roll((N, N), (0, 1))  # the later layer first
+        shared: tuple[dict, dict] = {}, {}
         for replica, one in enumerate(out):
-            pairs, alone = _derived(early, late, joint, kinks, rule, replica)
+            pairs, alone = _derived(early, late, joint, kinks, rule, replica, shared[0])
             one.pairs.update({w: pairs[w] for w in BENT})
             one.alone.update({now: (torch.full_like(a, math.nan), a) for now, a in alone.items()})
-            pairs, _ = _derived(late, early, turned, kinks, rule, replica)
+            pairs, _ = _derived(late, early, turned, kinks, rule, replica, shared[1])
             for then, now in SMOOTH:
                 # the square of a delta function does not exist
                 if (then, now) != ((2, 1), (2, 1)):
@@ -113,22 +114,39 @@ def memory(
 
 
 def _derived(
-    plain: Any, bent: Any, joint: Tensor, kinks: tuple[float, ...], rule: Replicas, replica: int
+    plain: Any,
+    bent: Any,
+    joint: Tensor,
+    kinks: tuple[float, ...],
+    rule: Replicas,
+    replica: int,
+    shared: dict,
 ) -> tuple[dict[tuple[Order, Order], Tensor], dict[Order, Tensor]]:
     """Averages with derivatives of the second half of ``joint``, in the sense of distributions.
 
     ⟨σ⁽ⁱ⁾_aσ⁽ʲ⁾_b(plain) σ⁽ᵖ⁾_cσ⁽ᑫ⁾_d(bent)⟩ and ⟨σ⁽ᵖ⁾_cσ⁽ᑫ⁾_d(bent)⟩. Where c = d only the
-    derivatives of σ⁽ᑫ⁾² exist; they are shared out as :func:`_share` says.
+    derivatives of σ⁽ᑫ⁾² exist; they are shared out as :func:`_share` says. ``shared`` keeps what
+    is the same for all replicas of a sampled rule: up to three variables go by panels.
     """
     N = len(joint) // 2
+
+    def averages(then: tuple[int, ...], now: tuple[int, int]):
+        few = len({*then}) + len({*now}) <= 3 and rule.kind != "panels"
+        if few and (then, now) in shared:
+            return shared[then, now]
+        found = _averages(plain, bent, joint, then, now, kinks, None if few else rule, replica)
+        if few:
+            shared[then, now] = found
+        return found
+
     pairs = {(o, d): joint.new_zeros((N,) * 4) for o in _PLAIN for d in _DERIVED}
     alone = {d: joint.new_zeros(N, N) for d in _DERIVED}
     for c, d in itertools.product(range(N), repeat=2):
-        found = _averages(plain, bent, joint, (), (c, d), kinks, rule, replica)[None]
+        found = averages((), (c, d))[None]
         for orders, value in _share(found, c == d).items():
             alone[orders][c, d] = value
         for a, b in itertools.combinations_with_replacement(range(N), 2):
-            found = _averages(plain, bent, joint, (a, b), (c, d), kinks, rule, replica)
+            found = averages((a, b), (c, d))
             for o in _PLAIN:
                 for i, j, front in ((a, b, o), (b, a, swapped(o))):
                     for orders, value in _share(found[front], c == d).items():
@@ -154,7 +172,7 @@ def _share(found: dict[Any, Tensor], same: bool) -> dict[Order, Tensor]:
 
 def _averages(
     plain: Any, bent: Any, joint: Tensor, then: tuple[int, ...], now: tuple[int, int],
-    kinks: tuple[float, ...], rule: Replicas, replica: int,
+    kinks: tuple[float, ...], rule: Replicas | None, replica: int,
 ) -> dict[Order | None, dict[tuple[int, int, int], Tensor]]:  # fmt: skip
     """⟨σ⁽ⁱ⁾_aσ⁽ʲ⁾_b · derivatives (q, ∂_c, ∂_d) of σ⁽ᑫ⁾_cσ⁽ᑫ⁾_d⟩ by (i, j), None without."""
     N = len(joint) // 2
@@ -166,9 +184,8 @@ def _averages(
         return {o: dict.fromkeys(_WANTED, K.new_tensor(math.nan)) for o in orders}
     P = torch.linalg.inv(K)
     c, d = (at.index(N + x) for x in now)
-    if len(at) <= 3:
-        # the eight replicas of a sampled rule share the finer panels
-        nodes = panels(K, kinks, _PANEL_ORDERS[replica if rule.kind == "panels" else 0])
+    if rule is None or rule.kind == "panels":
+        nodes = panels(K, kinks, _PANEL_ORDERS[replica if rule else 0])
     else:
         nodes = scrambled(K, replica)
     for z, weight in nodes:
