@@ -206,5 +206,9 @@ def test_errors():
         predict("tanh", X[:5], Y, X[5:])
     with pytest.raises(UsageError, match="device"):
         predict(arch(), X[:5], Y, X[5:], device="gpu")
+    uniform = MLP(3, [16], 2, "tanh", init="uniform")
+    for method in ("bayes", "gradient"):
+        with pytest.raises(UsageError, match="uniform"):
+            predict(uniform, X[:5], Y, X[5:], order=1, method=method)
     with pytest.raises(UsageError, match="candidates"):
         select([], lambda c: c, Y)
