@@ -133,13 +133,13 @@ def test_weighted_networks_agree():
     x = torch.tensor([[1.2, 0.3], [-0.5, 1.1], [0.6, 1.0], [0.2, -0.8]], dtype=torch.float64)
     y = 1.15 * torch.tensor([[1.0, -0.7], [0.4, 0.8], [-0.6, 0.5]], dtype=torch.float64)
     setup = {"activation": "erf", "C_b": 0.2, "C_W": 1.5}
-    widths, noises, left_out = (32, 64, 128), (0.05, 0.1, 0.5), 0.1
+    widths, noises, left_out = (32, 64, 128), (0.1, 0.2, 0.5), 0.1
     problems = [Problem([0, 1, 2], [3], y, noise) for noise in noises]
     for i in range(3):
         rest = [j for j in range(3) if j != i]
         problems.append(Problem(rest, [i], y[rest], left_out))
     runs = [
-        weighted_posteriors(MLP(2, [n] * 2, 2, **setup), x, problems, 160_000, n) for n in widths
+        weighted_posteriors(MLP(2, [n] * 2, 2, **setup), x, problems, 240_000, n) for n in widths
     ]
     net = MLP(2, [32] * 2, 2, **setup)
 
@@ -149,42 +149,39 @@ def test_weighted_networks_agree():
         return extrapolate(widths, torch.stack(values), torch.stack(errors), 2)[:2]
 
     # the smallest parts against their own size, with the error bars that they have
-    allowed = {"mean_1": 0.05, "kernel_shift": 0.03, "hebbian": 0.03, "log_evidence_1": 0.05}
+    allowed = {
+        "mean_1": 0.06, "cov_1": 0.08, "kernel_shift": 0.03, "hebbian": 0.03, "log_evidence_1": 0.1,
+    }  # fmt: skip
     for k, noise in enumerate(noises):
         want = predict(net, x[:3], y, x[3:], order=1, method="bayes", noise=noise)
         for name in PARTS:
             assert_consistent(
                 32 * torch.as_tensor(want.terms[name]),
                 *measured(k, name),
-                relative_error=allowed.get(name, 0.09),
+                relative_error=allowed[name],
             )
     tensors = flow(net, x[:3], order=1)
     K = tensors.K[-1]
     G1, V = tensors.require("G1")[-1], tensors.require("V")[-1]
     first = leave_one_out(K, y, left_out, G1=G1, V=V, n=32)
     zeroth = leave_one_out(K, y, left_out)
-    for name, part in (("mean", "mean_1"), ("variance", "cov_1")):
+    for name, part, size in (("mean", "mean_1", 0.06), ("variance", "cov_1", 0.12)):
         shift = 32 * (getattr(first, name) - getattr(zeroth, name))
         found = [measured(len(noises) + i, part) for i in range(3)]
         assert_consistent(
             shift.flatten(),
             torch.cat([value.flatten() for value, _ in found]),
             torch.cat([error.flatten() for _, error in found]),
-            relative_error=0.05,
+            relative_error=size,
         )
-    # the label of each point given the others, from the evidences of both
-    parts = [
-        measured(1, "log_evidence_1")[0] - measured(len(noises) + i, "log_evidence_1")[0]
-        for i in range(3)
-    ]
-    errors = [
-        torch.hypot(
-            measured(1, "log_evidence_1")[1], measured(len(noises) + i, "log_evidence_1")[1]
-        )
-        for i in range(3)
-    ]
-    gap = 32 * (first.log_predictive - zeroth.log_predictive) - float(sum(parts))
-    assert abs(gap) < 4 * float(sum(errors))
+    # each label given the others: a ratio of evidences
+    whole = measured(0, "log_evidence_1")
+    rest = [measured(len(noises) + i, "log_evidence_1") for i in range(3)]
+    value = sum(float(whole[0] - v) for v, _ in rest)
+    error = sum(math.hypot(float(whole[1]), float(e)) for _, e in rest)
+    want = 32 * (first.log_predictive - zeroth.log_predictive)
+    assert abs(want - value) < 4 * error
+    assert error < 0.1 * abs(want)
 
 
 def test_hebbian_sign():
