@@ -55,3 +55,20 @@ def test_a_broken_forward_is_no_data_error():
 def test_whole_numbers_become_tokens():
     batch = Batch(torch.tensor([[1.0, 2.0]]), None, "mine")
     assert adapt(nn.Embedding(5, 2), batch).inputs.dtype == torch.int64
+
+
+def test_tokens_are_cut_to_the_context_of_the_model():
+    class Short(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.word, self.place = torch.nn.Embedding(128, 8), torch.nn.Embedding(20, 8)
+            self.out = torch.nn.Linear(8, 128)
+
+        def forward(self, tokens):
+            return self.out(self.word(tokens) + self.place(torch.arange(tokens.shape[1])))
+
+    batch = load("text", batch=4)
+    fitted = adapt(Short(), batch)
+    assert fitted.inputs.shape == fitted.targets.shape == (4, 16)
+    assert torch.equal(fitted.inputs, batch.inputs[:, :16])
+    assert "16 tokens" in fitted.notes[-1]

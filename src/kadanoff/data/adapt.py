@@ -24,7 +24,8 @@ def adapt(model: torch.nn.Module, batch: Batch) -> Batch:
     sequence, and flat; the first form the model runs on wins, and ``notes`` say which it was.
     Real features take the dtype of the model's parameters. Integers are never turned into real
     numbers, as that hides a mistake; whole real numbers become tokens for a model that begins
-    with an embedding. The model is run on two samples in evaluation mode, without gradients, and
+    with an embedding, and token sequences longer than the model's context are cut. The model is
+    run on two samples in evaluation mode, without gradients, and
     is left as it was.
 
     Raises
@@ -57,8 +58,24 @@ def adapt(model: torch.nn.Module, batch: Batch) -> Batch:
             notes = (*batch.notes, note) if note else batch.notes
             return replace(batch, inputs=inputs, notes=notes)
         first = first or failure
+    cut = _shorter(model, batch) if wants_tokens and batch.tokens else None
+    if cut is not None:
+        return cut
     assert first is not None  # there is always at least one form
     raise _explain(model, batch, first)
+
+
+def _shorter(model: torch.nn.Module, batch: Batch) -> Batch | None:
+    """The longest beginning of the token sequences that fits the model's context, if one does."""
+    x, y = batch.inputs.long(), batch.targets
+    length = x.shape[1] if x.ndim == 2 else 0
+    follows = y is not None and y.shape == x.shape
+    while (length := length // 2) >= 2 and (follows or y is None):
+        if _try(model, x[:, :length]) is None:
+            targets = None if y is None else y[:, :length]
+            notes = (*batch.notes, f"sequences cut to {length} tokens, the model's context")
+            return replace(batch, inputs=x[:, :length], targets=targets, notes=notes)
+    return None
 
 
 _REAL = (torch.nn.Linear, torch.nn.modules.conv._ConvNd, torch.nn.Bilinear)
