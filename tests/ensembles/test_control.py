@@ -40,16 +40,20 @@ def test_mean_is_zero(activation, implicit):
         assert live.any()
 
 
-@pytest.mark.parametrize("activation,inputs", [("tanh", 1), ("gelu", 2), ("relu", 2)])
-def test_noise_is_followed(activation, inputs):
+# at one input of tanh the third order is small, and no coefficient may be off
+@pytest.mark.parametrize(
+    "activation,inputs,left,product", [("tanh", 1, 0.25, 0.25), ("gelu", 2, 1.0, 0.6),
+                                       ("relu", 2, 1.0, 0.6)],
+)  # fmt: skip
+def test_noise_is_followed(activation, inputs, left, product):
     gap, control = deviations(activation, inputs, n=100)
     raw, first = gap.std(0), (gap - control.linear).std(0)
     second = (gap - control.mean).std(0)
     # each order is smaller by about a root of the width
     assert (first < 0.25 * raw).all()
-    assert (second < first + 1e-12).all()
+    assert (second < left * first + 1e-12).all()
     products = gap[:, :, None] * gap[:, None]
-    assert ((products - control.square).std(0) < 0.6 * products.std(0)).all()
+    assert ((products - control.square).std(0) < product * products.std(0)).all()
 
 
 def test_repeated_inputs_and_zeros():
