@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import kadanoff as kd
-from kadanoff.gaussian.many import many, panels
+from kadanoff.gaussian.many import _collect, many, panels
+from kadanoff.gaussian.nested import nested
 
 K4 = torch.tensor(
     [[1.0, 0.3, -0.2, 0.1], [0.3, 0.8, 0.4, 0.0], [-0.2, 0.4, 1.2, 0.3], [0.1, 0.0, 0.3, 0.6]],
@@ -57,8 +58,28 @@ def test_five_samples_are_taken_by_quadruples():
     assert float(true) <= float(rule.error(results).max()) + 1e-15
 
 
-def test_more_samples_than_subsets_can_treat_are_drawn():
+@pytest.mark.parametrize("name", ["tanh", "gelu"])
+def test_batches_of_subsets_are_what_single_ones_are(name):
+    act = kd.activation(name)
+    g = torch.Generator().manual_seed(0)
+    # of low rank, with a repeated and a nearly parallel sample, and unequal norms
+    Z = torch.randn(7, 5, generator=g, dtype=torch.float64) * torch.linspace(0.4, 1.5, 7)[:, None]
+    Z[3], Z[5] = Z[1], 0.7 * Z[2] + 1e-3 * Z[5]
+    functions = [act.derivative(k) for k in range(6)]
+    patterns = [(0, 0), (2, 0), (5, 1), (0, 0, 0, 0), (2, 1, 1, 0), (3, 1, 1, 1), (2, 2, 1, 1)]
+    K = Z @ Z.T / 5
+    rule, found = many(functions, K, patterns, tolerance=1e-6, odd=act.odd)
+    exact = nested(functions, K, patterns, 1e-9, act.odd)[0]
+    for p in patterns:
+        results = [f[p] for f in found]
+        off, error = (rule.value(results) - exact[p]).abs(), rule.error(results)
+        assert (off <= error).all(), p
+        assert float(error.max() / exact[p].abs().max()) < 2e-5, p
+
+
+def test_more_samples_than_subsets_can_treat_are_drawn(monkeypatch):
     """Entries of two samples stay exact; the others carry a standard error that covers them."""
+    monkeypatch.setattr("kadanoff.gaussian.many.MOST_SAMPLES", 16)
     g = torch.Generator().manual_seed(0)
     Z = torch.randn(18, 5, generator=g, dtype=torch.float64)
     K = Z @ Z.T / 5
@@ -73,6 +94,20 @@ def test_more_samples_than_subsets_can_treat_are_drawn():
     assert float(off[0, 1, 0, 1]) < 1e-8
     assert 0 < float(error[0, 5, 9, 17]) < 1e-3
     assert float((off / error[at].clamp_min(1e-8)).max()) < 6
+
+
+@pytest.mark.parametrize(
+    "p", [(0, 0, 0, 0), (0, 0, 1, 1), (2, 1, 1, 0), (3, 1, 1, 1), (2, 2, 1, 1), (0, 1, 0, 1),
+          (0, 1, 2, 3)],
+)  # fmt: skip
+def test_tables_of_pairs_give_every_order_of_samples(p):
+    g = torch.Generator().manual_seed(0)
+    z, w = torch.randn(50, 3, generator=g).double(), torch.rand(50, generator=g).double()
+    functions = [torch.sin, torch.cos, torch.exp, torch.tanh]
+    found = _collect(functions, iter([(z[:20], w[:20]), (z[20:], w[20:])]), [p, (1, 2)], 3)
+    f = [functions[k](z) for k in p]
+    torch.testing.assert_close(found[p], torch.einsum("m,ma,mb,mc,md->abcd", w, *f))
+    torch.testing.assert_close(found[1, 2], torch.einsum("m,ma,mb->ab", w, z.cos(), z.exp()))
 
 
 def test_samples_of_lower_rank():

@@ -52,13 +52,15 @@ def command(
     output = Output("flow", as_json, json_file, figures=[plot])
     X, note = _inputs(data, inputs, n_in, seed)
     C_b, C_W = opt.variances(activation, C_b, C_W, gamma)
+    from kadanoff.report.progress import waiting
     from kadanoff.rgflow import flow
 
     arch = opt.network(
         X.shape[1], width, depth, n_out, activation, gamma, C_b=C_b, C_W=C_W,
         lambda_b=lambda_b, lambda_W=lambda_W, init=init,
     )  # fmt: skip
-    result = flow(arch, X, order=order)
+    with waiting("averages and layers") as progress:
+        result = flow(arch, X, order=order, progress=progress)
     if plot is not None:
         draw(result, plot)
     if as_json:

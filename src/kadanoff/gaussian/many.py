@@ -8,8 +8,9 @@ its error, cancellation included.
 Strategy
 --------
 * Repeated or parallel samples lower the rank of K, and the rank is the dimension integrated.
-* Smooth functions, up to 16 samples: every subset of up to four samples is an integral of its own,
-  by :mod:`kadanoff.gaussian.nested`. Two steps of the lattice are the replicas; the value is the
+* Smooth functions, up to 32 samples: every subset of up to four samples is an integral of its own,
+  by :mod:`kadanoff.gaussian.nested` or, beyond four samples, hundreds at a time by
+  :mod:`kadanoff.gaussian.batched`. Two steps of the lattice are the replicas; the value is the
   finer one, whose error is about their difference to the power 1.5.
 * Smooth functions of more samples: entries with one or two distinct samples as before, the others
   by eight scrambles of a Sobol sequence; the error is their standard error.
@@ -26,21 +27,24 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from kadanoff.gaussian.batched import batched
 from kadanoff.gaussian.nested import nested
 from kadanoff.gaussian.one import legendre
 
-__all__ = ["Replicas", "many", "panels", "scrambled"]
+__all__ = ["MOST_SAMPLES", "Lazily", "Replicas", "Spread", "many", "panels", "scrambled"]
 
+_T = TypeVar("_T")
 Function = Callable[[Tensor], Tensor]
 Pattern = tuple[int, ...]
 Nodes = Iterator[tuple[Tensor, Tensor]]
 
 _REACH = 8.5  # a Gaussian weighs 3e-16 beyond, polynomial growth included
-_MOST_SAMPLES = 16
+_FEW_SAMPLES, MOST_SAMPLES = 4, 32
 _CHUNK, _MOST_ELEMENTS = 100_000, 2**24
 _ORDERS = (18, 14)
 _SCRAMBLES, _LOG_POINTS = 8, 16
@@ -74,6 +78,66 @@ class Replicas:
         return error + self.shared * stacked[0].abs().max()
 
 
+class Spread:
+    """Values and errors of what is computed from replicas in turn; none of the results is kept.
+
+    Parameters
+    ----------
+    rule : Replicas
+    """
+
+    def __init__(self, rule: Replicas) -> None:
+        self.rule = rule
+        self._count: dict[Any, int] = {}
+        self._value: dict[Any, Tensor] = {}
+        self._square: dict[Any, Tensor] = {}
+        self._scale: dict[Any, Tensor] = {}
+
+    def add(self, key: Any, result: Tensor) -> None:
+        """The next replica's result of ``key``."""
+        if key not in self._value:
+            self._count[key], self._value[key] = 1, result.clone()
+            self._square[key], self._scale[key] = torch.zeros_like(result), result.abs().max()
+            return
+        self._count[key] += 1
+        gap = result - self._value[key]
+        if self.rule.count > 2:
+            self._value[key] += gap / self._count[key]
+        self._square[key] += gap * (result - self._value[key])
+
+    def has(self, key: Any) -> bool:
+        """Whether anything came for ``key``."""
+        return key in self._value
+
+    def value(self, keys: Sequence[Any]) -> Tensor:
+        """The finer of two rules, or the mean of several, stacked; what was kept is released."""
+        return torch.stack([self._value.pop(key) for key in keys])
+
+    def error(self, keys: Sequence[Any]) -> Tensor:
+        """The difference of two rules, or a standard error, and what the rules share; stacked."""
+        shared = self.rule.shared * max(float(self._scale[key]) for key in keys)
+        found = []
+        for key in keys:
+            count, square = self._count[key], self._square.pop(key)
+            found.append(square.sqrt_() if count == 2 else square.div_(count * (count - 1)).sqrt_())
+        return torch.stack(found).add_(shared)
+
+
+class Lazily(Sequence[_T]):
+    """A sequence whose entries are made when they are asked for, and not kept."""
+
+    def __init__(self, count: int, make: Callable[[int], _T]) -> None:
+        self.length, self.make = count, make
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, at: Any) -> Any:
+        if not 0 <= at < self.length:
+            raise IndexError(at)
+        return self.make(at)
+
+
 def many(
     functions: Sequence[Function],
     K: Tensor,
@@ -82,7 +146,7 @@ def many(
     *,
     tolerance: float = 1e-10,
     odd: bool = False,
-) -> tuple[Replicas, list[dict[Pattern, Tensor]]]:
+) -> tuple[Replicas, Sequence[dict[Pattern, Tensor]]]:
     """Averages of products of 2 or 4 functions over all choices of samples.
 
     Parameters
@@ -102,29 +166,32 @@ def many(
     Returns
     -------
     replicas : Replicas
-    averages : list of dict
-        For each replica, pattern -> Tensor of shape (N, N) or (N, N, N, N).
+    averages : sequence of dict
+        For each replica, pattern -> Tensor of shape (N, N) or (N, N, N, N); with many samples
+        each is computed when it is asked for.
     """
     N = K.shape[0]
     if not kinks:
         even = odd and all(sum(p) % 2 == 0 for p in patterns)
-        if N <= _MOST_SAMPLES:
-            rule = Replicas("lattice", 2, 1e-12 + 1e-2 * tolerance)
-            return rule, nested(functions, K, patterns, tolerance, even)
+        if N <= MOST_SAMPLES:
+            if N <= _FEW_SAMPLES:
+                rule = Replicas("lattice", 2, 1e-12 + 1e-2 * tolerance)
+                return rule, nested(functions, K, patterns, tolerance, even)
+            # of thousands of subsets a few agree by accident before they have converged
+            rule = Replicas("lattice", 2, 0.3 * tolerance)
+            return rule, batched(functions, K, patterns, 0.3 * tolerance, even)
         exact = nested(functions, K, patterns, tolerance, even, largest=2)[0]
         four = [p for p in patterns if len(p) == 4]
         few = _few_samples(N)
-        found = []
-        for seed in range(_SCRAMBLES):
-            nodes = scrambled(K, seed, points=_points(N))
-            drawn = _collect(functions, nodes, four, N)
-            found.append(
-                {
-                    p: torch.where(few, exact[p], drawn[p]) if p in drawn else exact[p]
-                    for p in patterns
-                }
-            )
-        return Replicas("sobol", _SCRAMBLES), found
+
+        def sampled(seed: int) -> dict[Pattern, Tensor]:
+            drawn = _collect(functions, scrambled(K, seed, points=_points(N)), four, N)
+            return {
+                p: torch.where(few, exact[p], drawn[p]) if p in drawn else exact[p]
+                for p in patterns
+            }
+
+        return Replicas("sobol", _SCRAMBLES), Lazily(_SCRAMBLES, sampled)
     if N <= 3:
         return Replicas("panels", 2), [
             _collect(functions, panels(K, kinks, order), patterns, N) for order in _ORDERS
@@ -135,12 +202,6 @@ def many(
         exact = _collect(functions, panels(block, kinks, _ORDERS[0]), patterns, 3)
         _insert(found, [exact] * _SCRAMBLES, subset)
     return Replicas("sobol", _SCRAMBLES), found
-
-
-def _blank(patterns: Sequence[Pattern], N: int, count: int) -> list[dict[Pattern, Tensor]]:
-    return [
-        {p: torch.zeros((N,) * len(p), dtype=torch.float64) for p in patterns} for _ in range(count)
-    ]
 
 
 def _insert(found, blocks, subset: Sequence[int]) -> None:
@@ -167,21 +228,51 @@ def _points(N: int) -> int:
 
 
 def _collect(functions, nodes: Nodes, patterns: Sequence[Pattern], N: int) -> dict:
-    """Sum over nodes; a product of four is a matrix product of two tables of pairs."""
-    total = _blank(patterns, N, 1)[0]
-    halves = {(p[k], p[k + 1]) for p in patterns if len(p) == 4 for k in (0, 2)}
+    """Sum over nodes; a product of four is a matrix product of two tables of pairs.
+
+    A pair of equal functions is symmetric: half of its table is enough, and the two pairs of a
+    product are chosen to have as many of those as can be.
+    """
+    two = {p: torch.zeros(N, N, dtype=torch.float64) for p in patterns if len(p) == 2}
+    four = [p for p in patterns if len(p) == 4]
+    pairings = {p: _pairing(p) for p in four}
+    halves = {(p[a], p[b]) for p in four for a, b in pairings[p]}
+    upper = torch.triu_indices(N, N)
+    total: dict[Pattern, Tensor | float] = dict.fromkeys(four, 0.0)
     needed = sorted({k for p in patterns for k in p})
     rows = max(1, _MOST_ELEMENTS // N**2)
     for z, w in _split(nodes, rows):
         f = {k: functions[k](z) for k in needed}
-        tables = {(i, j): (f[i][:, :, None] * f[j][:, None, :]).flatten(1) for i, j in halves}
-        for p in patterns:
-            if len(p) == 2:
-                total[p] += (w[:, None] * f[p[0]]).T @ f[p[1]]
-            else:
-                product = (w[:, None] * tables[p[0], p[1]]).T @ tables[p[2], p[3]]
-                total[p] += product.reshape((N,) * 4)
-    return total
+        tables = {
+            (i, j): f[i][:, upper[0]] * f[j][:, upper[1]]
+            if i == j
+            else (f[i][:, :, None] * f[j][:, None, :]).flatten(1)
+            for i, j in halves
+        }
+        for p in two:
+            two[p] += (w[:, None] * f[p[0]]).T @ f[p[1]]
+        for p in four:
+            front, back = (tables[p[a], p[b]] for a, b in pairings[p])
+            total[p] = total[p] + (w[:, None] * front).T @ back
+    return two | {p: _unfolded(total[p], p, pairings[p], N) for p in four}
+
+
+def _pairing(p: Pattern) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Two pairs of slots, of equal functions as far as possible."""
+    choices = (((0, 1), (2, 3)), ((0, 2), (1, 3)), ((0, 3), (1, 2)))
+    return max(choices, key=lambda c: sum(p[a] == p[b] for a, b in c))
+
+
+def _unfolded(total: Any, p: Pattern, pairing, N: int) -> Tensor:
+    """The (N, N, N, N) table of a pattern from the product of its two, perhaps halved, pairs."""
+    upper = torch.triu_indices(N, N)
+    where = torch.zeros(N, N, dtype=torch.long)
+    where[upper[0], upper[1]] = where[upper[1], upper[0]] = torch.arange(upper.shape[1])
+    for axis, (a, b) in enumerate(pairing):
+        if p[a] == p[b]:
+            total = total.index_select(axis, where.flatten())
+    slots = [s for pair in pairing for s in pair]
+    return total.reshape((N,) * 4).permute([slots.index(s) for s in range(4)])
 
 
 def _split(nodes: Nodes, rows: int) -> Nodes:

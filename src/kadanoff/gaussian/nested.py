@@ -23,7 +23,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["nested"]
+__all__ = [
+    "Plan",
+    "insert",
+    "lagrange",
+    "lattice_size",
+    "make_plan",
+    "nested",
+    "nodes",
+    "norms",
+    "reach_of",
+]
 
 Function = Callable[[Tensor], Tensor]
 Pattern = tuple[int, ...]
@@ -32,12 +42,12 @@ Shape = tuple[int, ...]
 
 # the two lattices together err by exp(-4 pi^2 / h^2) on a unit Gaussian: 7e-18 at 1
 _WIDEST = 1.0
-_FIRST_STEP, _SHRINK, _LAST_STEP = 1.2, 0.8, 0.1
+FIRST_STEP, SHRINK, LAST_STEP = 1.2, 0.8, 0.1
 _FURTHEST = 8.5
 # a smaller step gains nothing below the error of the table
 _FLOOR = 1e-9
 # the table of the last sample: spacing in z, points of the Lagrange interpolation
-_SPACING, _POINTS = 0.01, 6
+_SPACING, POINTS = 0.01, 6
 _LAGRANGE = (-1 / 120, 1 / 24, -1 / 12, 1 / 12, -1 / 24, 1 / 120)
 # step of the average over the last coordinate, in standard deviations and in z
 _TAPS, _FINEST = 0.55, 0.12
@@ -72,22 +82,24 @@ def nested(
     list of two dicts, pattern -> Tensor of shape (N, N) or (N, N, N, N)
         The finer step first; the error of the coarser one is about their difference.
     """
-    reach = min(_FURTHEST, math.sqrt(-2 * math.log(1e-5 * tolerance)))
+    reach = reach_of(tolerance)
     N = K.shape[0]
     found = [{p: K.new_zeros((N,) * len(p)) for p in patterns} for _ in range(2)]
-    norms = _norms(functions, K, patterns)
+    sizes = norms(functions, K, patterns)
     for size in range(1, min(N, largest) + 1):
-        plan = _plan(patterns, size)
+        plan = make_plan(patterns, size)
         if not plan.shapes:
             continue
-        scale = plan.scale(norms)
+        scale = plan.scale(sizes)
         subsets = list(itertools.combinations(range(N), size))
-        rule, step, pairs = _Rule(functions, K, plan, reach, even), _FIRST_STEP, []
+        rule, step, pairs = _Rule(functions, K, plan, reach, even), FIRST_STEP, []
         for subset in subsets:
             fine, coarse, step = _refined(rule, subset, scale, step, tolerance)
             pairs.append((fine, coarse))
+        at = torch.tensor(subsets)
         for target, values in zip(found, zip(*pairs, strict=True), strict=True):
-            _insert(target, patterns, plan, subsets, values)
+            stacked = {shape: torch.stack([v[shape] for v in values]) for shape in plan.shapes}
+            insert(target, patterns, plan, at, stacked)
     return found
 
 
@@ -95,18 +107,29 @@ def _refined(rule: _Rule, subset, scale: dict[Shape, Tensor], step: float, toler
     """The results of two steps that agree, and the coarser step to begin the next subset with."""
     coarse, last = rule.average(subset, step), math.inf
     while True:
-        step *= _SHRINK
+        step *= SHRINK
         fine = rule.average(subset, step)
         gap = max(float(((fine[s] - coarse[s]).abs() / scale[s]).max()) for s in fine)
-        if gap < tolerance or step < _LAST_STEP or (gap < _FLOOR and gap > last / 2):
+        if gap < tolerance or step < LAST_STEP or (gap < _FLOOR and gap > last / 2):
             break
         coarse, last = fine, gap
     # the gap falls by a power above one with every step: there was room for a wider one
     easy = gap < tolerance**1.3
-    return fine, coarse, min(_FIRST_STEP, step / _SHRINK ** (2 if easy else 1))
+    return fine, coarse, min(FIRST_STEP, step / SHRINK ** (2 if easy else 1))
 
 
-def _norms(functions, K: Tensor, patterns: Sequence[Pattern]) -> dict[int, float]:
+def reach_of(tolerance: float) -> float:
+    """How far from the origin, in standard deviations, an average of this tolerance looks."""
+    return min(_FURTHEST, math.sqrt(-2 * math.log(1e-5 * tolerance)))
+
+
+def lattice_size(q: int, step: float, reach: float) -> float:
+    """About how many nodes the lattice over q coordinates of slope one has."""
+    h = 1 / math.hypot(1 / step, 1 / _WIDEST)
+    return math.pi ** (q / 2) / math.gamma(q / 2 + 1) * (reach / h) ** q
+
+
+def norms(functions, K: Tensor, patterns: Sequence[Pattern]) -> dict[int, float]:
     """⟨f⁴⟩^¼ at the largest variance: by Hölder their product bounds every average."""
     xi = torch.arange(-85, 86, dtype=torch.float64) * 0.1
     w = torch.exp(-0.5 * xi**2) * (0.1 / math.sqrt(2 * math.pi))
@@ -115,11 +138,15 @@ def _norms(functions, K: Tensor, patterns: Sequence[Pattern]) -> dict[int, float
     return {k: max(float(w @ functions[k](z) ** 4) ** 0.25, 1e-300) for k in orders}
 
 
-def _insert(found, patterns, plan: _Plan, subsets, values) -> None:
-    """Scatter the averages of each subset to every pattern and order of its samples."""
-    at = torch.tensor(subsets)
+def insert(
+    found: dict[Pattern, Tensor],
+    patterns: Sequence[Pattern],
+    plan: Plan,
+    at: Tensor,
+    stacked: dict[Shape, Tensor],
+) -> None:
+    """Scatter the averages of subsets ``at`` (B, size) to every pattern and order of samples."""
     size = at.shape[1]
-    stacked = {shape: torch.stack([v[shape] for v in values]) for shape in plan.shapes}
     for p in patterns:
         for slots in _surjections(len(p), size):
             counts = tuple(slots.count(s) for s in range(size))
@@ -130,9 +157,9 @@ def _insert(found, patterns, plan: _Plan, subsets, values) -> None:
 class _Rule:
     """Averages over one subset of samples of everything that ``plan`` lists."""
 
-    def __init__(self, functions, K: Tensor, plan: _Plan, reach: float, even: bool) -> None:
+    def __init__(self, functions, K: Tensor, plan: Plan, reach: float, even: bool) -> None:
         self.functions, self.K, self.plan = functions, K, plan
-        self.reach, self.even, self.step = reach, even, _FIRST_STEP
+        self.reach, self.even, self.step = reach, even, FIRST_STEP
 
     def average(self, subset: tuple[int, ...], step: float) -> dict[Shape, Tensor]:
         """For each shape the averages of all products of keys, one axis a sample."""
@@ -144,7 +171,7 @@ class _Rule:
         last = self._last(L, rank, outer)
         total: dict[Shape, Tensor] = {}
         half = max(1, m // 2)
-        for x, w, levels in self._nodes(L.diagonal()[:outer]):
+        for x, w, levels in nodes(L.diagonal()[:outer], self.step, self.reach, self.even):
             f = [self._factors(x, L[s, :outer], levels, s) for s in range(m - 1)]
             f.append(last(x @ L[m - 1, :outer]))
             for shape in plan.shapes:
@@ -169,33 +196,6 @@ class _Rule:
         values = self.plan.products(self.functions, x[first] @ slopes)
         return {count: v.index_select(0, index) for count, v in values.items()}
 
-    def _nodes(self, scale: Tensor) -> Iterator[tuple[Tensor, Tensor, list]]:
-        """Nodes inside the ball, weights, and for each leading coordinate its distinct values."""
-        q = len(scale)
-        if q == 0:
-            one = torch.ones(1, dtype=torch.float64)
-            yield one.new_zeros(1, 0), one, []
-            return
-        h = [1 / math.hypot(s / self.step, 1 / _WIDEST) for s in scale.tolist()]
-        front = 0.5 * math.prod(h) / (2 * math.pi) ** (q / 2)
-        for shift in (0.0, 0.5):
-            axes = []
-            for k, width in enumerate(h):
-                count = math.ceil(self.reach / width)
-                low = 0 if (self.even and k == 0) else -count
-                axes.append((torch.arange(low, count + 1, dtype=torch.float64) + shift) * width)
-            square = torch.zeros((), dtype=torch.float64)
-            for a in axes:
-                square = square[..., None] + a * a
-            inside = (square < self.reach**2).nonzero()
-            weight = front * torch.exp(-0.5 * square[tuple(inside.T)])
-            if self.even:
-                weight = torch.where(axes[0][inside[:, 0]] > 0, 2 * weight, weight)
-            for start in range(0, len(inside), _CHUNK):
-                part = inside[start : start + _CHUNK]
-                x = torch.stack([a[i] for a, i in zip(axes, part.T, strict=True)], 1)
-                yield x, weight[start : start + _CHUNK], _levels(part)
-
     def _last(self, L: Tensor, rank: int, outer: int):
         """The factors of the last sample, averaged over the coordinate that is its own."""
         m = L.shape[0]
@@ -204,6 +204,36 @@ class _Rule:
             return lambda u: self.plan.products(self.functions, u)
         spread = float(L[m - 1, :outer].norm()) * self.reach
         return _Smoothed(self.functions, self.plan, spread, width, self.step, self.reach)
+
+
+def nodes(
+    scale: Tensor, step: float, reach: float, even: bool
+) -> Iterator[tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]]:
+    """Nodes inside the ball, weights, and for each leading coordinate its distinct values."""
+    q = len(scale)
+    if q == 0:
+        one = torch.ones(1, dtype=torch.float64)
+        yield one.new_zeros(1, 0), one, []
+        return
+    h = [1 / math.hypot(s / step, 1 / _WIDEST) for s in scale.tolist()]
+    front = 0.5 * math.prod(h) / (2 * math.pi) ** (q / 2)
+    for shift in (0.0, 0.5):
+        axes = []
+        for k, width in enumerate(h):
+            count = math.ceil(reach / width)
+            low = 0 if (even and k == 0) else -count
+            axes.append((torch.arange(low, count + 1, dtype=torch.float64) + shift) * width)
+        square = torch.zeros((), dtype=torch.float64)
+        for a in axes:
+            square = square[..., None] + a * a
+        inside = (square < reach**2).nonzero()
+        weight = front * torch.exp(-0.5 * square[tuple(inside.T)])
+        if even:
+            weight = torch.where(axes[0][inside[:, 0]] > 0, 2 * weight, weight)
+        for start in range(0, len(inside), _CHUNK):
+            part = inside[start : start + _CHUNK]
+            x = torch.stack([a[i] for a, i in zip(axes, part.T, strict=True)], 1)
+            yield x, weight[start : start + _CHUNK], _levels(part)
 
 
 def _levels(index: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -221,9 +251,9 @@ def _levels(index: Tensor) -> list[tuple[Tensor, Tensor]]:
 class _Smoothed:
     """u -> ⟨f(u + width ξ)⟩ for every product of functions, from a uniform table."""
 
-    def __init__(self, functions, plan: _Plan, spread: float, width: float, step: float, reach):
+    def __init__(self, functions, plan: Plan, spread: float, width: float, step: float, reach):
         self.counts = [(count, len(keys)) for count, keys in plan.keys.items()]
-        half = math.ceil(spread / _SPACING) + _POINTS
+        half = math.ceil(spread / _SPACING) + POINTS
         self.low = -half * _SPACING
         grid = torch.arange(-half, half + 1, dtype=torch.float64) * _SPACING
         taps = min(_TAPS * width, 0.5 * step, _FINEST)
@@ -249,18 +279,27 @@ class _Smoothed:
     def __call__(self, u: Tensor) -> dict[int, Tensor]:
         position = (u - self.low) / _SPACING
         base = position.floor()
-        t = position - base + (_POINTS // 2 - 1)
-        offsets = [t - p for p in range(_POINTS)]
-        index = base.long() - (_POINTS // 2 - 1)
+        weights, start = lagrange(position - base)
+        index = base.long() - start
         total = torch.zeros(())
-        for p, front in enumerate(_LAGRANGE):
-            weight = torch.full_like(t, front)
-            for q, offset in enumerate(offsets):
-                if q != p:
-                    weight = weight * offset
+        for p, weight in enumerate(weights):
             total = total + weight[:, None] * self.table.index_select(0, index + p)
         parts = total.split([n for _, n in self.counts], 1)
         return {count: part for (count, _), part in zip(self.counts, parts, strict=True)}
+
+
+def lagrange(t: Tensor) -> tuple[list[Tensor], int]:
+    """Weights of the points around a position, ``t`` its fraction, and how many lie before it."""
+    start = POINTS // 2 - 1
+    offsets = [t + (start - p) for p in range(POINTS)]
+    weights = []
+    for p, front in enumerate(_LAGRANGE):
+        weight = torch.full_like(t, front)
+        for q, offset in enumerate(offsets):
+            if q != p:
+                weight = weight * offset
+        weights.append(weight)
+    return weights, start
 
 
 def _bell(count: int, step: float) -> Tensor:
@@ -272,7 +311,7 @@ def _bell(count: int, step: float) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Plan:
+class Plan:
     """How many factors each sample holds, and which products of functions that can be.
 
     ``used`` lists the entries of each shape that belong to a pattern; others come along unasked.
@@ -310,7 +349,7 @@ class _Plan:
         return out
 
 
-def _plan(patterns: Sequence[Pattern], size: int) -> _Plan:
+def make_plan(patterns: Sequence[Pattern], size: int) -> Plan:
     wanted: dict[Shape, set[tuple[Key, ...]]] = {}
     for p in patterns:
         for slots in _surjections(len(p), size):
@@ -324,7 +363,7 @@ def _plan(patterns: Sequence[Pattern], size: int) -> _Plan:
         shape: [tuple(lists[len(k)].index(k) for k in keys) for keys in sorted(group)]
         for shape, group in wanted.items()
     }
-    return _Plan(sorted(wanted), lists, used)
+    return Plan(sorted(wanted), lists, used)
 
 
 def _surjections(length: int, size: int) -> list[tuple[int, ...]]:

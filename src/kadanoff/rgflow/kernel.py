@@ -19,8 +19,9 @@ from torch import Tensor
 
 from kadanoff.errors import DomainError
 from kadanoff.gaussian import Estimate, pair
+from kadanoff.gaussian.mehler import averages
 
-__all__ = ["Step", "kernels", "pairs", "steps"]
+__all__ = ["Step", "kernels", "pairs", "squares", "steps"]
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,19 @@ def pairs(act: Any, K: Tensor, k1: int = 0, k2: int = 0) -> Estimate:
     return Estimate(value, error)
 
 
+def squares(act: Any, K: Tensor) -> tuple[Tensor, Tensor]:
+    """⟨σ(z_a) σ(z_b)⟩ and ⟨σ'(z_a) σ'(z_b)⟩ for all pairs of inputs, (N, N) each."""
+    if not act.smooth:
+        return pairs(act, K).value, pairs(act, K, 1, 1).value
+    N = K.shape[-1]
+    a, b = torch.triu_indices(N, N).unbind()
+    found = averages(act, K[a, a], K[a, b], K[b, b])
+    ss, dd = K.new_zeros(N, N), K.new_zeros(N, N)
+    for target, value in zip((ss, dd), found, strict=True):
+        target[a, b] = target[b, a] = value
+    return ss, dd
+
+
 def kernels(arch: Any, metric: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     """K and Theta at layers 1 ... L.
 
@@ -119,8 +133,7 @@ def _advance(step: Step, K: Tensor, Theta: Tensor) -> tuple[Tensor, Tensor]:
     if step.inner_ratio:
         inner_K = step.C_b + step.C_W * K
         inner_Theta = step.lambda_b + step.lambda_W * K + step.C_W * Theta
-    ss = pairs(step.activation, inner_K).value
-    dd = pairs(step.activation, inner_K, 1, 1).value
+    ss, dd = squares(step.activation, inner_K)
     K_next = step.C_b + step.C_W * ss + keep * K
     Theta_next = step.lambda_b + step.lambda_W * ss + step.C_W * dd * inner_Theta + keep * Theta
     return K_next, Theta_next

@@ -11,6 +11,7 @@ memory cut after two derivatives it would be 2.25, 5.40, 9.19, 13.42, which simu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -79,10 +80,10 @@ def residual_flow(
 
 def _averages(
     nodes: list[Node], smooth: bool, tolerance: float
-) -> tuple[list[Replicas], list[list[Tables]], list[list[list[Memory] | None]]]:
+) -> tuple[list[Replicas], list[Sequence[Tables]], list[list[list[Memory] | None]]]:
     """Tables of every node and what joins it to earlier ones, for each replica of the rule."""
     rules = [Replicas("lattice", 2)]
-    tables: list[list[Tables]] = []
+    tables: list[Sequence[Tables]] = []
     past: list[list[list[Memory] | None]] = []
     g = skips(nodes)
     for l, node in enumerate(nodes):

@@ -16,6 +16,7 @@ slot.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +26,8 @@ from torch import Tensor
 from kadanoff.errors import DomainError
 from kadanoff.gaussian import one
 from kadanoff.gaussian.hermite import hermite_polynomials
-from kadanoff.gaussian.many import Replicas, many, panels
-from kadanoff.rgflow.kernel import pairs
+from kadanoff.gaussian.many import Lazily, Replicas, many, panels
+from kadanoff.rgflow.kernel import squares
 from kadanoff.rgflow.kinks import delta_average
 
 __all__ = ["Tables", "tables"]
@@ -172,19 +173,19 @@ class Tables:
 
 def tables(
     act: Any, K: Tensor, patterns: tuple[tuple[int, ...], ...], tolerance: float
-) -> tuple[Replicas, list[Tables]]:
-    """All averages at a layer with kernel K, for each replica of the rule.
+) -> tuple[Replicas, Sequence[Tables]]:
+    """All averages at a layer with kernel K, for each replica of the rule, made when asked for.
 
     Raises
     ------
     DomainError
         A kinked activation at an input of zero norm.
     """
-    ss, dd = pairs(act, K).value, pairs(act, K, 1, 1).value
+    ss, dd = squares(act, K)
     functions = [act.derivative(k) for k in range(6)]
     if act.smooth:
         rule, found = many(functions, K, (*PAIRS, *patterns), tolerance=tolerance, odd=act.odd)
-        return rule, [_smooth(ss, dd, averages) for averages in found]
+        return rule, Lazily(len(found), lambda r: _smooth(ss, dd, found[r]))
     if bool((K.diagonal() <= 0).any()):
         raise DomainError(
             f"An input has zero norm (K = 0), where {act.name} has a kink: the 1/n corrections "
