@@ -139,9 +139,9 @@ def one_at_a_time(arch: Any, X: torch.Tensor) -> Callable[[int], Any]:
 
 def network(kind: str, width: int, depth: int) -> Any:
     if kind == "residual":
-        return kd.Residual(32, width, depth - 2, 1, "tanh", gamma=SKIP, C_W=1.1)
+        return kd.Residual(32, width, depth - 2, 1, "tanh", gamma=SKIP, C_W=1.1, lambda_b=0.0)
     init = "orthogonal" if kind == "orthogonal" else "gaussian"
-    return kd.MLP(32, [width] * (depth - 1), 1, "tanh", C_W=1.1, init=init)
+    return kd.MLP(32, [width] * (depth - 1), 1, "tanh", C_W=1.1, lambda_b=0.0, init=init)
 
 
 def case(kind: str, width: int, depth: int, inputs: int):
