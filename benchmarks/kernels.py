@@ -189,8 +189,12 @@ def empirical_rows():
                             nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10))  # fmt: skip
         cnn = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1),
                             nn.ReLU(), nn.Flatten(), nn.Linear(32 * 64, 10))  # fmt: skip
-        data = {"mlp": torch.randn(64, 512), "cnn": torch.randn(16, 3, 32, 32)}
-    for name, model in (("mlp", mlp), ("cnn", cnn)):
+        wide = nn.Sequential(nn.Conv2d(3, 64, 3, 1, 1), nn.ReLU(), nn.Conv2d(64, 64, 3, 2, 1),
+                             nn.ReLU(), nn.Conv2d(64, 64, 3, 2, 1), nn.ReLU(), nn.Flatten(),
+                             nn.Linear(64 * 64, 10))  # fmt: skip
+        images = torch.randn(16, 3, 32, 32)
+        data = {"mlp": torch.randn(64, 512), "cnn": images, "cnn, 64 channels": images}
+    for name, model in (("mlp", mlp), ("cnn", cnn), ("cnn, 64 channels", wide)):
         X = data[name]
         parameters = [p.detach().numpy() for p in model.parameters()]
         weights = {f"{'wb'[i % 2]}{i // 2}": p for i, p in enumerate(parameters)}

@@ -109,13 +109,16 @@ def empirical(case):
                 x = jax.nn.relu(x) if i < 3 else x
             return x
     else:
-        params = [jnp.asarray(weights[k]) for k in ("w0", "b0", "w1", "b1", "w2", "b2")]
+        count = len(weights) // 2
+        params = [jnp.asarray(weights[f"{k}{i}"]) for i in range(count) for k in "wb"]
+        strides = [2, 2] if count == 3 else [1, 2, 2]
 
         def f(p, x):
-            for w, b in ((p[0], p[1]), (p[2], p[3])):
-                x = jax.lax.conv_general_dilated(x, w, (2, 2), [(1, 1), (1, 1)])
+            for i, step in enumerate(strides):
+                w, b = p[2 * i : 2 * i + 2]
+                x = jax.lax.conv_general_dilated(x, w, (step, step), [(1, 1), (1, 1)])
                 x = jax.nn.relu(x + b[None, :, None, None])
-            return x.reshape(len(x), -1) @ p[4].T + p[5]
+            return x.reshape(len(x), -1) @ p[-2].T + p[-1]
 
     structured = nt.NtkImplementation.STRUCTURED_DERIVATIVES
     axes = (-1,) if case["outputs"] == "trace" else ()

@@ -68,8 +68,17 @@ def empirical_ntk(
         raise UsageError(f"outputs must be one of {', '.join(OUTPUTS)}, got {outputs!r}.")
     parameters = _parameters(model)
     _check_inputs(X1, X2)
+    symmetric = X2 is None
+    Y = X1 if X2 is None else X2
+    most = max(len(X1), len(Y))
     try:
-        first = jacobian(model, parameters, X1[:1], memory)
+        O, dtype, square = _plain(model, parameters, X1)
+        # the structured forms take less than twice the bytes of a Jacobian written out
+        entries = O * sum(p.numel() for p in parameters)
+        if 16 * most * entries * dtype.itemsize <= memory:
+            each = 2 * entries * dtype.itemsize
+        else:
+            each = max(1, jacobian(model, parameters, X1[:1], memory).bytes)
     except (RuntimeError, TypeError, IndexError, ValueError) as error:
         if isinstance(error, KadanoffError):
             raise
@@ -79,26 +88,22 @@ def empirical_ntk(
             f"{words}.",
             "Pass inputs as model(inputs) wants them.",
         ) from error
-    each = max(1, first.bytes)
     if 2 * each > memory:
         raise AnalysisError(
             f"The Jacobians of one pair of samples take {2 * each:,} bytes; the budget is "
             f"{memory:,}.",
             "Raise memory=, or use ntk_vector_product, which stores none.",
         )
-    symmetric = X2 is None
-    Y = X1 if X2 is None else X2
-    size = max(1, min(memory // (2 * each), max(len(X1), len(Y))))
+    size = max(1, min(memory // (2 * each), most))
     # a second sample in the block: interactions between samples show up against the plain one
     blocks1, blocks2 = _starts(len(X1), size), _starts(len(Y), size)
-    O = first.outputs
     shape = {"trace": (), "diagonal": (O,), "full": (O, O)}[outputs]
     out: Tensor | None = None
     done, total = 0, len(blocks1) * len(blocks2)
     for i in blocks1:
         J1 = jacobian(model, parameters, X1[i], memory)
         if i.start == 0:
-            _verify(model, parameters, X1, J1)
+            _verify(square, dtype, J1)
         for j in blocks2:
             if symmetric and j.start > i.start:
                 continue
@@ -194,18 +199,26 @@ def _starts(count: int, size: int) -> list[slice]:
     return [slice(i, min(i + size, count)) for i in range(0, count, size)]
 
 
-def _verify(model: Any, parameters: list[Tensor], X: Tensor, block: Block) -> None:
-    """|∂f_0/∂θ|² of the first sample, alone and by plain automatic differentiation."""
+def _plain(
+    model: Any, parameters: list[Tensor], X: Tensor
+) -> tuple[int, torch.dtype, float]:
+    """Of the first sample alone, by plain automatic differentiation: the number of outputs, their
+    dtype, and |∂f_0/∂θ|²."""
     with torch.enable_grad():
         y = model(X[:1]).reshape(-1)
         grads = torch.autograd.grad(y[0], parameters, allow_unused=True)
-    plain = sum(float((g.double() ** 2).sum()) for g in grads if g is not None)
+    square = sum(float((g.double() ** 2).sum()) for g in grads if g is not None)
+    return len(y), y.dtype, square
+
+
+def _verify(plain: float, dtype: torch.dtype, block: Block) -> None:
+    """Hold the first sample of a block against what it gives alone."""
     found = 0.0
     for d, h in block.products.values():
         # Σ_t δ_t h_tᵀ of this sample
         found += float(((d[0, 0].double().T @ h[0].double()) ** 2).sum())
     found += sum(float((J[0, 0].double() ** 2).sum()) for J in block.explicit.values())
-    if abs(found - plain) > (1e-6 if y.dtype == torch.float64 else 2e-3) * (plain + 1e-12):
+    if abs(found - plain) > (1e-6 if dtype == torch.float64 else 2e-3) * (plain + 1e-12):
         raise AnalysisError(
             f"The gradient of the first sample has square {plain:.6g} alone, but {found:.6g} in a "
             "batch: samples influence each other, or their first axis is not the batch.",

@@ -127,7 +127,8 @@ def _forward(model: Any, parameters: list[Tensor], x: Tensor) -> tuple[Watch, Te
 def _deltas(y: Tensor, calls: list[Call], O: int) -> list[Tensor]:
     """∂y_o/∂(result of each call), (B, O, …): one backward pass an output, for all samples."""
     edges = [c.edge for c in calls]
-    if O > 1:
+    # convolutions have fast kernels for batches of images, not for batches of these
+    if O > 1 and not (y.device.type == "cpu" and any(c.kind == "conv2d" for c in calls)):
         # all outputs in one batched pass, where every backward function supports it
         seeds = torch.eye(O, dtype=y.dtype, device=y.device)[:, None].expand(O, *y.shape)
         try:
