@@ -199,9 +199,7 @@ def _starts(count: int, size: int) -> list[slice]:
     return [slice(i, min(i + size, count)) for i in range(0, count, size)]
 
 
-def _plain(
-    model: Any, parameters: list[Tensor], X: Tensor
-) -> tuple[int, torch.dtype, float]:
+def _plain(model: Any, parameters: list[Tensor], X: Tensor) -> tuple[int, torch.dtype, float]:
     """Of the first sample alone, by plain automatic differentiation: the number of outputs, their
     dtype, and |∂f_0/∂θ|²."""
     with torch.enable_grad():
