@@ -11,9 +11,9 @@ HEAD = """# Benchmarks
 
 Each table is written by one program, `python -m benchmarks.NAME`, with the peer beside us in the
 same run; this page is assembled from `results/NAME.md` by `python -m benchmarks`. Ratios mean
-more than seconds: of the runs on 2 shared CPU cores, no GPU, those of kernels, ensembles and sparsity
-had the machine to themselves; it was busy with other work during most of the others, and the tables
-say so where it matters. Programs without a table here have not been run to
+more than seconds: of the runs on 2 shared CPU cores, no GPU, those of kernels, ensembles and
+sparsity had the machine to themselves; it was busy with other work during most of the others, and
+the tables say so where it matters. Programs without a table here have not been run to
 the end yet.
 """
 
