@@ -112,15 +112,12 @@ def block_row(s: dict[str, Any], density: float, rounds: int) -> dict[str, float
             values = values * backend.matvec_rows(up[i], None, x[j], rows)
         return backend.combine(table[i], rows, values, None)
 
-    # the threshold as a ReLU's bias would need another bias for each token
-    fused = [
-        [
-            OURS.Fused((first[i], None), None if up is None else (up[i], None), (table[i], None),
-                       0, level[i][j])
-            for j in range(TOKENS)
-        ]
-        for i in range(layers)
-    ]  # fmt: skip
+    def compiled(i: int, j: int, screen: Any = None) -> Any:
+        # the threshold as a ReLU's bias would need another bias for each token
+        second = None if up is None else (up[i], None)
+        return OURS.Fused((first[i], None), second, (table[i], None), 0, level[i][j], screen)
+
+    fused = [[compiled(i, j) for j in range(TOKENS)] for i in range(layers)]
 
     def skipping(n: int) -> torch.Tensor:
         i, j = n % layers, n % TOKENS
@@ -133,13 +130,8 @@ def block_row(s: dict[str, Any], density: float, rounds: int) -> dict[str, float
         for i in range(layers)
     ]
     fused_screened = [
-        [
-            OURS.Fused((first[i], None), None if up is None else (up[i], None), (table[i], None),
-                       0, level[i][j], screened[i][j])
-            for j in range(TOKENS)
-        ]
-        for i in range(layers)
-    ]  # fmt: skip
+        [compiled(i, j, screened[i][j]) for j in range(TOKENS)] for i in range(layers)
+    ]
 
     def screening(n: int) -> torch.Tensor:
         i, j = n % layers, n % TOKENS

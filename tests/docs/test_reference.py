@@ -23,15 +23,20 @@ APPLICATIONS = ("kadanoff.cli", "kadanoff.atlas")
 STUDY_PARTS = ("lab", "page", "registry", "runner", "study")
 
 
-@pytest.fixture(scope="module")
-def hooks() -> ModuleType:
-    pytest.importorskip("mkdocs", reason="mkdocs is not installed")
-    spec = importlib.util.spec_from_file_location("site_hooks", DOCS / "hooks.py")
+def loaded(name: str) -> ModuleType:
+    """``docs/NAME.py`` as a module."""
+    spec = importlib.util.spec_from_file_location(f"site_{name}", DOCS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def hooks() -> ModuleType:
+    pytest.importorskip("mkdocs", reason="mkdocs is not installed")
+    return loaded("hooks")
 
 
 def public_modules() -> set[str]:
@@ -79,11 +84,7 @@ def test_every_command_and_option_is_in_the_reference(hooks: ModuleType) -> None
 
 def test_roles_and_formulas_of_docstrings_become_markdown() -> None:
     pytest.importorskip("griffe", reason="griffe is not installed")
-    spec = importlib.util.spec_from_file_location("site_docstrings", DOCS / "docstrings.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = loaded("docstrings")
     text = (
         "The map.\n\n.. math::\n   a &= b \\\\\n   c &= d\n\nSee :func:`~kadanoff.flow`, :math:`x`."
     )

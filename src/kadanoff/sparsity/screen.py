@@ -40,10 +40,6 @@ class Screen:
     levels: int
     margin: float
 
-    @property
-    def nbytes(self) -> int:
-        return self.codes.numel()
-
 
 def can_screen(recipe: Recipe) -> bool:
     """Whether a negative preactivation alone tells that a neuron is inactive.

@@ -231,13 +231,18 @@ def _finish(rows, values, count, k, gated, up, up_bias, x, table, y, rounded):
 
 
 @njit(nogil=True, cache=True)
+def _relu(z):
+    for i in range(len(z)):
+        # NaN passes, as in torch
+        z[i] = np.float32(0.0) if z[i] < np.float32(0.0) else z[i]
+
+
+@njit(nogil=True, cache=True)
 def relu_block(first, bias, k, tau, gated, up, up_bias, x, table, y, rounded):
     """y += second matrix @ Top_k(relu(first @ x + bias)) in one call, or the gated block."""
     z = np.empty(len(first), np.float32)
     matvec(first, bias, x, z, 0, len(first), rounded)
-    for i in range(len(z)):
-        # NaN passes, as in torch
-        z[i] = np.float32(0.0) if z[i] < np.float32(0.0) else z[i]
+    _relu(z)
     finish(z, k, tau, gated, up, up_bias, x, table, y, rounded)
 
 
@@ -329,8 +334,7 @@ def screened_block(
     guess = guess[:count]
     z = np.empty(count, np.float32)
     matvec_rows(first, bias, x, guess, z, 0, count, rounded)
-    for q in range(count):
-        z[q] = np.float32(0.0) if z[q] < np.float32(0.0) else z[q]
+    _relu(z)
     rows = np.empty(count + 1, np.int64)
     values = np.empty(count + 1, np.float32)
     count = compact(z, tau, rows, values)
