@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,41 +21,38 @@ def build():
 """
 
 
-def mounted(folder: Path, options: str) -> bool:
-    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+@contextmanager
+def mounted(folder: Path, size: str) -> Iterator[Path]:
+    """A new file system of ``size`` at ``folder``; skips where that is not permitted."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     try:
-        return subprocess.run(command, capture_output=True).returncode == 0
+        done = subprocess.run(command, capture_output=True).returncode == 0
     except OSError:
-        return False
+        done = False
+    if not done:
+        pytest.skip("mounting a tmpfs is not permitted here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.fixture
 def full(tmp_path: Path) -> Iterator[Path]:
     """A file system with 4 KiB left."""
-    folder = tmp_path / "full"
-    folder.mkdir()
-    if not mounted(folder, "size=96k"):
-        pytest.skip("mounting a tmpfs is not permitted here")
-    try:
+    with mounted(tmp_path / "full", "96k") as folder:
         (folder / "ballast").write_bytes(bytes(92 * 1024))
         yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.fixture
 def sealed(tmp_path: Path) -> Iterator[Path]:
     """A folder in which nothing can be written, not even by root."""
-    folder = tmp_path / "sealed"
-    folder.mkdir()
-    if not mounted(folder, "size=64k"):
-        pytest.skip("mounting a tmpfs is not permitted here")
-    try:
+    with mounted(tmp_path / "sealed", "64k") as folder:
         (folder / "old").write_text("old")
         subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
         yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 def writers(net: Path) -> dict[str, list[str]]:

@@ -17,6 +17,8 @@ import triton  # pyright: ignore[reportMissingImports]
 import triton.language as tl  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 
+from kadanoff.sparsity.backends.torch_backend import nonzero
+
 __all__ = [
     "combine",
     "combine_union",
@@ -71,11 +73,6 @@ def matvec_rows(weight: Tensor, bias: Tensor | None, x: Tensor, rows: Tensor) ->
             weight.shape[1], HAS_BIAS=bias is not None, COLUMNS=1024,
         )  # fmt: skip
     return z
-
-
-def nonzero(a: Tensor) -> tuple[Tensor, Tensor]:
-    rows = a.nonzero().squeeze(1)
-    return rows, a.index_select(0, rows)
 
 
 def combine(table: Tensor, rows: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
