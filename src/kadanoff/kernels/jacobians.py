@@ -7,6 +7,7 @@ Jacobian is never formed. Everything else is an explicit block J of shape (B, O,
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,12 +48,15 @@ class Block:
 def _contract(J1: Tensor, J2: Tensor, outputs: str) -> Tensor:
     B1, O, P = J1.shape
     B2 = J2.shape[0]
-    if outputs == "trace":
-        return (J1.reshape(B1, -1) @ J2.reshape(B2, -1).T) / O
-    if outputs == "diagonal":
-        return torch.einsum("aop,bop->abo", J1, J2)
-    full = J1.reshape(-1, P) @ J2.reshape(-1, P).T
-    return full.view(B1, O, B2, O).transpose(1, 2)
+    if outputs == "full":
+        # rows in the order they lie in memory: convolutions are filled output by output
+        if J1.stride(1) > J1.stride(0) and J2.stride(1) > J2.stride(0):
+            rows, columns = (J.transpose(0, 1).reshape(-1, P) for J in (J1, J2))
+            return (rows @ columns.T).view(O, B1, O, B2).permute(1, 3, 0, 2)
+        full = J1.reshape(-1, P) @ J2.reshape(-1, P).T
+        return full.view(B1, O, B2, O).transpose(1, 2)
+    each = torch.bmm(J1.transpose(0, 1), J2.permute(1, 2, 0))
+    return each.mean(0) if outputs == "trace" else each.permute(1, 2, 0)
 
 
 def _product(d1: Tensor, h1: Tensor, d2: Tensor, h2: Tensor, outputs: str) -> Tensor:
@@ -88,31 +92,63 @@ def jacobian(model: Any, parameters: list[Tensor], x: Tensor, spare: int) -> Blo
         calls = list({id(c): c for found in uses.values() for c, _ in found}.values())
         general = [p for p in parameters if id(p) in watch.general]
         if calls:
-            deltas = _deltas(y, calls, O)
-            where = {id(c): d for c, d in zip(calls, deltas)}
-            for p in parameters:
-                found = uses.get(id(p))
-                if found and not _merge(block, p, found, uses, where):
-                    _place(block, p, [(c, name, where[id(c)]) for c, name in found])
+            _structured(block, y, calls, [p for p in parameters if id(p) in uses], uses)
     if general:
         _general(block, model, general, x, spare)
     return block
 
 
-def _merge(block: Block, p: Tensor, found: list, uses: dict, where: dict[int, Tensor]) -> bool:
+def _structured(
+    block: Block, y: Tensor, calls: list[Call], parameters: list[Tensor], uses: dict[int, list]
+) -> None:
+    """Fills the block as the backward passes go by, so that only products keep their δ."""
+    B, O = block.samples, block.outputs
+    products = {id(p): h for p in parameters if (h := _with_bias(p, uses, B)) is not None}
+    covered = {id(uses[key][0][0].arguments["bias"]) for key in products} | set(products)
+    for p in parameters:
+        if id(p) not in covered and (h := _product_source(p, uses[id(p)], B, O)) is not None:
+            products[id(p)] = h
+    explicit = [p for p in parameters if id(p) not in products and id(p) not in covered]
+    deltas: dict[int, list[Tensor]] = {key: [] for key in products}
+    patches: dict[int, Tensor] = {}
+    for outputs, found in _passes(y, calls, O):
+        where = {id(c): d for c, d in zip(calls, found)}
+        for key, kept in deltas.items():
+            delta = where[id(uses[key][0][0])]
+            kept.append(delta.reshape(B, delta.shape[1], products[key].shape[1], -1))
+        for p in explicit:
+            parts = [(c, name, where[id(c)]) for c, name in uses[id(p)]]
+            if outputs is None:
+                block.explicit[id(p)] = _sum(parts, p, B, O, patches)
+                continue
+            if id(p) not in block.explicit:
+                # written output by output, seen sample by sample
+                block.explicit[id(p)] = y.new_empty(O, B, p.numel()).transpose(0, 1)
+            _sum(parts, p, B, 1, patches, block.explicit[id(p)][:, outputs])
+    for key, kept in deltas.items():
+        block.products[key] = (kept[0] if len(kept) == 1 else torch.cat(kept, 1), products[key])
+
+
+def _with_bias(p: Tensor, uses: dict[int, list], B: int) -> Tensor | None:
     """A linear map on one position with its own bias: one product, with a constant feature."""
-    call, name = found[0]
+    call, name = uses[id(p)][0]
     a = call.arguments
-    bias = a.get("bias")
-    if len(found) > 1 or call.kind != "linear" or len(uses.get(id(bias), ())) != 1:
-        return False
-    if len(uses.get(id(a["weight"]), ())) != 1 or call.shape[:-1].numel() != block.samples:
-        return False
-    if name == "weight":
-        h = a["input"].reshape(block.samples, 1, -1)
-        delta = where[id(call)].reshape(block.samples, block.outputs, 1, -1)
-        block.products[id(p)] = (delta, torch.cat([h, torch.ones_like(h[..., :1])], 2))
-    return True
+    alone = all(len(uses.get(id(a.get(k)), ())) == 1 for k in ("weight", "bias"))
+    if name != "weight" or call.kind != "linear" or not alone or call.shape[:-1].numel() != B:
+        return None
+    h = a["input"].reshape(B, 1, -1)
+    return torch.cat([h, torch.ones_like(h[..., :1])], 2)
+
+
+def _product_source(p: Tensor, found: list[tuple[Call, str]], B: int, O: int) -> Tensor | None:
+    """The inputs (B, T, in) of a linear map used once, where a product is cheaper."""
+    call, name = found[0]
+    if len(found) > 1 or name != "weight" or call.kind != "linear":
+        return None
+    h = call.arguments["input"].reshape(B, -1, p.shape[1])
+    T, (out, inner) = h.shape[1], p.shape
+    # a product costs T² (in + O out) a pair of samples, a Jacobian O out in
+    return h if T == 1 or T * T * (inner + O * out) < O * out * inner else None
 
 
 def _forward(model: Any, parameters: list[Tensor], x: Tensor) -> tuple[Watch, Tensor]:
@@ -124,8 +160,8 @@ def _forward(model: Any, parameters: list[Tensor], x: Tensor) -> tuple[Watch, Te
     return watch, y.reshape(len(x), -1)
 
 
-def _deltas(y: Tensor, calls: list[Call], O: int) -> list[Tensor]:
-    """∂y_o/∂(result of each call), (B, O, …): one backward pass an output, for all samples."""
+def _passes(y: Tensor, calls: list[Call], O: int) -> Iterator[tuple[int | None, list[Tensor]]]:
+    """∂y_o/∂(result of each call): all outputs at once, (None, (B, O, …)), or (o, (B, 1, …))."""
     edges = [c.edge for c in calls]
     # convolutions have fast kernels for batches of images, not for batches of these
     if O > 1 and not (y.device.type == "cpu" and any(c.kind == "conv2d" for c in calls)):
@@ -140,34 +176,42 @@ def _deltas(y: Tensor, calls: list[Call], O: int) -> list[Tensor]:
         except RuntimeError:
             pass
         else:
-            return [
-                y.new_zeros(len(y), O, *c.shape[1:]) if g is None else g.transpose(0, 1)
-                for g, c in zip(stacked, calls)
-            ]
-    found: list[list[Tensor]] = [[] for _ in calls]
+            yield (
+                None,
+                [
+                    y.new_zeros(len(y), O, *c.shape[1:]) if g is None else g.transpose(0, 1)
+                    for g, c in zip(stacked, calls)
+                ],
+            )
+            return
     sums = y.sum(0)
     for o in range(O):
         grads = torch.autograd.grad(sums[o], edges, retain_graph=o < O - 1, allow_unused=True)
-        for kept, g, call in zip(found, grads, calls):
-            kept.append(y.new_zeros(call.shape) if g is None else g)
-    return [torch.stack(kept, 1) for kept in found]
+        yield o, [(y.new_zeros(c.shape) if g is None else g)[:, None] for g, c in zip(grads, calls)]
 
 
-def _place(block: Block, p: Tensor, found: list[tuple[Call, str, Tensor]]) -> None:
-    B, O = block.samples, block.outputs
-    if len(found) == 1:
-        call, name, delta = found[0]
-        if name == "weight" and call.kind == "linear":
-            h = call.arguments["input"].reshape(B, -1, p.shape[1])
-            T, (out, inner) = h.shape[1], p.shape
-            # a product costs T² (in + O out) a pair of samples, a Jacobian O out in
-            if T == 1 or T * T * (inner + O * out) < O * out * inner:
-                block.products[id(p)] = (delta.reshape(B, O, T, out), h)
-                return
-    total: Any = 0
-    for call, name, delta in found:
-        total = total + _explicit(call, name, delta, p, B, O)
-    block.explicit[id(p)] = total.reshape(B, O, -1)
+def _sum(
+    parts: list[tuple[Call, str, Tensor]],
+    p: Tensor,
+    B: int,
+    O: int,
+    patches: dict[int, Tensor],
+    out: Tensor | None = None,
+) -> Tensor:
+    """The Jacobian (B, O, P) of a parameter over all its uses; into ``out`` (B, P) if O is 1."""
+    total: Tensor | None = None
+    for call, name, delta in parts:
+        if name == "weight" and call.kind == "conv2d":
+            value = _conv(call, delta, p, B, O, patches, out if total is None else None)
+        else:
+            value = _explicit(call, name, delta, p, B, O)
+        total = value if total is None else total + value
+    assert total is not None
+    if out is None:
+        return total.reshape(B, O, -1)
+    if total.data_ptr() != out.data_ptr():
+        out.copy_(total.reshape(B, -1))
+    return out
 
 
 def _explicit(call: Call, name: str, delta: Tensor, p: Tensor, B: int, O: int) -> Tensor:
@@ -178,7 +222,7 @@ def _explicit(call: Call, name: str, delta: Tensor, p: Tensor, B: int, O: int) -
             return d.sum(2)
         return torch.einsum("botk,bti->boki", d, x.reshape(B, -1, x.shape[-1]))
     if call.kind == "conv2d":
-        return delta.sum((-2, -1)) if name == "bias" else _conv(a, delta, p, B, O)
+        return delta.sum((-2, -1))
     if call.kind == "embedding":
         d = delta.reshape(B, O, -1, p.shape[1])
         tokens = x.reshape(B, 1, -1, 1).expand_as(d)
@@ -197,12 +241,37 @@ def _explicit(call: Call, name: str, delta: Tensor, p: Tensor, B: int, O: int) -
     return d.reshape(B, O, p.numel(), -1).sum(3)
 
 
-def _conv(a: dict[str, Any], delta: Tensor, p: Tensor, B: int, O: int) -> Tensor:
-    x, groups = a["input"], a.get("groups", 1)
+def _conv(
+    call: Call,
+    delta: Tensor,
+    p: Tensor,
+    B: int,
+    O: int,
+    patches: dict[int, Tensor],
+    out: Tensor | None,
+) -> Tensor:
+    groups = call.arguments.get("groups", 1)
+    if id(call) not in patches:
+        patches[id(call)] = _patches(call.arguments, p.shape[2:]).view(
+            B, groups, -1, delta[0, 0, 0].numel()
+        )
+    h = patches[id(call)]
+    d = delta.reshape(B, O, groups, p.shape[0] // groups, -1)
+    # (in, T) by (T, O out), a weight's entries in the order (in, out): the faster way round where
+    # one of the two is small, and inner products do not see the order
+    left = h.reshape(B * groups, -1, h.shape[-1])
+    right = d.transpose(1, 2).reshape(B * groups, -1, d.shape[-1]).transpose(1, 2)
+    if groups == 1 and out is not None:
+        return torch.bmm(left, right, out=out.view(B, -1, p.shape[0]))
+    J = torch.bmm(left, right).view(B, groups, left.shape[1], O, -1)
+    return J.permute(0, 3, 1, 2, 4)
+
+
+def _patches(a: dict[str, Any], kernel: torch.Size) -> Tensor:
+    x = a["input"]
     stride: Any = a.get("stride", 1)
     dilation: Any = a.get("dilation", 1)
     padding = a.get("padding", 0)
-    kernel = p.shape[2:]
     if isinstance(padding, str):
         spread: Any = dilation if isinstance(dilation, (tuple, list)) else (dilation, dilation)
         extra = [d * (k - 1) if padding == "same" else 0 for d, k in zip(spread, kernel)]
@@ -210,14 +279,7 @@ def _conv(a: dict[str, Any], delta: Tensor, p: Tensor, B: int, O: int) -> Tensor
                       extra[0] // 2, extra[0] - extra[0] // 2))  # fmt: skip
         padding = 0
     size: Any = dilation
-    patches = F.unfold(x, kernel, dilation=size, padding=padding, stride=stride)
-    patches = patches.view(B, groups, -1, patches.shape[-1])
-    d = delta.reshape(B, O, groups, p.shape[0] // groups, -1)
-    # batched products of (O out, T) by (T, in): the fastest form of this contraction
-    left = d.transpose(1, 2).reshape(B * groups, -1, d.shape[-1])
-    right = patches.reshape(B * groups, -1, patches.shape[-1]).transpose(1, 2)
-    J = torch.bmm(left, right).view(B, groups, O, p.shape[0] // groups, -1)
-    return J.transpose(1, 2)
+    return F.unfold(x, kernel, dilation=size, padding=padding, stride=stride)
 
 
 def _general(block: Block, model: Any, parameters: list[Tensor], x: Tensor, spare: int) -> None:
