@@ -85,7 +85,9 @@ def test_quadruples_agree_with_their_own_integrals(name):
     for p in PATTERNS:
         error = (fine[p] - want[p]).abs().max()
         assert error < 2e-6 * max(1.0, float(want[p].abs().max())), p
-        assert error < 3 * (coarse[p] - fine[p]).abs().max() + 1e-9, p
+        # correlations of the higher orders are rounded to single precision on both levels
+        rounding = torch.finfo(torch.float32).eps * want[p].abs().max()
+        assert error < 3 * (coarse[p] - fine[p]).abs().max() + rounding, p
 
 
 def test_the_tolerance_is_kept():
@@ -94,7 +96,7 @@ def test_the_tolerance_is_kept():
     want = sines(K, p)
     errors = [
         float((Conditioned(functions, K, [p], t, True).averages(0)[p] - want).abs().max())
-        for t in (1e-4, 1e-6)
+        for t in (1e-3, 1e-6)
     ]
-    assert errors[0] < 1e-4
+    assert errors[0] < 1e-3
     assert errors[1] < min(1e-6, 0.1 * errors[0])

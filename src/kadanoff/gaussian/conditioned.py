@@ -35,6 +35,8 @@ Function = Callable[[Tensor], Tensor]
 Pattern = tuple[int, ...]
 
 _WIDEST, _SHRINK, _NARROWEST = 1.1, 0.85, 0.25
+# the finer level's smallest orders, in tolerances; the steps of the two levels
+_CUT, _COARSER = 0.1, 0.92
 _PROBES = 12
 # the steps of a unit Gaussian: errors 1e-11 and less than rounding
 _BELL, _FINE_BELL = 0.85, 0.5
@@ -171,11 +173,11 @@ class Conditioned:
             ):
                 break
             last = now
+        # what the lattice misses is smooth in the samples, what the expansion leaves out is not, and
+        # an ill-conditioned inverse magnifies the latter: orders are cut later than the step asks
         return (
-            _Level(step, self.reach, self.tolerance, MOST_ORDERS),
-            _Level(
-                step / _SHRINK, self.coarse_reach, 10 * self.tolerance, round(0.7 * MOST_ORDERS)
-            ),
+            _Level(step, self.reach, _CUT * self.tolerance, MOST_ORDERS),
+            _Level(step / _COARSER, self.coarse_reach, self.tolerance, round(0.7 * MOST_ORDERS)),
         )
 
     def _probe(self, pairs: Tensor, level: _Level) -> dict[Pattern, Tensor]:

@@ -4,12 +4,13 @@ Up to ten points the flow's own quadrature gives every quadruple an integral of 
 digits. Beyond, one pair of points at a time is integrated over and the others are expanded given
 the pair (:mod:`kadanoff.gaussian.conditioned`): all averages to about 1e-6, from matrix products.
 Two levels of that rule are carried to the end; their difference is the stated error, whatever an
-ill-conditioned NTK makes of it: that of the coarser one, about ten times that of the finer.
+ill-conditioned NTK makes of it: that of the coarser one, a few times that of the finer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -164,7 +165,8 @@ def _tables(
 ) -> Tables:
     """Averages of one layer; what two levels share is kept in ``averages``."""
     act = step.activation
-    with torch.device(device):
+    # entering a device slows every call, and the CPU is where tensors go anyway
+    with nullcontext() if torch.device(device).type == "cpu" else torch.device(device):
         if step.layer not in averages:
             functions = [act.derivative(k) for k in range(6)]
             patterns = (*_PAIRS, *_FOUR[method])
