@@ -173,8 +173,8 @@ class Conditioned:
             ):
                 break
             last = now
-        # what the lattice misses is smooth in the samples, what the expansion leaves out is not, and
-        # an ill-conditioned inverse magnifies the latter: orders are cut later than the step asks
+        # what the lattice misses is smooth in the samples, what the expansion leaves out is not,
+        # and ill-conditioned inverses magnify the latter: orders are cut later than the step asks
         return (
             _Level(step, self.reach, _CUT * self.tolerance, MOST_ORDERS),
             _Level(step / _COARSER, self.coarse_reach, self.tolerance, round(0.7 * MOST_ORDERS)),

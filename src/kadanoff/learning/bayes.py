@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from kadanoff.errors import AnalysisError, DataError, DomainError, UsageError
-from kadanoff.learning.dynamics import duplicates, eigenbasis
+from kadanoff.learning.dynamics import duplicates, eigenbasis, inverse_of
 
 __all__ = [
     "LeaveOneOut",
@@ -25,6 +25,7 @@ __all__ = [
     "best_noise",
     "hebbian_variance",
     "leave_one_out",
+    "left_out_of",
     "log_evidence",
     "posterior",
     "select",
@@ -95,6 +96,9 @@ def _inverse(K_AA: Tensor, y: Tensor, noise: float) -> tuple[Tensor, float]:
     """Inverse of the noisy training kernel and its log determinant."""
     if noise < 0 or not math.isfinite(noise):
         raise DomainError(f"noise = {noise} is not a variance.", "Pass a number >= 0.")
+    quick = inverse_of(K_AA, noise)
+    if quick is not None:
+        return quick
     values, vectors = eigenbasis(K_AA, "training kernel")
     values = values + noise
     if float(values.min()) <= float(values.max()) * values.shape[0] * 1e-15:
@@ -221,11 +225,8 @@ def leave_one_out(
     -------
     LeaveOneOut
     """
-    inverse, _ = _inverse(kernel, y, noise)
-    variance = 1 / inverse.diagonal()
-    error = (inverse @ y) * variance[:, None]
-    logs = -0.5 * error**2 / variance[:, None] - 0.5 * (2 * math.pi * variance[:, None]).log()
-    log_predictive = float(logs.sum())
+    start = left_out_of(_inverse(kernel, y, noise)[0], y)
+    variance, error, log_predictive = start.variance, start.error, start.log_predictive
     if V is not None and G1 is not None and n is not None:
         N = y.shape[0]
         if N < 2:
@@ -245,6 +246,14 @@ def leave_one_out(
             # p(y_i | the others) is a ratio of evidences
             log_predictive += float(whole) - float(found.terms["log_evidence_1"])
     return LeaveOneOut(y - error, variance, error, float((error**2).mean()), log_predictive)
+
+
+def left_out_of(inverse: Tensor, y: Tensor) -> LeaveOneOut:
+    """Leave-one-out predictions from the inverse (N, N) of the training kernel, noise included."""
+    variance = 1 / inverse.diagonal()
+    error = (inverse @ y) * variance[:, None]
+    logs = -0.5 * error**2 / variance[:, None] - 0.5 * (2 * math.pi * variance[:, None]).log()
+    return LeaveOneOut(y - error, variance, error, float((error**2).mean()), float(logs.sum()))
 
 
 def posterior(

@@ -45,9 +45,17 @@ def trained_mean(blocks: Blocks, t: float = math.inf, eta: float | None = None) 
     -----
     Source: Roberts, Yaida and Hanin (2022), chapter 10.
     """
+    inverse = _whole(blocks, t, eta)
+    if inverse is not None:
+        return blocks.Theta_BA @ (inverse @ blocks.y)
     _, vectors = blocks.modes
     weights = blocks.filter(t, eta)[:, None] * (vectors.mT @ blocks.y)
     return blocks.Theta_BA @ (vectors @ weights)
+
+
+def _whole(blocks: Blocks, t: float, eta: float | None) -> Tensor | None:
+    """The inverse, where flow goes on to the end and leaves no mode over."""
+    return blocks.inverse if math.isinf(t) and t > 0 and eta is None else None
 
 
 def trained_covariance(blocks: Blocks, t: float = math.inf, eta: float | None = None) -> Tensor:
@@ -62,8 +70,12 @@ def trained_covariance(blocks: Blocks, t: float = math.inf, eta: float | None = 
     -------
     Tensor, shape (M, M)
     """
-    _, vectors = blocks.modes
-    transfer = ((blocks.Theta_BA @ vectors) * blocks.filter(t, eta)) @ vectors.mT
+    inverse = _whole(blocks, t, eta)
+    if inverse is not None:
+        transfer = blocks.Theta_BA @ inverse
+    else:
+        _, vectors = blocks.modes
+        transfer = ((blocks.Theta_BA @ vectors) * blocks.filter(t, eta)) @ vectors.mT
     cross = transfer @ blocks.K_BA.mT
     cov = blocks.K_BB - cross - cross.mT + transfer @ blocks.K_AA @ transfer.mT
     return 0.5 * (cov + cov.mT)

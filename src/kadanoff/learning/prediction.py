@@ -12,7 +12,13 @@ from torch import Tensor
 
 from kadanoff.devices import chosen
 from kadanoff.errors import AnalysisError, DataError, UsageError
-from kadanoff.learning.bayes import LeaveOneOut, Posterior, leave_one_out, posterior
+from kadanoff.learning.bayes import (
+    LeaveOneOut,
+    Posterior,
+    leave_one_out,
+    left_out_of,
+    posterior,
+)
 from kadanoff.learning.dynamics import Blocks, as_targets
 from kadanoff.learning.first_order import OTHER_BLOCKS, first_order
 from kadanoff.learning.gradient_descent import trained_covariance, trained_mean
@@ -240,7 +246,7 @@ def predict(
         else:
             mean = trained_mean(b, t, eta)
             terms = {"infinite_width": mean}
-            left_out = _left_out(b.Theta_AA, y, ridge) if math.isinf(t) else None
+            left_out = _left_out(b.Theta_AA, y, ridge, b.inverse) if math.isinf(t) else None
             out = Prediction(
                 mean, trained_covariance(b, t, eta), 0, method, t, eta, terms,
                 leave_one_out=left_out,
@@ -248,9 +254,13 @@ def predict(
     return replace(out, classes=targets.classes)
 
 
-def _left_out(kernel: Tensor, y: Tensor, noise: float) -> LeaveOneOut | None:
+def _left_out(
+    kernel: Tensor, y: Tensor, noise: float, inverse: Tensor | None = None
+) -> LeaveOneOut | None:
     if y.shape[0] < 2:
         return None
+    if inverse is not None:
+        return left_out_of(inverse, y)
     try:
         return leave_one_out(kernel, y, noise)
     except (AnalysisError, DataError):
