@@ -87,6 +87,9 @@ def test_sequences_have_their_own_neighbours():
     x = torch.tensor([[1.0, 1, -1], [1, -1, -1]]).unsqueeze(-1)
     # pairs (1,1) (1,0) | (1,0) (0,0): one of the three active first tokens is followed by one
     assert profile(model, x).layers[0].overlap == pytest.approx(1 / 3)
+    # the last token of one sequence and the first of the next both fire, and are no neighbours
+    x = torch.tensor([[1.0, -1, 1], [1, 1, -1]]).unsqueeze(-1)
+    assert profile(model, x).layers[0].overlap == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize("activation", [nn.GELU(), nn.SiLU()])
@@ -187,6 +190,10 @@ def test_bytes():
     gated = bytes_report(TopKMLP(64, 256, 13, gated=True), torch.randn(8, 64), 0.01, 1e9).blocks[0]
     assert gated.limit == pytest.approx(limit(13 / 256, gated=True), rel=1e-6)
     assert gated.union_limit[8] < gated.union_limit[1]
+    union = report.profile.layers[0].union
+    assert set(row.union_limit) == set(union)
+    for size, part in union.items():
+        assert row.union_limit[size] == pytest.approx(limit(part))
 
 
 def test_bad_calls():

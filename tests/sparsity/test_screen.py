@@ -67,6 +67,43 @@ def test_no_active_neuron_is_left_out(d, m, seed, tails, size, dtype, aligned):
     assert len(rows) >= min(k, int((z > 0).sum()))
 
 
+def test_what_the_codes_of_an_input_leave_out_is_allowed_for():
+    """Inputs half a code off along every weight: the estimate is wrong by all that ‖ŵ‖ allows."""
+    g = torch.Generator().manual_seed(0)
+    d = 32
+    weight = torch.randint(100, 127, (40, d), generator=g) * torch.randn(40, d, generator=g).sign()
+    weight[:, 0] = 127.0  # so that the eight bits hold the rest exactly
+    for row in range(len(weight)):
+        codes = torch.randint(20_000, 32_000, (d,), generator=g) * torch.sign(weight[row])
+        codes[::2] *= -1
+        codes[0] = 32_767
+        x = (codes + 0.45 * weight[row].sign() * (torch.arange(d) > 0)).float()
+        exact = float(weight[row].double() @ x.double())
+        bias = torch.full((40,), -1e6 * d)
+        # the next number up: this neuron fires by less than rounding
+        bias[row] = torch.nextafter(torch.tensor(-exact), torch.tensor(torch.inf))
+        assert exact + float(bias[row]) > 0
+        assert row in left(weight, bias, x).tolist()
+
+
+def test_rounding_of_the_dense_sum_is_allowed_for():
+    """Weights and inputs without any coding error: what the dense sum rounds up still fires."""
+    g = torch.Generator().manual_seed(0)
+    d, m = 512, 4000
+    weight = torch.randint(-127, 128, (m, d), generator=g).float()
+    weight[:, 0] = 127.0
+    levels = make_screen(weight[:1], None).levels
+    x = torch.randint(-levels, levels + 1, (d,), generator=g).float()
+    x[0] = levels
+    exact = weight.double() @ x.double()
+    bias = torch.nextafter(-exact.float(), torch.tensor(-torch.inf))
+    bias = torch.where(exact + bias.double() < 0, bias, torch.nextafter(bias, -torch.inf * x[:1]))
+    assert bool((exact + bias.double() < 0).all())
+    fires = (nn.functional.linear(x, weight, bias) > 0).nonzero().squeeze(1).tolist()
+    assert len(fires) > 20
+    assert set(fires) <= set(left(weight, bias, x).tolist())
+
+
 def test_most_of_the_inactive_are_left_out():
     """Gaussian weights: the error bound is a quarter of a preactivation's standard deviation."""
     g = torch.Generator().manual_seed(0)

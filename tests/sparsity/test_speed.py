@@ -275,6 +275,13 @@ def test_predictor_is_held_under_its_tolerance():
         y = model(fresh)
         mine = torch.cat([fast(row[None]) for row in fresh])
         assert float((mine - y).norm() / y.norm()) < 0.05
+        # the margin was chosen on tokens other than those that its error is reported on
+        order = torch.randperm(400, generator=torch.Generator().manual_seed(0))
+        guess = choice.predictor
+        a = torch.relu(model.up(x[order[200:300]]))
+        score = x[order[200:300]] @ guess.down.T @ guess.up.T + guess.bias
+        lost = (a * (score <= -guess.margin)) @ model.down.weight.T
+        assert lost.norm() <= 0.7 * 0.05 * model.down(a).norm()
         # a tolerance that no predictor of rank 1 meets leaves the exact path
         strict = accelerate(model, x, predictor_rank=1, tolerance=1e-6, force=True)
         assert strict.acceleration.exact or strict.acceleration.blocks[0].predictor.predicted > 0.9

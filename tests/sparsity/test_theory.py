@@ -123,3 +123,25 @@ def test_measured_drift_of_fresh_models():
     )  # fmt: skip
     with pytest.raises(UsageError, match="targets"):
         measure_drift(model, x)
+
+
+def test_measured_drift_of_regression_and_its_error_bar():
+    """Squared error: n σ² for outputs that are still free; the error bar against fresh tokens."""
+    slopes, predicted = [], []
+    for seed in range(12):
+        torch.manual_seed(seed)
+        model = nn.Sequential(nn.Linear(20, 1000), nn.ReLU(), nn.Linear(1000, 8, bias=False))
+        (found,) = measure_drift(model, (torch.randn(500, 20), torch.zeros(500, 8)))
+        slopes.append(found.slope)
+        predicted.append(found.predicted)
+    assert math.isclose(sum(predicted) / 12, 8 / 3000, rel_tol=0.02)
+    slopes = torch.tensor(slopes)
+    assert_consistent(
+        sum(predicted) / 12, float(slopes.mean()), float(slopes.std() / 12**0.5),
+        relative_error=0.05,
+    )  # fmt: skip
+    again = [measure_drift(model, (torch.randn(100, 20), torch.randn(100, 8)))[0]
+             for _ in range(150)]  # fmt: skip
+    spread = float(torch.tensor([a.slope for a in again]).std())
+    # a standard deviation of 150 is known to 6 %
+    assert 0.75 < spread / (sum(a.stderr for a in again) / 150) < 1.33
