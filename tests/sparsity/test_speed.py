@@ -29,6 +29,7 @@ from kadanoff.sparsity.backends import available, load
 from kadanoff.sparsity.blocks import find_blocks, recipe_of
 from kadanoff.sparsity.calibrate import Timing
 from kadanoff.sparsity.inputs import examples
+from kadanoff.sparsity.predictor import fit_predictor
 from kadanoff.sparsity.skip import UnionCosts
 
 BACKENDS = available(torch.device("cpu"))
@@ -275,16 +276,34 @@ def test_predictor_is_held_under_its_tolerance():
         y = model(fresh)
         mine = torch.cat([fast(row[None]) for row in fresh])
         assert float((mine - y).norm() / y.norm()) < 0.05
-        # the margin was chosen on tokens other than those that its error is reported on
-        order = torch.randperm(400, generator=torch.Generator().manual_seed(0))
-        guess = choice.predictor
-        a = torch.relu(model.up(x[order[200:300]]))
-        score = x[order[200:300]] @ guess.down.T @ guess.up.T + guess.bias
-        lost = (a * (score <= -guess.margin)) @ model.down.weight.T
-        assert lost.norm() <= 0.7 * 0.05 * model.down(a).norm()
         # a tolerance that no predictor of rank 1 meets leaves the exact path
         strict = accelerate(model, x, predictor_rank=1, tolerance=1e-6, force=True)
         assert strict.acceleration.exact or strict.acceleration.blocks[0].predictor.predicted > 0.9
+
+
+def test_margin_of_a_predictor_is_chosen_on_other_tokens_than_it_is_judged_on():
+    """Too low a rank, so that the margin matters: at every tolerance the tokens to choose it on
+    keep some room, whatever the tokens of the report say."""
+    generator = torch.Generator().manual_seed(1)
+    model = TopKMLP(64, 256).eval()
+    basis = torch.randn(8, 64, generator=generator)
+    x = torch.randn(400, 8, generator=generator) @ basis
+    a_quarter = torch.randperm(400, generator=torch.Generator().manual_seed(0))[200:300]
+    found = 0
+    with torch.no_grad():
+        model.up.bias.fill_(-2.0)
+        (block,), _ = find_blocks(model, examples(x)[0])
+        active = torch.relu(model.up(x[a_quarter]))
+        for tolerance in torch.linspace(0.02, 0.3, 29).tolist():
+            guess = fit_predictor(block, x, 6, tolerance)
+            if guess is None:
+                continue
+            score = x[a_quarter] @ guess.down.T @ guess.up.T + guess.bias
+            lost = (active * (score <= -guess.margin)) @ model.down.weight.T
+            assert lost.norm() <= 0.7 * tolerance * model.down(active).norm()
+            assert guess.output_error <= tolerance
+            found += 1
+    assert found > 10
 
 
 def test_bad_calls():

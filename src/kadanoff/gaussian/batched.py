@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -40,21 +40,24 @@ def batched(
     patterns: Sequence[Pattern],
     tolerance: float,
     even: bool = False,
+    homes: Sequence[Container[int]] | None = None,
 ) -> list[dict[Pattern, Tensor]]:
     """Averages of all patterns over all index choices, from two steps of the lattice.
 
-    Parameters and results are those of :func:`kadanoff.gaussian.nested.nested`.
+    Parameters and results are those of :func:`kadanoff.gaussian.nested.nested`; ``homes[a]`` are
+    the functions wanted of sample a, samples of equal ones in a row. Entries with others are zero.
     """
     N = K.shape[0]
     reach = rule.reach_of(tolerance)
     found = [{p: K.new_zeros((N,) * len(p)) for p in patterns} for _ in range(2)]
     norms = rule.norms(functions, K, patterns)
-    for size in range(1, min(N, 4) + 1):
-        plan = rule.make_plan(patterns, size)
+    for at in _subsets(N, homes):
+        wanted = None if homes is None else [homes[a] for a in at[0].tolist()]
+        plan = rule.make_plan(patterns, at.shape[1], wanted)
         if not plan.shapes:
             continue
         scale = plan.scale(norms)
-        subsets = _Subsets(K, size)
+        subsets = _Subsets(K, at)
         step = rule.FIRST_STEP
         left = torch.arange(len(subsets.at))
         coarse = _average(functions, plan, subsets, left, step, reach, even)
@@ -73,12 +76,21 @@ def batched(
     return found
 
 
-class _Subsets:
-    """All subsets of ``size`` samples, with Cholesky factors of their blocks of K."""
+def _subsets(N: int, homes: Sequence[Container[int]] | None) -> Iterator[Tensor]:
+    """Subsets of one to four samples, (subsets, size), those of equal homes together."""
+    for size in range(1, min(N, 4) + 1):
+        groups: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
+        for subset in itertools.combinations(range(N), size):
+            kind = () if homes is None else tuple(id(homes[a]) for a in subset)
+            groups.setdefault(kind, []).append(subset)
+        yield from (torch.tensor(group) for group in groups.values())
 
-    def __init__(self, K: Tensor, size: int) -> None:
-        at = np.array(list(itertools.combinations(range(K.shape[0]), size)), dtype=np.int64)
-        self.at = torch.from_numpy(at.reshape(-1, size))
+
+class _Subsets:
+    """Subsets ``at`` of samples, with Cholesky factors of their blocks of K."""
+
+    def __init__(self, K: Tensor, at: Tensor) -> None:
+        self.at, size = at, at.shape[1]
         self.L = _factors(K[self.at[:, :, None], self.at[:, None, :]])
         # the largest slope of any sample along each coordinate of the lattice
         self.slope = self.L.abs().amax(1)[:, : size - 1]
@@ -112,7 +124,7 @@ def _average(
     place = torch.argsort(subsets.slope[which].prod(1))
     order = which[place]
     count = max(4, int(rule.lattice_size(size - 1, step, reach)))
-    keys = max(len(k) for k in plan.keys.values())
+    keys = max(len(k) for one in plan.keys for k in one.values())
     rows = max(1, _MOST_ELEMENTS // (count * keys * max(2, size)))
     pieces: dict[Shape, list[Tensor]] = {shape: [] for shape in plan.shapes}
     for part in order.split(rows):
@@ -136,13 +148,13 @@ def _block(
             if s + 1 < x.shape[1]:
                 first, index = levels[s]
                 z = L[:, s, : s + 1] @ x[first][:, : s + 1].mT
-                values = plan.products(functions, z.flatten())
+                values = plan.products(functions, z.flatten(), s)
                 stacks.append(
                     {c: v.view(B, len(first), -1).index_select(1, index) for c, v in values.items()}
                 )
             else:
                 z = L[:, s, : m - 1] @ x.mT
-                values = plan.products(functions, z.flatten())
+                values = plan.products(functions, z.flatten(), s)
                 stacks.append({c: v.view(B, len(x), -1) for c, v in values.items()})
         stacks.append(last(L[:, m - 1, : m - 1] @ x.mT))
         half = max(1, m // 2)
@@ -171,7 +183,7 @@ class _Last:
         m = L.shape[1]
         # who looks further wants more digits
         self.spacing = _SPACING if reach < _FAR else _SPACING / 2
-        self.counts = [(count, len(keys)) for count, keys in plan.keys.items()]
+        self.counts = [(count, len(keys)) for count, keys in plan.keys[m - 1].items()]
         width = L[:, m - 1, m - 1]
         spread = float(L[:, m - 1, : m - 1].norm(dim=1).max()) * reach if m > 1 else 0.0
         half = math.ceil(spread / self.spacing) + rule.POINTS
@@ -179,7 +191,7 @@ class _Last:
         grid = torch.arange(-half, half + 1, dtype=L.dtype) * self.spacing
 
         def values(z: Tensor) -> Tensor:
-            return torch.cat(list(plan.products(functions, z.flatten()).values()), 1)
+            return torch.cat(list(plan.products(functions, z.flatten(), m - 1).values()), 1)
 
         wide = width > _NARROW
         keys = sum(k for _, k in self.counts)

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -146,6 +146,7 @@ def many(
     *,
     tolerance: float = 1e-10,
     odd: bool = False,
+    homes: Sequence[Container[int]] | None = None,
 ) -> tuple[Replicas, Sequence[dict[Pattern, Tensor]]]:
     """Averages of products of 2 or 4 functions over all choices of samples.
 
@@ -162,6 +163,9 @@ def many(
         Aim of the error, relative to the norms of the factors.
     odd : bool
         The functions are the derivatives of an odd one, in turn.
+    homes : sequence of N containers, optional
+        The functions wanted of each sample, samples of one container in a row; entries with others
+        may be left zero, which saves time.
 
     Returns
     -------
@@ -179,7 +183,7 @@ def many(
                 return rule, nested(functions, K, patterns, tolerance, even)
             # of thousands of subsets a few agree by accident before they have converged
             rule = Replicas("lattice", 2, 0.3 * tolerance)
-            return rule, batched(functions, K, patterns, 0.3 * tolerance, even)
+            return rule, batched(functions, K, patterns, 0.3 * tolerance, even, homes)
         exact = nested(functions, K, patterns, tolerance, even, largest=2)[0]
         four = [p for p in patterns if len(p) == 4]
         few = _few_samples(N)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -148,9 +148,9 @@ def insert(
     """Scatter the averages of subsets ``at`` (B, size) to every pattern and order of samples."""
     size = at.shape[1]
     for p in patterns:
-        for slots in _surjections(len(p), size):
+        for slots in plan.slots[p]:
             counts = tuple(slots.count(s) for s in range(size))
-            keys = [plan.keys[counts[s]].index(_key(p, slots, s)) for s in range(size)]
+            keys = [plan.keys[s][counts[s]].index(_key(p, slots, s)) for s in range(size)]
             found[p][tuple(at[:, s] for s in slots)] = stacked[counts][(slice(None), *keys)]
 
 
@@ -252,7 +252,7 @@ class _Smoothed:
     """u -> ⟨f(u + width ξ)⟩ for every product of functions, from a uniform table."""
 
     def __init__(self, functions, plan: Plan, spread: float, width: float, step: float, reach):
-        self.counts = [(count, len(keys)) for count, keys in plan.keys.items()]
+        self.counts = [(count, len(keys)) for count, keys in plan.keys[0].items()]
         half = math.ceil(spread / _SPACING) + POINTS
         self.low = -half * _SPACING
         grid = torch.arange(-half, half + 1, dtype=torch.float64) * _SPACING
@@ -314,56 +314,86 @@ def _bell(count: int, step: float) -> Tensor:
 class Plan:
     """How many factors each sample holds, and which products of functions that can be.
 
-    ``used`` lists the entries of each shape that belong to a pattern; others come along unasked.
+    ``keys`` lists the products of each sample of a subset by their number of factors; ``used`` the
+    entries of each shape that belong to a pattern (others come along unasked); ``slots`` the ways
+    to give the factors of a pattern to the samples.
     """
 
     shapes: list[Shape]
-    keys: dict[int, list[Key]]
+    keys: tuple[dict[int, list[Key]], ...]
     used: dict[Shape, list[tuple[int, ...]]]
+    slots: dict[Pattern, list[tuple[int, ...]]]
 
-    def products(self, functions: Sequence[Function], z: Tensor) -> dict[int, Tensor]:
+    def products(
+        self, functions: Sequence[Function], z: Tensor, sample: int = 0
+    ) -> dict[int, Tensor]:
         """(nodes, products) for each number of factors."""
-        orders = sorted({k for keys in self.keys.values() for key in keys for k in key})
+        orders = sorted({k for keys in self.keys[sample].values() for key in keys for k in key})
         f = {k: functions[k](z) for k in orders}
         return {
             count: torch.stack(
                 [math.prod((f[k] for k in key[1:]), start=f[key[0]]) for key in keys], 1
             )
-            for count, keys in self.keys.items()
+            for count, keys in self.keys[sample].items()
         }
 
     def scale(self, norms: dict[int, float]) -> dict[Shape, Tensor]:
         """What the entries of each shape are measured against."""
-        sizes = {
-            count: torch.tensor([math.prod(norms[k] for k in key) for key in keys]).double()
-            for count, keys in self.keys.items()
-        }
+        sizes = [
+            {
+                count: torch.tensor([math.prod(norms[k] for k in key) for key in keys]).double()
+                for count, keys in one.items()
+            }
+            for one in self.keys
+        ]
         out = {}
         for shape in self.shapes:
             total = torch.ones((), dtype=torch.float64)
-            for count in shape:
-                total = total[..., None] * sizes[count]
+            for one, count in zip(sizes, shape, strict=True):
+                total = total[..., None] * one[count]
             at = tuple(torch.tensor(self.used[shape]).T)
             out[shape] = torch.full_like(total, math.inf)
             out[shape][at] = total[at]
         return out
 
 
-def make_plan(patterns: Sequence[Pattern], size: int) -> Plan:
+def make_plan(
+    patterns: Sequence[Pattern], size: int, homes: Sequence[Container[int]] | None = None
+) -> Plan:
+    """The plan of subsets of ``size`` samples; ``homes[s]`` are the functions of sample s, or all.
+
+    Without ``homes`` every sample has the same keys, whatever the order of the samples.
+    """
     wanted: dict[Shape, set[tuple[Key, ...]]] = {}
+    slots: dict[Pattern, list[tuple[int, ...]]] = {}
     for p in patterns:
-        for slots in _surjections(len(p), size):
-            shape = tuple(slots.count(s) for s in range(size))
-            keys = tuple(_key(p, slots, s) for s in range(size))
+        slots[p] = [
+            s
+            for s in _surjections(len(p), size)
+            if homes is None or all(k in homes[at] for k, at in zip(p, s, strict=True))
+        ]
+        for at in slots[p]:
+            shape = tuple(at.count(s) for s in range(size))
+            keys = tuple(_key(p, at, s) for s in range(size))
             wanted.setdefault(shape, set()).add(keys)
-    every = {key for group in wanted.values() for keys in group for key in keys}
-    lengths = sorted({len(key) for key in every})
-    lists = {c: sorted(key for key in every if len(key) == c) for c in lengths}
+    lists = []
+    for sample in range(size):
+        every = {
+            key
+            for group in wanted.values()
+            for keys in group
+            for key in (keys if homes is None else keys[sample : sample + 1])
+        }
+        lengths = sorted({len(key) for key in every})
+        lists.append({c: sorted(key for key in every if len(key) == c) for c in lengths})
     used = {
-        shape: [tuple(lists[len(k)].index(k) for k in keys) for keys in sorted(group)]
+        shape: [
+            tuple(one[len(k)].index(k) for one, k in zip(lists, keys, strict=True))
+            for keys in sorted(group)
+        ]
         for shape, group in wanted.items()
     }
-    return Plan(sorted(wanted), lists, used)
+    return Plan(sorted(wanted), tuple(lists), used, slots)
 
 
 def _surjections(length: int, size: int) -> list[tuple[int, ...]]:

@@ -89,7 +89,8 @@ def memory(
     kinks = tuple(sorted({*early.kinks, *late.kinks}))
     # a table of derivatives of one odd function; orders are counted from 0 and from 4
     odd = early.odd and late.odd
-    rule, found = many(functions, joint, patterns, kinks, tolerance=tolerance, odd=odd)
+    homes = [range(4)] * N + [range(4, 8)] * N
+    rule, found = many(functions, joint, patterns, kinks, tolerance=tolerance, odd=odd, homes=homes)
     then, now = slice(0, N), slice(N, 2 * N)
     out = [
         Memory(
