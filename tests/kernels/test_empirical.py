@@ -25,6 +25,17 @@ class Mixed(nn.Module):
         return F.linear(h.mean(1), self.e.weight)
 
 
+class Twice(nn.Module):
+    """A convolution used twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.c, self.l = nn.Conv2d(4, 4, 3, padding=1), nn.Linear(4 * 25, 3)
+
+    def forward(self, x):
+        return self.l(torch.tanh(self.c(torch.tanh(self.c(x)))).flatten(1))
+
+
 def mlp():
     return nn.Sequential(nn.Linear(7, 20), nn.Tanh(), nn.Linear(20, 20), nn.ReLU(inplace=True),
                          nn.Linear(20, 3))  # fmt: skip
@@ -46,6 +57,7 @@ def sequence():
 CASES = {
     "mlp": (mlp, lambda g: torch.randn(9, 7, generator=g).double()),
     "cnn": (cnn, lambda g: torch.randn(5, 2, 8, 8, generator=g).double()),
+    "twice": (Twice, lambda g: torch.randn(5, 4, 5, 5, generator=g).double()),
     "mixed": (Mixed, lambda g: torch.randint(0, 11, (6, 5), generator=g)),
     "sequence": (sequence, lambda g: torch.randn(6, 3, 5, generator=g).double()),
 }

@@ -205,10 +205,11 @@ def _sum(
             value = _conv(call, delta, p, B, O, patches, out if total is None else None)
         else:
             value = _explicit(call, name, delta, p, B, O)
+        value = value.reshape(B, O, -1)
         total = value if total is None else total + value
     assert total is not None
     if out is None:
-        return total.reshape(B, O, -1)
+        return total
     if total.data_ptr() != out.data_ptr():
         out.copy_(total.reshape(B, -1))
     return out
