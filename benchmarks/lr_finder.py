@@ -186,7 +186,9 @@ def _table(rows: list[dict]) -> str:
         "smallest to largest). Predicted: edge of mean-square stability at infinite width, before",
         "any training. Measured: largest step of a grid of ratio √2, up to 8 × the prediction, at",
         "which the loss never exceeds ten times the first. Losses: after the last step, over the",
-        "first, at half the predicted edge and at what Lightning 2.6.6 suggests (defaults).",
+        "first, at half the predicted edge and at what Lightning 2.6.6 suggests (defaults). Deep",
+        "and ReLU networks outlive the edge of their first NTK: the loss grows, the NTK shrinks,",
+        "and training settles where the step is stable (the catapult).",
         "",
         "| data | activation | hidden | width | batch | predicted edge | measured edge | Lightning "
         "| loss, half edge | loss, Lightning | seconds, ours / Lightning |",
