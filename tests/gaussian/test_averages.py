@@ -5,6 +5,7 @@ import torch
 
 from kadanoff.activations import activation
 from kadanoff.gaussian import averages, one, pair
+from kadanoff.gaussian.many import many
 
 
 def pairs():
@@ -31,3 +32,20 @@ def test_coincident_inputs_take_one_integral(name):
         f = act.derivative(k)
         expected = one(lambda z, f=f: f(z) ** 2, K).value
         assert float((found - expected).abs().max()) < 1e-12 * float(expected.abs().max())
+
+
+def test_only_what_is_asked_of_each_sample():
+    """Two kinds of functions for two kinds of samples: the entries that belong are the same."""
+    g = torch.Generator().manual_seed(3)
+    x = torch.randn(6, 5, generator=g, dtype=torch.float64)
+    K = x @ x.mT / 5 + 0.2 * torch.eye(6, dtype=torch.float64)
+    functions = [torch.tanh, lambda z: 1 - torch.tanh(z) ** 2, torch.sin, torch.cos]
+    patterns = [(0, 0, 2, 2), (0, 1, 2, 3), (1, 1, 2, 2), (0, 1), (3, 3)]
+    homes = [range(2)] * 3 + [range(2, 4)] * 3
+    _, (whole, _) = many(functions, K, patterns, tolerance=1e-8)
+    _, (part, _) = many(functions, K, patterns, tolerance=1e-8, homes=homes)
+    first, last = slice(0, 3), slice(3, 6)
+    for p in patterns:
+        at = tuple(first if k < 2 else last for k in p)
+        assert (whole[p][at] - part[p][at]).abs().max() < 1e-8
+    assert part[0, 0, 2, 2][last, last, last, last].abs().max() == 0

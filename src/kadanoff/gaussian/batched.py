@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -40,12 +40,12 @@ def batched(
     patterns: Sequence[Pattern],
     tolerance: float,
     even: bool = False,
-    homes: Sequence[Container[int]] | None = None,
+    homes: Sequence[range] | None = None,
 ) -> list[dict[Pattern, Tensor]]:
     """Averages of all patterns over all index choices, from two steps of the lattice.
 
     Parameters and results are those of :func:`kadanoff.gaussian.nested.nested`; ``homes[a]`` are
-    the functions wanted of sample a, samples of equal ones in a row. Entries with others are zero.
+    the functions wanted of sample a. Entries with others are zero.
     """
     N = K.shape[0]
     reach = rule.reach_of(tolerance)
@@ -76,12 +76,12 @@ def batched(
     return found
 
 
-def _subsets(N: int, homes: Sequence[Container[int]] | None) -> Iterator[Tensor]:
+def _subsets(N: int, homes: Sequence[range] | None) -> Iterator[Tensor]:
     """Subsets of one to four samples, (subsets, size), those of equal homes together."""
     for size in range(1, min(N, 4) + 1):
-        groups: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
+        groups: dict[tuple[range, ...], list[tuple[int, ...]]] = {}
         for subset in itertools.combinations(range(N), size):
-            kind = () if homes is None else tuple(id(homes[a]) for a in subset)
+            kind = () if homes is None else tuple(homes[a] for a in subset)
             groups.setdefault(kind, []).append(subset)
         yield from (torch.tensor(group) for group in groups.values())
 

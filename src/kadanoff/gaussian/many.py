@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -146,7 +146,7 @@ def many(
     *,
     tolerance: float = 1e-10,
     odd: bool = False,
-    homes: Sequence[Container[int]] | None = None,
+    homes: Sequence[range] | None = None,
 ) -> tuple[Replicas, Sequence[dict[Pattern, Tensor]]]:
     """Averages of products of 2 or 4 functions over all choices of samples.
 
@@ -163,8 +163,8 @@ def many(
         Aim of the error, relative to the norms of the factors.
     odd : bool
         The functions are the derivatives of an odd one, in turn.
-    homes : sequence of N containers, optional
-        The functions wanted of each sample, samples of one container in a row; entries with others
+    homes : sequence of N ranges, optional
+        The functions wanted of each sample; entries with others
         may be left zero, which saves time.
 
     Returns

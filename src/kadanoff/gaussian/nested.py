@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -357,9 +357,7 @@ class Plan:
         return out
 
 
-def make_plan(
-    patterns: Sequence[Pattern], size: int, homes: Sequence[Container[int]] | None = None
-) -> Plan:
+def make_plan(patterns: Sequence[Pattern], size: int, homes: Sequence[range] | None = None) -> Plan:
     """The plan of subsets of ``size`` samples; ``homes[s]`` are the functions of sample s, or all.
 
     Without ``homes`` every sample has the same keys, whatever the order of the samples.
