@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kadanoff.ensembles.matrices import Drawn, Implicit, cholesky
+from kadanoff.ensembles.matrices import Drawn, Implicit, cholesky, residue
 from kadanoff.ensembles.normals import Normals
 
 
@@ -70,3 +70,15 @@ def test_drawn():
         op.apply(x, bias=True), torch.einsum("sij,skj->ski", W, x) + b[:, None]
     )
     torch.testing.assert_close(op.transpose(d), torch.einsum("sij,ski->skj", W, d))
+
+
+def test_what_is_left_is_orthogonal_however_little_it_is():
+    g = torch.Generator().manual_seed(0)
+    Q = torch.linalg.qr(torch.randn(4, 30, 6, generator=g, dtype=torch.float64))[0].mT
+    inside = torch.randn(4, 2, 6, generator=g, dtype=torch.float64) @ Q
+    X = inside + 1e-9 * torch.randn(4, 2, 30, generator=g, dtype=torch.float64)
+    left, share, floor = residue(X, Q)
+    length = left.norm(dim=-1)
+    assert bool((length**2 > floor).all())
+    assert float(((left @ Q.mT).norm(dim=-1) / length).max()) < 1e-12
+    torch.testing.assert_close(share @ Q + left, X, rtol=0, atol=1e-14)

@@ -1,12 +1,19 @@
 """Weights drawn or not, by probes or by whole layers: one law."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 from scipy.stats import ks_2samp
 
 import kadanoff as kd
-from kadanoff.ensembles.direct import direct_sums, drawn_layers
+from kadanoff.ensembles.direct import (
+    direct_sums,
+    distinct_pairs,
+    distinct_triples,
+    drawn_layers,
+)
 from kadanoff.ensembles.moments import Moments
 from kadanoff.ensembles.normals import Normals
 from kadanoff.ensembles.plan import Plan
@@ -165,3 +172,18 @@ def test_module_factory_agrees_with_description():
         error = (a.stderr[-1] ** 2 + b.stderr[-1] ** 2).sqrt().squeeze()
         assert abs(gap) < 4 * error, name
         assert error < 0.6 * abs(b.value[-1].squeeze()), name
+
+
+def test_means_over_distinct_neurons_by_enumeration():
+    g = torch.Generator().manual_seed(0)
+    v = torch.randn(3, 5, generator=g, dtype=torch.float64)
+    each = [v[:, i] * v[:, j] * v[:, k] for i, j, k in itertools.permutations(range(5), 3)]
+    assert torch.isclose(distinct_triples(v), torch.stack(each).mean(0).sum())
+    assert torch.isnan(distinct_triples(v[:, :2]))
+    a, b = torch.randn(2, 3, 5, 2, 2, generator=g, dtype=torch.float64)
+    each = [
+        torch.einsum("sab,scd->abcd", a[:, i], b[:, k])
+        for i, k in itertools.permutations(range(5), 2)
+    ]
+    torch.testing.assert_close(distinct_pairs(a, b), torch.stack(each).mean(0))
+    assert torch.isnan(distinct_pairs(a[:, :1], b[:, :1])).all()
