@@ -2,7 +2,7 @@
 
 Each method tunes one number at the smallest size with the same number of runs, then trains every
 size with it. Run with ``python -m benchmarks.learning_rates`` (``--family mlp`` for one
-family); finished runs are kept in ``out/``.
+family, ``--method theory`` for one method of it); finished runs are kept in ``out/``.
 """
 
 from __future__ import annotations
@@ -155,13 +155,20 @@ def _loss(
     return _remembered(key, lambda: _run(method, build, (w, d, k), rate, data, batch))
 
 
-def main(only: str | None = None) -> None:
-    """Tune small, train all sizes, write the table; goes on where it was interrupted."""
+def main(only: str | None = None, alone: str | None = None) -> None:
+    """Tune small, train all sizes, write the table; goes on where it was interrupted.
+
+    With a family and a method, only their rows are computed and take the places of the old ones.
+    """
     torch.set_num_threads(1)
     store = RESULTS / "learning_rates.json"
     rows: list[dict[str, Any]] = []
     if only and store.exists():
-        held = [r for r in json.loads(store.read_text())["rows"] if r["family"] != only]
+        held = [
+            r
+            for r in json.loads(store.read_text())["rows"]
+            if r["family"] != only or (alone and r["method"] != alone)
+        ]
         # JSON has neither infinities nor NaN: they were written as words and as null
         rows = [r | {k: float(r[k] or "nan") for k in ("loss", "stderr")} for r in held]
     start = time.perf_counter()
@@ -171,6 +178,8 @@ def main(only: str | None = None) -> None:
         X, y, n_out = source()
         loss = functools.partial(_loss, name, _family(name, n_out), (X, y), batch)
         for method, usual in GRID.items():
+            if alone and method != alone:
+                continue
             grid = _SHIFTED.get((name, method), usual)
             tuning = [
                 sum(loss(method, *sizes[0], 50 + k, r) for k in range(TUNING_SEEDS)) for r in grid
@@ -195,6 +204,8 @@ def main(only: str | None = None) -> None:
                     }
                 )
                 print(rows[-1], f"{time.perf_counter() - start:.0f} s", flush=True)
+        names, methods = [f[0] for f in FAMILIES], list(GRID)
+        rows.sort(key=lambda r: (names.index(r["family"]), methods.index(r["method"])))
         versions = {p: importlib.metadata.version(p) for p in ("torch", "mup")}
         write_json(store, {"versions": versions, "rows": rows})
         atomic_write(RESULTS / "learning_rates.md", _table(rows))
@@ -242,5 +253,8 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    chosen = sys.argv[sys.argv.index("--family") + 1] if "--family" in sys.argv else None
-    main(chosen)
+    chosen = [
+        sys.argv[sys.argv.index(option) + 1] if option in sys.argv else None
+        for option in ("--family", "--method")
+    ]
+    main(*chosen)

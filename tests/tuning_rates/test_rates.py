@@ -11,6 +11,7 @@ from torch import nn
 from kadanoff.errors import AnalysisError, UsageError
 from kadanoff.tuning.families import mlp, residual, transformer
 from kadanoff.tuning.rates import (
+    branches,
     measure_response,
     parameter_groups,
     roles,
@@ -64,18 +65,59 @@ def test_width_exponents(optimizer, s, want):
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "build", "want"),
+    ("optimizer", "build", "depths", "want", "ends"),
     [
-        # class I and an unscaled stack: 1/L; branches times L^(-1/2): section 3.8
-        ("sgd", lambda L, k: mlp(20, 512, L, 5, activation="relu", seed=k), -1.0),
-        ("sgd", lambda L, k: residual(20, 128, L, 5, seed=k), 0.0),
-        ("adam", lambda L, k: residual(20, 128, L, 5, seed=k), -0.5),
+        # class I and an unscaled stack: 1/L; branches times L^(-1/2), beyond the growth of
+        # (1 + 1/L)^L: section 3.8
+        ("sgd", lambda L, k: mlp(20, 512, L, 5, activation="relu", seed=k), (4, 8, 16), -1.0, -1.0),
+        ("sgd", lambda L, k: residual(20, 128, L, 5, seed=k), (8, 16, 32), 0.0, 0.0),
+        ("adam", lambda L, k: residual(20, 128, L, 5, seed=k), (8, 16, 32), -0.5, 0.0),
     ],
 )
-def test_depth_exponents(optimizer, build, want):
+def test_depth_exponents(optimizer, build, depths, want, ends):
     sample = torch.randn(16, 20, generator=torch.Generator().manual_seed(0))
-    found = slopes(build, (4, 8, 16), optimizer, 1.0, sample)
+    found = slopes(build, depths, optimizer, 1.0, sample)
     assert abs(found["hidden.weight"] - want) < 0.2, found
+    # what lies before and after the blocks of a residual network knows nothing of their number
+    assert abs(found["readout.weight"] - ends) < 0.2, found
+    assert abs(found["input.weight"] - ends) < 0.25, found
+
+
+class _Strided(nn.Module):
+    """A block whose skip is a convolution, as where a ResNet halves its images."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(4, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 1, 1)
+        self.norm, self.skip = nn.BatchNorm2d(8), nn.Conv2d(4, 8, 1, 2)
+
+    def forward(self, x):
+        y = self.norm(self.b(torch.relu(self.a(x))))
+        y += self.skip(x)
+        return torch.relu(y)
+
+
+def test_branches_are_told_from_the_stream():
+    X, tokens = torch.randn(4, 12), torch.randint(0, 10, (2, 8))
+    assert branches(mlp(12, 16, 5, 3), X) == (set(), 0)
+    found, count = branches(residual(12, 16, 5, 3), X)
+    assert count == 5
+    assert found == {f"{k}.linear.{kind}" for k in range(1, 6) for kind in ("weight", "bias")}
+    model = transformer(16, 3, 10, vocabulary=10, context=8)
+    found, count = branches(model, tokens)
+    assert count == 6
+    assert {n.split(".")[0] for n, _ in model.named_parameters() if n in found} == {"blocks"}
+    assert all(n in found for n, _ in model.named_parameters() if n.startswith("blocks"))
+    encoder = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+    model = nn.Sequential(nn.Linear(5, 16), encoder, nn.Linear(16, 2))
+    found, count = branches(model, torch.randn(2, 7, 5))
+    # of a layer normalised after the sum the norms belong to the stream
+    assert count == 2
+    assert found == {n for n, _ in model.named_parameters() if "self_attn" in n or ".linear" in n}
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), _Strided(), nn.Flatten(), nn.Linear(128, 2))
+    found, count = branches(model, torch.randn(2, 3, 9, 9))
+    assert count == 1
+    assert found == {n for n, _ in model.named_parameters() if n.startswith("1.")}
 
 
 def test_a_step_moves_the_output_by_base():

@@ -8,7 +8,9 @@ this one rule gives the known
 scalings without being told them: with the readout's standard deviation times n^(-s/2), SGD steps
 go as n^(s-1) for hidden weights, n^s for what reads the input, 1/n for the readout; Adam steps at
 s = 1 as 1/n, 1, 1/n (maximal update); with L layers SGD steps as 1/L, and with residual branches
-times L^(-1/2) Adam steps as L^(-1/2), SGD steps as a constant.
+times L^(-1/2) Adam steps as L^(-1/2), SGD steps as a constant. The branches of a residual network
+are many small steps of one path: they share what four of them would have, so that what lies before
+and after them learns at any depth as fast as at four.
 """
 
 from __future__ import annotations
@@ -23,7 +25,10 @@ from torch import Tensor, nn
 
 from kadanoff.data import example
 from kadanoff.errors import AnalysisError, UsageError
+from kadanoff.trace.graph import main_chain
 from kadanoff.trace.hf import main_output
+from kadanoff.trace.recorder import Call, Recorder, unwrap
+from kadanoff.trace.sandbox import untouched
 
 __all__ = [
     "BASE",
@@ -44,6 +49,10 @@ BASE = {"sgd": 4.0, "adam": 1.6, "adamw": 1.6, "muon": 1.6}
 # digits (MLP, ResNet; depth 4, 16; width 64) the loss after 60 steps was a third higher than at
 # 0.1, and no better at 0.01.
 _VECTOR = 0.1
+# The blocks of a deeper residual network count together as those of one with this many. Each is
+# then a step of a fixed path, and what lies before and after keeps its share: a Transformer of 16
+# layers reached in 60 steps 2.78 with one share for every matrix, and 2.63 with this.
+_BLOCKS = 4
 _NORMS = ("norm", "batchnorm", "layernorm", "rmsnorm", "groupnorm")
 _ATTENTION = ("attention", "attn")
 _MLP = ("mlp", "feedforward", "feed_forward", "ffn", "linear1", "linear2", "fc1", "fc2", "interm")
@@ -157,6 +166,44 @@ def _role(path: str, module: nn.Module, last: bool, first: bool, model: nn.Modul
         # a bare parameter of a container: positional or class embeddings, mostly
         return "embedding"
     return "mlp" if any(word in text for text in around for word in _MLP) else "hidden"
+
+
+def branches(model: nn.Module, sample: Any) -> tuple[set[str], int]:
+    """Parameters on branches that a skip connection leads around, and the number of branches."""
+    inner, _ = unwrap(model)
+    recorder = Recorder(inner, graph=True, adds=True)
+    try:
+        with untouched(inner, seed=0, quiet=True, graph=True), torch.enable_grad(), recorder:
+            out = _forward(inner, sample)
+    except RuntimeError:
+        return set(), 0  # a model that cannot be watched has no branches that could be told
+    calls = recorder.calls
+    chain = main_chain(out, [call.edge for call in calls])
+    beside: set[int] = set()
+    on: set[int] = set()
+    count, last = 0, -1
+    for at in [*chain, len(calls)]:
+        here = [c for c in calls[last + 1 : at] if _carries(c)]
+        skipped = at < len(calls) and calls[at].kind == "add"
+        (beside if skipped else on).update(i for c in here for i in _owned(inner, c))
+        count += bool(skipped and any(c.kind == "linear" for c in here))
+        if at < len(calls):
+            on.update(_owned(inner, calls[at]))
+        last = at
+    return {n for n, p in model.named_parameters() if id(p) in beside - on}, count
+
+
+def _carries(call: Call) -> bool:
+    return call.kind in ("linear", "norm", "recurrent") and not call.op.startswith("embedding")
+
+
+def _owned(model: nn.Module, call: Call) -> set[int]:
+    """Identities of the parameters of the module that made a call, and of the weight it used."""
+    if not _carries(call):
+        return set()
+    owners = {call.path} | ({call.parameter.rpartition(".")[0]} if call.parameter else set())
+    modules = [model.get_submodule(path) for path in owners]
+    return {id(p) for module in modules for p in module.parameters(recurse=False)}
 
 
 def scale_readout_(model: nn.Module, sample: Any, s: float = 1.0, base_width: int = 64) -> float:
@@ -325,8 +372,12 @@ def parameter_groups(
             "No parameter moves the output at the start: all gradients vanish.",
             "Initialise the readout with non-zero weights first.",
         )
+    inside, blocks = branches(model, sample)
+    deep = min(1.0, _BLOCKS / max(blocks, 1))
     weight = {
-        n: 1.0 if where[n].role == "embedding" or parameters[n].ndim >= 2 else _VECTOR for n in live
+        n: (1.0 if where[n].role == "embedding" or parameters[n].ndim >= 2 else _VECTOR)
+        * (deep if n in inside else 1.0)
+        for n in live
     }
     whole = sum(weight.values())
     share = {n: weight[n] / whole for n in live}
