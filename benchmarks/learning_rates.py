@@ -221,12 +221,14 @@ def _table(rows: list[dict[str, Any]]) -> str:
         "tunes one number with the same runs at the first size of its family (except the untuned",
         "defaults). mup 1.0.0 knows width only, not depth. `inf`: a run diverged.",
         "",
-        "Width: theory and mup are level. Kaiming's one rate beats both at four times the width,",
+        "Width: theory and mup are level on MLP and residual net; on the Transformer theory",
+        "is ahead at every size. Kaiming's one rate beats both at four times the width of the MLP,",
         "where it has not yet grown too large, and PyTorch's untuned 1e-3 wins the residual net of",
-        "width 1024, where it happens to be right: transfer finds good rates, not the best ones.",
+        "width 1024 and is level with theory on the Transformer of that width, where it happens to",
+        "be right: transfer finds good rates, not the best ones.",
         "Depth: a plain ReLU network makes its inputs alike (1 − c falls like 1/ℓ²), and no rate",
         "mends that: at 48 layers theory only loses less than the others. Residual branches scaled",
-        "by L^(−1/2) carry the rate to 100 layers.",
+        "by L^(−1/2), which share among them what four would have, carry the rate to 100 layers.",
         "",
     ]
     for family in dict.fromkeys(r["family"] for r in rows):

@@ -385,4 +385,5 @@ def _nystrom(K: Any, regulariser: float, rank: int, seed: int, place: torch.devi
     U = half @ (V / S.sqrt())
     floor = float(S.min()) + regulariser
     scale = floor / (S + regulariser) - 1
-    return lambda r: r + U @ (scale[:, None] * (U.T @ r))
+    # (rᵀ U)ᵀ: see _times
+    return lambda r: r + U @ (scale[:, None] * (r.mT.contiguous() @ U).mT)
