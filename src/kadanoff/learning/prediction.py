@@ -360,5 +360,5 @@ def _order_1(
     terms |= {f"quadrature_error_{name}": error for name, error in found.term_errors.items()}
     return Prediction(
         mean, cov, 1, method, math.inf, eta, terms, notes=tuple(notes), output_cov=output_cov,
-        leave_one_out=_left_out(b.Theta_AA, y, 0.0),
+        leave_one_out=_left_out(b.Theta_AA, y, 0.0, b.inverse),
     )  # fmt: skip

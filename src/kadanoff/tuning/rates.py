@@ -15,6 +15,7 @@ and after them learns at any depth as fast as at four.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -178,18 +179,16 @@ def branches(model: nn.Module, sample: Any) -> tuple[set[str], int]:
     except RuntimeError:
         return set(), 0  # a model that cannot be watched has no branches that could be told
     calls = recorder.calls
-    chain = main_chain(out, [call.edge for call in calls])
     beside: set[int] = set()
     on: set[int] = set()
-    count, last = 0, -1
-    for at in [*chain, len(calls)]:
-        here = [c for c in calls[last + 1 : at] if _carries(c)]
-        skipped = at < len(calls) and calls[at].kind == "add"
-        (beside if skipped else on).update(i for c in here for i in _owned(inner, c))
-        count += bool(skipped and any(c.kind == "linear" for c in here))
-        if at < len(calls):
-            on.update(_owned(inner, calls[at]))
-        last = at
+    count = 0
+    chain = main_chain(out, [call.edge for call in calls])
+    for last, at in itertools.pairwise([-1, *chain, len(calls)]):
+        between, end = calls[last + 1 : at], calls[at : at + 1]
+        skipped = any(call.kind == "add" for call in end)
+        (beside if skipped else on).update(*(_owned(inner, call) for call in between))
+        on.update(*(_owned(inner, call) for call in end))
+        count += skipped and any(c.kind == "linear" and _carries(c) for c in between)
     return {n for n, p in model.named_parameters() if id(p) in beside - on}, count
 
 
