@@ -239,9 +239,9 @@ def limit(name: str) -> float:
 
 def draw(done: list[dict[str, Any]]) -> None:
     """Measured over predicted with its error for every observable and case; and all z."""
-    from kadanoff.report.figures import SERIES, colour, figure, save, style
+    from kadanoff.style.figures import SERIES, colour, figure, house_style, save
 
-    with style():
+    with house_style():
         fig, (left, right) = figure(1, 2, width=9.0, height=3.8)
         names = FIRST + SECOND
         scores = []

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kadanoff.files import atomic_write, write_json
-from kadanoff.report.numbers import uncertain
+from kadanoff.style.numbers import uncertain
 
 RESULTS = Path(__file__).parent / "results"
 CASES = [(64, 6, 1024)]  # width, depth, their networks

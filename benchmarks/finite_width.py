@@ -21,8 +21,8 @@ from kadanoff.learning import predict
 from kadanoff.learning.correction import Measured, extrapolate, measure_correction
 from kadanoff.learning.finite_width import TERMS
 from kadanoff.learning.finite_width_cov import COV_TERMS
-from kadanoff.report.numbers import uncertain
 from kadanoff.rgflow import flow
+from kadanoff.style.numbers import uncertain
 
 X = torch.tensor([[1.2, 0.3], [-0.5, 1.1], [0.6, 1.0]], dtype=torch.float64)
 Y = 2 * torch.tensor([[1.0, -0.7], [0.4, 0.8]], dtype=torch.float64).mT

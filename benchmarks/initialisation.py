@@ -182,10 +182,10 @@ def geometric(values: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def draw(found: dict[str, Any], stem: Path) -> None:
     """Three panels, four initialisations."""
-    from kadanoff.report.figures import DASHES, colour, figure, save, style
+    from kadanoff.style.figures import DASHES, colour, figure, house_style, save
 
     tones = [colour(role) for role in ("measured", "violet", "theory", "critical")]
-    with style():
+    with house_style():
         fig, axes = figure(1, 3, width=12.5, height=3.9)
         for i, (name, run) in enumerate(found.items()):
             dash = DASHES[(1, 2, 3, 0)[i]]

@@ -23,7 +23,7 @@ from torch import nn
 import kadanoff as kd
 from kadanoff.data import load
 from kadanoff.files import atomic_write, write_json
-from kadanoff.report.numbers import uncertain
+from kadanoff.style.numbers import uncertain
 from kadanoff.tuning.families import mlp, residual, transformer
 from kadanoff.tuning.transfer import train
 

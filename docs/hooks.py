@@ -13,10 +13,10 @@ from typing import Any
 
 from mkdocs.structure.files import File
 
-from kadanoff.report.prose import math
 from kadanoff.studies.page import number, tally
 from kadanoff.studies.registry import all as studies
 from kadanoff.studies.runner import kept
+from kadanoff.style.markup import math
 
 ROOT = Path(__file__).parent.parent
 _MODULES = re.compile(r"<!-- modules of (.*?) -->")

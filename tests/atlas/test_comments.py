@@ -17,7 +17,7 @@ from kadanoff.atlas import comments, exports, papers
 from kadanoff.atlas.rendering import markdown
 from kadanoff.atlas.store import Store
 from kadanoff.errors import DataError, UsageError
-from kadanoff.report.prose import math
+from kadanoff.style.markup import math
 
 HOSTILE = [
     "<img src=x onerror=alert(1)>",

@@ -17,9 +17,9 @@ from kadanoff.atlas import papers
 from kadanoff.atlas.identity import Record
 from kadanoff.atlas.server import create_app
 from kadanoff.atlas.store import Store
-from kadanoff.report.figures import figure, style
 from kadanoff.studies import Claim, Lab, run
 from kadanoff.studies import Study as KeptStudy
+from kadanoff.style.figures import figure, house_style
 from tests.atlas.serving import TinyStudies, served
 
 
@@ -182,7 +182,7 @@ def test_the_full_run_that_came_with_the_package_is_shown(store: Store, tmp_path
     claim = Claim("a", "Sparse is $O(N)$.", paper_value=2.0)
 
     def work(lab: Lab) -> None:
-        with style():
+        with house_style():
             fig, _ = figure()
         lab.say("What was done", "Nothing but $x^2$.")
         lab.figure("empty.svg", fig, "Axes of $x$.")

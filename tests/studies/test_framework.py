@@ -14,10 +14,10 @@ import pytest
 
 from kadanoff import studies
 from kadanoff.errors import MissingExtraError, StorageError, UsageError
-from kadanoff.report.figures import figure, style
 from kadanoff.studies import Claim, Lab, Study
 from kadanoff.studies.page import tally
 from kadanoff.studies.runner import keep, run
+from kadanoff.style.figures import figure, house_style
 from tests.cli.run import run as cli
 
 CALLS: list[int] = []
@@ -32,7 +32,7 @@ def _work(lab: Lab) -> None:
     lab.plan(3)
     found = [lab.part(f"square {x}", square, x) for x in range(lab.pick(quick=3, full=5))]
     lab.say("What was done", "Squares, $x^2$, of <b>small</b> numbers.")
-    with style():
+    with house_style():
         fig, ax = figure()
         ax.plot([f["x"] for f in found], [f["square"] for f in found])
     lab.figure("squares.svg", fig, "Squares $x^2$.")

@@ -11,7 +11,7 @@ import re
 import secrets
 from functools import lru_cache
 
-from kadanoff.report.prose import math, prose
+from kadanoff.style.markup import math, prose
 
 __all__ = ["markdown"]
 

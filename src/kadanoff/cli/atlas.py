@@ -107,7 +107,7 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Add a paper with its citations and references, or the papers of a BibTeX/RIS/CSL file."""
-    from kadanoff.report.progress import reporting
+    from kadanoff.style.progress import reporting
 
     shown = reporting(progress, "Importing")
     store = _store(data_dir)

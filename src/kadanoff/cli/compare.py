@@ -115,7 +115,7 @@ def _read(path: Path) -> tuple[Any, Any, Any]:
 def _show(result: Any, console: Any) -> None:
     from rich.table import Table
 
-    from kadanoff.report.numbers import short, uncertain
+    from kadanoff.style.numbers import short, uncertain
 
     table = Table(title="predicted and measured: the worst component of each")
     for name in ("", "layer", "slots", "predicted", "measured", "next order", "z", "verdict"):

@@ -48,8 +48,8 @@ def command(
 
 def _draw(activation: str, path: Path, progress: str) -> None:
     from kadanoff.critical import phase_diagram
-    from kadanoff.report.figures import write
-    from kadanoff.report.progress import reporting
+    from kadanoff.style.figures import write
+    from kadanoff.style.progress import reporting
 
     with reporting(progress, "phase diagram") as report:
         diagram = phase_diagram(activation, progress=report)

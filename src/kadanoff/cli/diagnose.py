@@ -36,7 +36,7 @@ def command(
     """
     from dataclasses import replace
 
-    from kadanoff.report.progress import console, waiting
+    from kadanoff.style.progress import console, waiting
 
     output = Output("diagnose", as_json, json_file, [html])
     with waiting("loading the model and the data"):

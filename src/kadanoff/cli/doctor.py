@@ -47,7 +47,7 @@ def command(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
     found = survey()
     missing = [name for name, version in found["packages"].items() if version is None]
     if as_json:
-        from kadanoff.report.json import dumps
+        from kadanoff.style.json import dumps
 
         typer.echo(dumps(found))
     else:
@@ -123,7 +123,7 @@ def _threads() -> dict[str, Any]:
 def _show(found: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from kadanoff.report.progress import console
+    from kadanoff.style.progress import console
 
     screen = console()
     screen.print(f"kadanoff {found['kadanoff']}, Python {found['python']}, {found['platform']}")

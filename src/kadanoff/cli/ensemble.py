@@ -102,7 +102,7 @@ def split(names: str | None) -> list[str] | None:
 @contextmanager
 def simulating(kind: str, words: str) -> Iterator[Any]:
     """Progress of a simulation, with the relative standard error that it has reached."""
-    from kadanoff.report.progress import reporting
+    from kadanoff.style.progress import reporting
 
     with reporting(kind, words) as report:
 
@@ -120,7 +120,7 @@ def show(found: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from kadanoff.report.numbers import uncertain
+    from kadanoff.style.numbers import uncertain
 
     title = f"{found.n_networks} networks, method {found.method}, {found.seconds:.1f} s"
     table = Table(title=title, caption="first component of each; standard error in brackets")

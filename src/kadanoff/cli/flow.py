@@ -52,8 +52,8 @@ def command(
     output = Output("flow", as_json, json_file, figures=[plot])
     X, note = _inputs(data, inputs, n_in, seed)
     C_b, C_W = opt.variances(activation, C_b, C_W, gamma)
-    from kadanoff.report.progress import waiting
     from kadanoff.rgflow import flow
+    from kadanoff.style.progress import waiting
 
     arch = opt.network(
         X.shape[1], width, depth, n_out, activation, gamma, C_b=C_b, C_W=C_W,
@@ -115,7 +115,7 @@ def _print(result: Any, note: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from kadanoff.report.numbers import short
+    from kadanoff.style.numbers import short
 
     console = Console()
     shown = [name for name in _SCALES if getattr(result, name) is not None]
@@ -158,10 +158,10 @@ def draw(result: Any, path: Path) -> None:
     """Draw what grows with depth, relative to its scale, and write it to ``path``."""
     from matplotlib.ticker import MaxNLocator
 
-    from kadanoff.report import figures
+    from kadanoff.style import figures
 
     layers = list(range(1, result.arch.L + 1))
-    with figures.style():
+    with figures.house_style():
         fig, axes = figures.figure(1, 2 if result.order else 1, width=8.0 if result.order else 4.4)
         left = axes[0] if result.order else axes
         left.plot(layers, result.K[:, 0, 0], label="K", marker="o")

@@ -62,7 +62,7 @@ class Output:
         self.as_json, self.file = as_json, file
         drawn = [path for path in figures if path is not None]
         if drawn:
-            from kadanoff.report.figures import file_format
+            from kadanoff.style.figures import file_format
 
             for path in drawn:
                 file_format(path)
@@ -78,7 +78,7 @@ class Output:
     def write(self, tree: Any) -> None:
         """Print or write the result, if it was asked for."""
         from kadanoff.files import write_json
-        from kadanoff.report.json import dumps
+        from kadanoff.style.json import dumps
 
         if self.file is not None:
             write_json(self.file, tree)
@@ -87,7 +87,7 @@ class Output:
 
     def say_where(self) -> None:
         """Name the files that were written."""
-        from kadanoff.report.progress import console
+        from kadanoff.style.progress import console
 
         if self.for_people:
             for path in (*self.others, self.file):

@@ -60,7 +60,7 @@ def command(
     """
     from kadanoff.learning import predict
     from kadanoff.learning.prediction import blocks
-    from kadanoff.report.progress import reporting
+    from kadanoff.style.progress import reporting
 
     output = Output("predict", as_json, json_file)
     X, y, names = _data(data, train + test, seed)
@@ -202,7 +202,7 @@ def _show(result: dict[str, Any], labels: Any, target: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from kadanoff.report.numbers import percent, short, uncertain
+    from kadanoff.style.numbers import percent, short, uncertain
 
     console = Console()
     console.print(f"[bold]{result['architecture']}[/bold]", highlight=False)

@@ -21,8 +21,8 @@ def compare_depths(
 
     from kadanoff.learning import choose_depth
     from kadanoff.learning.prediction import MAX_TRAIN_ORDER_1
-    from kadanoff.report.numbers import short, uncertain
-    from kadanoff.report.progress import console
+    from kadanoff.style.numbers import short, uncertain
+    from kadanoff.style.progress import console
 
     if len(X) > MAX_TRAIN_ORDER_1:
         raise UsageError(
@@ -122,7 +122,7 @@ def show_loss(console: Any, curve: dict[str, Any]) -> None:
     """Print the curve as a table."""
     from rich.table import Table
 
-    from kadanoff.report.numbers import short, uncertain
+    from kadanoff.style.numbers import short, uncertain
 
     console.print(
         f"\nTraining loss of {curve['networks']} networks, step {short(curve['eta'])}:",
@@ -175,7 +175,7 @@ def _learned(times: Any, shares: Any, wanted: float) -> float:
 
 def show_speed(console: Any, result: dict[str, Any], eta: float | None) -> None:
     """Print stability and time scales."""
-    from kadanoff.report.numbers import percent, short
+    from kadanoff.style.numbers import percent, short
 
     unit = "of gradient flow" if eta is None else f"in steps of {short(eta)}"
     batch = result["batch"]

@@ -43,8 +43,8 @@ def command(
     --data text --html sparsity.html`
     """
     from kadanoff.cli.diagnose import analysed, prepare
-    from kadanoff.report.json import envelope
-    from kadanoff.report.progress import console, waiting
+    from kadanoff.style.json import envelope
+    from kadanoff.style.progress import console, waiting
 
     output = Output("sparsity", as_json, json_file, [html])
     with waiting("loading the model and the data"):
@@ -108,7 +108,7 @@ def _measure(
 def _print(screen: Any, found: Any, report: Any, drifts: Any, choices: Any) -> None:
     from rich.table import Table
 
-    from kadanoff.report.numbers import data_size, percent
+    from kadanoff.style.numbers import data_size, percent
 
     screen.print(
         f"[bold]{percent(found.active)}[/] of the hidden neurons are active, the mean of "

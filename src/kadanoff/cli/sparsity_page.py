@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from kadanoff.report.figures import DASHES, MARKERS, SERIES, figure, style, to_svg
-from kadanoff.report.json import versions
-from kadanoff.report.numbers import data_size, percent, uncertain
-from kadanoff.report.page import Raw, Section, callout, cards, figure_block, grid, page, table
+from kadanoff.style.figures import DASHES, MARKERS, SERIES, figure, house_style, to_svg
+from kadanoff.style.html import Raw, Section, callout, cards, figure_block, grid, page, table
+from kadanoff.style.json import versions
+from kadanoff.style.numbers import data_size, percent, uncertain
 
 __all__ = ["sparsity_html"]
 
@@ -79,7 +79,7 @@ def _plots(found: Any, history: list[Any]) -> list[Raw]:
     layers = found.layers
     depth = list(range(1, len(layers) + 1))
     blocks = []
-    with style():
+    with house_style():
         fig, ax = figure()
         for row in (*history, found) if history else (found,):
             label = row.label if row is not found else "now" if history else "mean over tokens"

@@ -49,7 +49,7 @@ def list_(as_json: Json = False) -> None:
         return
     from rich.table import Table
 
-    from kadanoff.report.progress import console
+    from kadanoff.style.progress import console
 
     table = Table(box=None, pad_edge=False, show_header=True, header_style="bold")
     for head in ("study", "about", "full run"):
@@ -79,9 +79,9 @@ def run_(
 
     Exit code 1 if a claim fails.
     """
-    from kadanoff.report.progress import reporting
     from kadanoff.studies import runner
     from kadanoff.studies.registry import get
+    from kadanoff.style.progress import reporting
 
     if quick and full:
         raise UsageError("--quick and --full exclude each other.", "Give one of them.")
@@ -166,8 +166,8 @@ def _read(folder: Path) -> dict[str, Any]:
 def _show(document: dict[str, Any], page: Path | None) -> None:
     from rich.table import Table
 
-    from kadanoff.report.progress import console
     from kadanoff.studies.page import number, tally
+    from kadanoff.style.progress import console
 
     screen = console()
     screen.print(f"[bold]{document['title']}[/bold] ({document['size']} run)")

@@ -42,8 +42,8 @@ def command(
     Example: `kadanoff transfer --model mlp --data digits --widths 32,64,128 --depths 3,6`
     """
     from kadanoff.files import jsonable
-    from kadanoff.report.figures import write
-    from kadanoff.report.progress import reporting
+    from kadanoff.style.figures import write
+    from kadanoff.style.progress import reporting
     from kadanoff.tuning.families import FAMILIES
     from kadanoff.tuning.transfer import transfer
 
@@ -98,9 +98,9 @@ def _data(name: str, seed: int) -> tuple[Any, Any, int]:
 
 
 def _figure(found: Any) -> Any:
-    from kadanoff.report.figures import SERIES, figure, points, style
+    from kadanoff.style.figures import SERIES, figure, house_style, points
 
-    with style():
+    with house_style():
         fig, (left, right) = figure(1, 2, width=8.4, height=3.4)
         for i, c in enumerate(found.curves):
             label = f"width {c.width}, depth {c.depth}"
@@ -127,7 +127,7 @@ def _figure(found: Any) -> Any:
 
 
 def _verdict(found: Any) -> tuple[str, str]:
-    from kadanoff.report.numbers import uncertain
+    from kadanoff.style.numbers import uncertain
 
     spread = uncertain(found.spread, found.spread_stderr)
     if any(c.at_edge for c in found.curves):
@@ -147,7 +147,7 @@ def _verdict(found: Any) -> tuple[str, str]:
 
 
 def _rows(found: Any) -> tuple[list[list[str]], list[list[str]]]:
-    from kadanoff.report.numbers import short, uncertain
+    from kadanoff.style.numbers import short, uncertain
 
     sweep = [
         [
@@ -176,8 +176,8 @@ _CHECK = ("layer", "exponent in the width", "predicted", "verdict")
 
 def _page(found: Any, path: Path, subtitle: str) -> None:
     from kadanoff.files import atomic_write
-    from kadanoff.report.figures import to_svg
-    from kadanoff.report.page import Section, callout, figure_block, page, table
+    from kadanoff.style.figures import to_svg
+    from kadanoff.style.html import Section, callout, figure_block, page, table
 
     head, tail = _verdict(found)
     sweep, check = _rows(found)

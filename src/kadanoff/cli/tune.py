@@ -46,7 +46,7 @@ def command(
     Example: `kadanoff tune examples/deep_tanh.py:default --data digits --check`
     """
     from kadanoff.errors import UsageError
-    from kadanoff.report.progress import console, waiting
+    from kadanoff.style.progress import console, waiting
 
     output = Output("tune", as_json, json_file, [save, html])
     if html is not None and not check:
@@ -81,14 +81,14 @@ def command(
         _save(loaded.model, save)
     if html is not None and comparison is not None:
         from kadanoff.files import atomic_write
-        from kadanoff.report.tuning import comparison_html
+        from kadanoff.tuning.report import comparison_html
 
         atomic_write(html, comparison_html(target, plan, comparison))
-    from kadanoff.report.json import envelope
+    from kadanoff.style.json import envelope
 
     output.write(envelope("tune", result, seed=seed))
     if output.for_people:
-        from kadanoff.report.tuning import plan_terminal
+        from kadanoff.tuning.report import plan_terminal
 
         screen = console()
         screen.print(plan_terminal(plan))

@@ -22,7 +22,7 @@ from kadanoff.diagnosis.chain import (
 )
 from kadanoff.diagnosis.result import Finding, LayerReport
 from kadanoff.errors import KadanoffError
-from kadanoff.report.numbers import uncertain
+from kadanoff.style.numbers import uncertain
 
 __all__ = ["RULES", "Evidence", "Rule", "examine"]
 

@@ -1,4 +1,4 @@
-"""The frozen result of a diagnosis; renderers in :mod:`kadanoff.report` read nothing else."""
+"""The frozen result of a diagnosis; its renderers (html, plots, terminal) read nothing else."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kadanoff.files import jsonable, write_json
+from kadanoff.files import atomic_write, jsonable, write_json
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -301,16 +301,11 @@ class Diagnosis:
         StorageError
             The file cannot be written.
         """
-        from kadanoff.files import atomic_write
+        from kadanoff.diagnosis.html import diagnosis_html
 
-        atomic_write(path, _renderer("html").diagnosis_html(self))
+        atomic_write(path, diagnosis_html(self))
 
     def __rich__(self) -> Any:
-        return _renderer("terminal").diagnosis_terminal(self)
+        from kadanoff.diagnosis.terminal import diagnosis_terminal
 
-
-def _renderer(name: str) -> Any:
-    # report stands above diagnosis in the import order, so it is found by name when asked for
-    import importlib
-
-    return importlib.import_module(f"kadanoff.report.{name}")
+        return diagnosis_terminal(self)

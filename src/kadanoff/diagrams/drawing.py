@@ -39,14 +39,14 @@ def draw(
     Returns
     -------
     matplotlib.figure.Figure
-        Save it with :func:`kadanoff.report.figures.save`, or see :func:`to_svg`.
+        Save it with :func:`kadanoff.style.figures.save`, or see :func:`to_svg`.
     """
-    from kadanoff.report.figures import figure, style
+    from kadanoff.style.figures import figure, house_style
 
     listed = _listed(diagrams)
     columns = min(columns, len(listed))
     rows = math.ceil(len(listed) / columns)
-    with style():
+    with house_style():
         fig, axes = figure(
             rows, columns, width=size * columns, height=1.25 * size * rows, squeeze=False
         )
@@ -59,7 +59,7 @@ def draw(
 
 def to_svg(diagrams: Diagram | Recursion | Sequence[Diagram], **options: Any) -> str:
     """The drawing as one ``<svg>`` element that follows the reader's theme; see :func:`draw`."""
-    from kadanoff.report.figures import to_svg as element
+    from kadanoff.style.figures import to_svg as element
 
     listed = _listed(diagrams)
     first = listed[0]
@@ -85,7 +85,7 @@ def _draw_one(ax: Any, diagram: Diagram) -> None:
     from matplotlib.patches import Circle, PathPatch
     from matplotlib.path import Path
 
-    from kadanoff.report.figures import colour
+    from kadanoff.style.figures import colour
 
     vertices, blobs = _places(diagram)
     ink, line = colour("ink"), colour("theory")

@@ -112,7 +112,7 @@ class Comparison:
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Write ``path`` (.svg, .png or without suffix for both): ratios, and z-scores by layer."""
         from kadanoff.ensembles.plots import comparison_figure
-        from kadanoff.report.figures import write
+        from kadanoff.style.figures import write
 
         write(comparison_figure(self), path)
 

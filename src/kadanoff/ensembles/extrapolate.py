@@ -50,7 +50,7 @@ class Scaling:
     def plot(self, path: str | os.PathLike[str], flow: Any = None) -> None:
         """Write ``path``: fluctuations against 1/n, and against depth, with the predictions."""
         from kadanoff.ensembles.plots import scaling_figure
-        from kadanoff.report.figures import write
+        from kadanoff.style.figures import write
 
         write(scaling_figure(self, flow), path)
 

@@ -14,10 +14,10 @@ __all__ = ["comparison_figure", "scaling_figure"]
 
 def comparison_figure(comparison: Any) -> Any:
     """Left: measured over predicted of the largest component. Right: all z-scores by layer."""
-    from kadanoff.report.figures import DASHES, MARKERS, SERIES, colour, figure, points, style
+    from kadanoff.style.figures import DASHES, MARKERS, SERIES, colour, figure, house_style, points
 
     names = [n for n in NAMES if any(line.observable == n for line in comparison.lines)]
-    with style():
+    with house_style():
         fig, (left, right) = figure(1, 2, width=9.0, height=3.8)
         for i, name in enumerate(names):
             lines = [x for x in comparison.lines if x.observable == name and x.predicted]
@@ -51,7 +51,7 @@ def comparison_figure(comparison: Any) -> Any:
 
 def scaling_figure(scaling: Any, flow: Any = None) -> Any:
     """Relative variance of the metric (and NTK): against 1/n at the last layer, against depth."""
-    from kadanoff.report.figures import DASHES, SERIES, figure, points, style
+    from kadanoff.style.figures import DASHES, SERIES, figure, house_style, points
 
     shown = [
         (name, base, label)
@@ -62,7 +62,7 @@ def scaling_figure(scaling: Any, flow: Any = None) -> Any:
     ]  # fmt: skip
     if not shown:
         raise UsageError("The scaling plot shows V and A; neither was measured.")
-    with style():
+    with house_style():
         fig, axes = figure(1, 2, width=9.0, height=3.8)
         left, right = axes
         for i, (name, base, label) in enumerate(shown):

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from kadanoff.errors import UsageError
-from kadanoff.report.numbers import percent, short
 from kadanoff.sparsity.blocks import Block, find_blocks
 from kadanoff.sparsity.inputs import Example, examples, loss_of, output_of
 from kadanoff.sparsity.keep import keep_columns, keep_threshold, keep_topk
+from kadanoff.style.numbers import percent, short
 
 __all__ = [
     "Keep",

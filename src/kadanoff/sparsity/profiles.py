@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from kadanoff.errors import AnalysisError, UsageError
 from kadanoff.files import write_json
-from kadanoff.report.numbers import percent
 from kadanoff.sparsity.blocks import program_of
 from kadanoff.sparsity.inputs import examples
 from kadanoff.sparsity.statistics import Counts, error_threshold, rows_of
 from kadanoff.sparsity.structure import Hidden, Recorder, record
+from kadanoff.style.numbers import percent
 
 __all__ = [
     "LayerProfile",

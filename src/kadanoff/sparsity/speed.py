@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from kadanoff.errors import UsageError
-from kadanoff.report.numbers import short
 from kadanoff.sparsity import backends
 from kadanoff.sparsity.blocks import Block, find_blocks, recipe_of
 from kadanoff.sparsity.calibrate import Timing, time_blocks, union_costs
@@ -19,6 +18,7 @@ from kadanoff.sparsity.inputs import device_of, examples, output_of
 from kadanoff.sparsity.predictor import Predictor, fit_predictor
 from kadanoff.sparsity.screen import can_screen
 from kadanoff.sparsity.skip import FastLinear, SkipBlock, SkipLinear, UnionCosts
+from kadanoff.style.numbers import short
 
 __all__ = [
     "Acceleration",

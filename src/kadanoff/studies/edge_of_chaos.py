@@ -40,7 +40,7 @@ def _run(lab: Lab) -> None:
 
 
 def _mean_field(lab: Lab) -> None:
-    from kadanoff.report.figures import colour, figure, style
+    from kadanoff.style.figures import colour, figure, house_style
 
     line, rest, above = lab.part("boundary", parts.boundary)
     lab.compare("boundary", line, systematic=1e-9)
@@ -91,7 +91,7 @@ def _mean_field(lab: Lab) -> None:
         (annealed) and for a typical network.
         """,
     )
-    with style():
+    with house_style():
         fig, (left, right) = figure(1, 2, width=8.6, height=3.6)
         level = np.log(np.array(phases["chi"]))
         top = np.abs(level).max()
@@ -141,7 +141,7 @@ def _mean_field(lab: Lab) -> None:
 
 def _finite_width(lab: Lab, widths: list[int]) -> None:
     from kadanoff.critical import finite_width_scales
-    from kadanoff.report.figures import colour, figure, points, style
+    from kadanoff.style.figures import colour, figure, house_style, points
 
     drawn = lab.pick(quick=20_000, full=60_000)
     theory = finite_width_scales("tanh", C_B, 1.5)
@@ -229,7 +229,7 @@ def _finite_width(lab: Lab, widths: list[int]) -> None:
         + [["formula, n → ∞", theory.perp, 0, theory.typical, 0]],
         "Coefficients of 1/n in λ⊥ and in (1/ℓ) E ln|δz|².",
     )
-    with style():
+    with house_style():
         fig, (left, right) = figure(1, 2, width=8.6, height=3.2)
         x = [r[0] for r in rows]
         for k, (name, value) in enumerate((("annealed", theory.perp), ("typical", theory.typical))):

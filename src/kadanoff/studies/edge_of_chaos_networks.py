@@ -14,7 +14,7 @@ __all__ = ["in_time", "linear", "training"]
 
 
 def in_time(lab: Lab, gains: list[float], sizes: list[tuple[int, int]]) -> None:
-    from kadanoff.report.figures import colour, figure, points, style
+    from kadanoff.style.figures import colour, figure, house_style, points
 
     g, time = lab.pick(quick=3.0, full=2.0), lab.pick(quick=50.0, full=200.0)
     states = {x: lab.part(f"mean field {x}", parts.recurrent_state, x) for x in gains}
@@ -51,7 +51,7 @@ def in_time(lab: Lab, gains: list[float], sizes: list[tuple[int, int]]) -> None:
         note=f"g = {g:g}: mean field {truth:.5f}; simulations extrapolated in 1/N."
         + ("" if clear else " The error bar is too wide at this size."),
     )
-    with style():
+    with house_style():
         fig, (left, right) = figure(1, 2, width=8.6, height=3.2)
         left.plot(states[g]["tau"], states[g]["C"], color=colour("theory"), label="mean field")
         points(left, runs[-1]["tau"][::5], runs[-1]["C"][::5], label=f"N = {sizes[-1][0]}")
@@ -103,7 +103,7 @@ def in_time(lab: Lab, gains: list[float], sizes: list[tuple[int, int]]) -> None:
 
 
 def linear(lab: Lab) -> None:
-    from kadanoff.report.figures import colour, figure, points, style
+    from kadanoff.style.figures import colour, figure, house_style, points
 
     N = 50
     loop = lab.part("loop", parts.loop, N, lab.pick(quick=600, full=8_000), lab.seed)
@@ -142,7 +142,7 @@ def linear(lab: Lab) -> None:
         loop["traces"],
         "The excess of the drawn matrices is of order 1/N.",
     )
-    with style():
+    with house_style():
         fig, ax = figure(width=5.4, height=3.1)
         points(ax, loop["omega"], loop["measured"], loop["error"], label=f"matrices, N = {N}")
         from kadanoff.chaos import LinearNetwork
@@ -165,7 +165,7 @@ def linear(lab: Lab) -> None:
 
 def training(lab: Lab, depths: list[int]) -> None:
     from kadanoff.critical import depth_scales
-    from kadanoff.report.figures import colour, figure, style
+    from kadanoff.style.figures import colour, figure, house_style
 
     C_W = lab.pick(quick=[0.8, 1.3, EDGE, 3.5], full=[0.6, 0.8, 1.0, 1.2, 1.4, EDGE, 2.1, 2.7, 3.5])
     settings = lab.pick(
@@ -227,7 +227,7 @@ def training(lab: Lab, depths: list[int]) -> None:
         head,
         [[str(d), *np.round(row.mean(1), 3).tolist()] for d, row in zip(depths, table)],
     )
-    with style():
+    with house_style():
         fig, ax = figure(width=6.4, height=3.6)
         mesh = ax.pcolormesh(
             np.arange(len(C_W)),

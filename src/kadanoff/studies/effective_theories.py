@@ -97,7 +97,7 @@ def _run(lab: Lab) -> None:
 
 def _drawings(lab: Lab) -> None:
     from kadanoff import diagrams
-    from kadanoff.report.figures import style
+    from kadanoff.style.figures import house_style
 
     same = {name: str(diagrams.recursion(*name)) == text for name, text in _HAND.items()}
     lab.decide(
@@ -108,7 +108,7 @@ def _drawings(lab: Lab) -> None:
         "by hand.",
     )
     for k, file in ((2, "four.svg"), (3, "six.svg"), (4, "eight.svg")):
-        with style():
+        with house_style():
             fig = diagrams.draw(diagrams.recursion(k), columns=5, size=1.5)
         lab.figure(
             file,
@@ -118,7 +118,7 @@ def _drawings(lab: Lab) -> None:
             f"circles: connected correlators of the layer below. ${diagrams.recursion(k).latex()}$",
         )
     loops = [*diagrams.generate(1, 1), *diagrams.generate(2, 1)]
-    with style():
+    with house_style():
         fig = diagrams.draw(loops, columns=5, size=1.5)
     lab.figure(
         "loops.svg",
@@ -147,7 +147,7 @@ def _drawings(lab: Lab) -> None:
 
 def _agreement(lab: Lab) -> None:
     from kadanoff.diagrams import agreement
-    from kadanoff.report.figures import SERIES, figure, style
+    from kadanoff.style.figures import SERIES, figure, house_style
 
     order = lab.pick(quick=3, full=5)
     gap = lab.part("moment series", agreement.series_gap, order)
@@ -170,7 +170,7 @@ def _agreement(lab: Lab) -> None:
         falling &= all(later < gap for gap, later in zip(seen, seen[2:]))
         lucky += sum(later > gap for gap, later in itertools.pairwise(seen))
         compared.append(len(seen))
-    with style():
+    with house_style():
         fig, ax = figure(width=5, height=3.2)
         for k in (1, 2, 3, 4):
             ax.plot(
@@ -213,7 +213,7 @@ def _agreement(lab: Lab) -> None:
 
 
 def _measured(lab: Lab) -> None:
-    from kadanoff.report.figures import SERIES, figure, points, style
+    from kadanoff.style.figures import SERIES, figure, house_style, points
 
     many, drawn = lab.pick(quick=(40_000, 10_000), full=(400_000, 100_000))
     cases = {
@@ -242,7 +242,7 @@ def _measured(lab: Lab) -> None:
             if name == "tanh":
                 coarse = max(coarse, found["resolution"][k])
         if name == "tanh":
-            with style():
+            with house_style():
                 fig, axes = figure(1, 4, width=11, height=3)
                 layers = range(1, len(found["value"]["1"]) + 1)
                 for k, ax in zip((1, 2, 3, 4), axes):
@@ -343,14 +343,14 @@ def _counting(lab: Lab) -> None:
 
 def _criticality(lab: Lab) -> None:
     from kadanoff.diagrams import agreement
-    from kadanoff.report.figures import SERIES, figure, style
+    from kadanoff.style.figures import SERIES, figure, house_style
 
     gap, cubes = lab.part(
         "condition", agreement.condition_gaps, lab.pick(quick=4, full=30), lab.seed
     )
     depth = lab.pick(quick=192, full=2048)
     slopes: dict[str, list[float]] = {}
-    with style():
+    with house_style():
         fig, axes = figure(1, 3, width=10.5, height=3.3)
         for j, C_W in enumerate((0.98, 1.0, 1.02)):
             run = lab.part(
@@ -396,12 +396,12 @@ def _criticality(lab: Lab) -> None:
 def _ratios(lab: Lab) -> None:
     from kadanoff import diagrams
     from kadanoff.diagrams import agreement
-    from kadanoff.report.figures import SERIES, colour, figure, style
+    from kadanoff.style.figures import SERIES, colour, figure, house_style
 
     depth = lab.pick(quick=256, full=4096)
     names = lab.pick(quick=("tanh", "sin"), full=("tanh", "sin", "erf"))
     rows, limits = [], {claim: [] for claim in _RATIOS}
-    with style():
+    with house_style():
         fig, axes = figure(1, 4, width=11, height=3)
         for j, name in enumerate(names):
             C_W = math.pi / 4 if name == "erf" else 1.0

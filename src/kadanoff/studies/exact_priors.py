@@ -163,10 +163,10 @@ def _density_figure(
     lab: Lab, activation: str, file: str, number: int, depths: Sequence[int], samples: int
 ) -> None:
     from kadanoff import priors
-    from kadanoff.report.figures import SERIES, colour, figure, style
+    from kadanoff.style.figures import SERIES, colour, figure, house_style
 
     h, centres = _grid(), (np.arange(_BINS) + 0.5) * 5 / _BINS
-    with style():
+    with house_style():
         fig, axes = figure(1, len(depths), width=3.1 * len(depths), height=3.4, sharey=True)
         for ax, d in zip(axes, depths):
             for i, n in enumerate(_WIDTHS):
@@ -195,10 +195,10 @@ def _density_figure(
 
 def _bottleneck(lab: Lab, samples: int) -> None:
     from kadanoff import priors
-    from kadanoff.report.figures import SERIES, colour, figure, style
+    from kadanoff.style.figures import SERIES, colour, figure, house_style
 
     h, centres = _grid(), (np.arange(_BINS) + 0.5) * 5 / _BINS
-    with style():
+    with house_style():
         fig, ax = figure(width=5.2, height=3.6)
         for i, k in enumerate(_BOTTLENECKS):
             widths = [100, k, 100]
@@ -296,10 +296,10 @@ def _mixtures_of(cases: list[list[int]]) -> list[float]:
 
 def _edgeworth(lab: Lab) -> None:
     from kadanoff import priors
-    from kadanoff.report.figures import SERIES, figure, style
+    from kadanoff.style.figures import SERIES, figure, house_style
 
     h = np.linspace(0.01, 5, 120)
-    with style():
+    with house_style():
         fig, axes = figure(1, 2, width=8.4, height=3.4)
         for i, n in enumerate((10, 50, 100)):
             prior = priors.exact([n], "linear")
@@ -351,11 +351,11 @@ def _edgeworth(lab: Lab) -> None:
 
 def _tails(lab: Lab) -> None:
     from kadanoff import priors
-    from kadanoff.report.figures import SERIES, figure, style
+    from kadanoff.style.figures import SERIES, figure, house_style
 
     far = np.geomspace(1, 1e7, 90)
     rows, exponents = [], []
-    with style():
+    with house_style():
         fig, ax = figure(width=5.2, height=3.3)
         for i, widths in enumerate(_TAILS):
             d = len(widths) + 1

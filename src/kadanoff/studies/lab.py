@@ -142,7 +142,7 @@ class Lab:
 
     def figure(self, file: str, fig: Figure, caption: str) -> None:
         """Write a figure (``.svg`` or ``.png``) into the run's folder and put it on the page."""
-        from kadanoff.report.figures import save
+        from kadanoff.style.figures import save
 
         stem, kind = file.rsplit(".", 1)
         save(fig, self.out / stem, (kind,))

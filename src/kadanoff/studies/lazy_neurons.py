@@ -194,10 +194,10 @@ def _emergence(lab: Lab, found: dict[str, list[dict[str, Any]]]) -> None:
 
 
 def _draw_emergence(lab: Lab, found: dict[str, list[dict[str, Any]]]) -> None:
-    from kadanoff.report.figures import DASHES, MARKERS, SERIES, figure, style
+    from kadanoff.style.figures import DASHES, MARKERS, SERIES, figure, house_style
 
     text = found["text"]
-    with style():
+    with house_style():
         fig, (left, right) = figure(1, 2, width=8.4, sharey=True)
         steps = text[0]["steps"]
         for block in range(len(text[0]["active"][0])):
@@ -332,9 +332,9 @@ def _topk(lab: Lab, found: dict[str, list[dict[str, Any]]], cells: dict[str, Any
 
 
 def _draw_topk(lab: Lab, curves: dict[bool, list[tuple[float, float]]]) -> None:
-    from kadanoff.report.figures import DASHES, MARKERS, SERIES, figure, style
+    from kadanoff.style.figures import DASHES, MARKERS, SERIES, figure, house_style
 
-    with style():
+    with house_style():
         fig, ax = figure()
         for index, (kind, rows) in enumerate(curves.items()):
             ax.errorbar([100 * n for n in _NOISE], [r[0] for r in rows], [r[1] for r in rows],

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from kadanoff.report.figures import inline_svg
-from kadanoff.report.numbers import short, uncertain
-from kadanoff.report.page import Raw, Section, callout, figure_block, page, table
-from kadanoff.report.prose import prose
+from kadanoff.style.figures import inline_svg
+from kadanoff.style.html import Raw, Section, callout, figure_block, page, table
+from kadanoff.style.markup import prose
+from kadanoff.style.numbers import short, uncertain
 
 __all__ = ["number", "study_page", "tally"]
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from kadanoff.report.figures import SERIES, colour, figure, points, style
 from kadanoff.studies.lab import Lab
 from kadanoff.studies.principles_networks import (
     agreement,
@@ -27,6 +26,7 @@ from kadanoff.studies.principles_networks import (
     vertex,
 )
 from kadanoff.studies.study import Claim, Study
+from kadanoff.style.figures import SERIES, colour, figure, house_style, points
 
 __all__ = ["STUDY", "run"]
 
@@ -99,7 +99,7 @@ def _criticality(lab: Lab, growth: list[Any]) -> None:
     depth, networks = lab.pick(quick=30, full=100), lab.pick(quick=64, full=2000)
     flows = {C_W: lab.part(f"kernel-{C_W}", kernel, "tanh", C_W, depth, 100, networks, lab.seed)
              for C_W in (0.9, 1.0, 1.1)}  # fmt: skip
-    with style():
+    with house_style():
         fig, ax = figure()
         for i, (C_W, f) in enumerate(flows.items()):
             ax.plot(f["layers"], f["predicted"], color=SERIES[i])
@@ -128,7 +128,7 @@ def _fluctuations(lab: Lab, growth: list[Any]) -> None:
     names = ("relu", "linear", "tanh", "sin")
     found = {n: lab.part(f"vertex-{n}", vertex, n, depth, widths, networks, lab.seed)
              for n in names}  # fmt: skip
-    with style():
+    with house_style():
         fig, (left, right) = figure(1, 2, width=9.0, height=3.6)
         for i, (name, f) in enumerate(found.items()):
             left.plot(f["layers"], f["predicted"], color=SERIES[i])
@@ -201,7 +201,7 @@ def _tangent_kernel(lab: Lab, growth: list[Any]) -> None:
     found = {n: lab.part(f"ntk-{n}", tangent, n, depth, 100, networks, lab.seed + 2)
              for n in ("relu", "tanh")}  # fmt: skip
     layers = list(range(1, depth + 1))
-    with style():
+    with house_style():
         fig, axes = figure(1, 2, width=9.0, height=3.6)
         for ax, (name, both) in zip(axes, found.items(), strict=True):
             for i, (kind, f) in enumerate(both.items()):
@@ -270,7 +270,7 @@ def _representation(lab: Lab) -> None:
     nets = lab.pick(quick=(96, 192), full=(96, 192, 384))
     measured = [lab.part(f"trained-{n}", trained, n, lab.pick(quick=300, full=6000), n)
                 for n in nets]  # fmt: skip
-    with style():
+    with house_style():
         fig, (left, right) = figure(1, 2, width=9.0, height=3.6)
         points(left, sizes, [abs(m[0]) for m in moved], [m[1] for m in moved], label="mean")
         left.plot(sizes, [m[2] for m in moved], marker="s", linestyle="none", color=SERIES[1],
@@ -316,7 +316,7 @@ def _contrast(lab: Lab) -> None:
                      lab.seed + 6)  # fmt: skip
     gaussian = lab.part("gaussian", vertex, "tanh", depth, [48, 96], lab.pick(
         quick=600, full=4000), lab.seed + 7)  # fmt: skip
-    with style():
+    with house_style():
         fig, ax = figure()
         for i, (label, f, key) in enumerate(
             (

@@ -60,8 +60,8 @@ def run(
         The disk is full or the folder cannot be written; finished parts are kept.
     """
     from kadanoff.devices import chosen
-    from kadanoff.report.json import envelope
     from kadanoff.studies.page import study_page
+    from kadanoff.style.json import envelope
 
     found = get(study) if isinstance(study, str) else study
     if size not in SIZES:

@@ -44,7 +44,7 @@ def _run(lab: Lab) -> None:
 
 
 def _no_free_lunch(lab: Lab, n: int, names: list[str]) -> None:
-    from kadanoff.report.figures import SERIES, figure, style
+    from kadanoff.style.figures import SERIES, figure, house_style
 
     sets = lab.pick(quick=2, full=10)
     found = {x: lab.part(f"free lunch {x}", parts.free_lunch, n, x, sets, lab.seed) for x in names}
@@ -85,7 +85,7 @@ def _no_free_lunch(lab: Lab, n: int, names: list[str]) -> None:
     head = ["learner", *(f"{x} ({found[names[0]][x][5]})" for x in families)]
     rows = [[x, *(found[x][y][0] for y in families)] for x in names]
     lab.table("Accuracy off the training set (number of labelings)", head, rows)
-    with style():
+    with house_style():
         fig, ax = figure(width=7.4, height=3.2)
         at = np.arange(len(names))
         for k, family in enumerate(families):
@@ -105,7 +105,7 @@ def _no_free_lunch(lab: Lab, n: int, names: list[str]) -> None:
 
 def _ladder(lab: Lab, spins: dict[str, list[int]]) -> None:
     from kadanoff.ising import ladder
-    from kadanoff.report.figures import DASHES, SERIES, colour, figure, points, style
+    from kadanoff.style.figures import DASHES, SERIES, colour, figure, house_style, points
 
     counts = {N: ladder((N,)) for N in (4, 8, 16, 32)}
     right = all(
@@ -185,7 +185,7 @@ def _ladder(lab: Lab, spins: dict[str, list[int]]) -> None:
         every rung; only what is assumed differs.
         """,
     )
-    with style():
+    with house_style():
         fig, (left, right_) = figure(1, 2, width=8.6, height=3.4)
         for k, rung in enumerate(RUNGS):
             M = np.array(found[rung])
@@ -238,7 +238,7 @@ def _power(x: np.ndarray, y: np.ndarray, error: np.ndarray) -> tuple[float, floa
 
 
 def _spectra(lab: Lab) -> None:
-    from kadanoff.report.figures import colour, figure, style
+    from kadanoff.style.figures import colour, figure, house_style
 
     n, seeds = lab.pick(quick=(6, 3), full=(8, 6))
     found = lab.part("spectra", parts.learnt_spectra, n, seeds, lab.seed)
@@ -284,7 +284,7 @@ def _spectra(lab: Lab) -> None:
         spread over the whole basis.
         """,
     )
-    with style():
+    with house_style():
         fig, (left, right) = figure(1, 2, width=8.6, height=3.3)
         for k, name in enumerate(("x1 x2", "random labels")):
             mean = np.mean([r["degree"] for r in found[name]], 0)

@@ -13,8 +13,8 @@ __all__ = ["near_gaussian"]
 
 
 def near_gaussian(lab: Lab, widths: list[int]) -> None:
-    from kadanoff.report.figures import DASHES, SERIES, colour, figure, points, style
     from kadanoff.rgflow import component_counts, metric_couplings
+    from kadanoff.style.figures import DASHES, SERIES, colour, figure, house_style, points
 
     n_list = lab.pick(quick=[20, 40], full=[10, 20, 40, 80])
     top = lab.pick(quick=2, full=3)
@@ -121,7 +121,7 @@ def near_gaussian(lab: Lab, widths: list[int]) -> None:
         Order $1/n^2$ is computed for one input; for several its numbers are counted only.
         """,
     )
-    with style():
+    with house_style():
         fig, axes = figure(1, 3, width=10.2, height=3.2)
         z = np.array(curve["z"])
         for k, values in enumerate(curve["orders"][:3]):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kadanoff.data import Batch, adapt, example, load
+from kadanoff.diagnosis import diagnose
 from kadanoff.errors import AnalysisError
 from kadanoff.trace.hf import main_output
 
@@ -62,8 +62,9 @@ class Comparison:
         }
 
     def __rich__(self) -> Any:
-        # report stands above tuning in the import order, so it is found by name
-        return importlib.import_module("kadanoff.report.tuning").comparison_terminal(self)
+        from kadanoff.tuning.report import comparison_terminal
+
+        return comparison_terminal(self)
 
 
 def compare(
@@ -83,7 +84,6 @@ def compare(
     Without ``lr`` each of the two gets the best of five learning rates (one short run each), so
     that neither is handicapped by a rate that suits the other.
     """
-    diagnose = importlib.import_module("kadanoff.diagnosis").diagnose
     first, second = (diagnose(model, sample, seed=seed) for model in (before, after))
     whole = adapt(after, load(data, batch=None, seed=seed))
     if whole.targets is None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from kadanoff.report.figures import SERIES, colour, figure, points, style
 from kadanoff.studies.diffusion_surrogates.measure import (
     direct_solvers,
     roll_back,
@@ -19,6 +18,7 @@ from kadanoff.studies.diffusion_surrogates.measure import (
     uptake_speeds,
 )
 from kadanoff.studies.lab import Lab
+from kadanoff.style.figures import SERIES, colour, figure, house_style, points
 from kadanoff.tuning.rates import BASE
 
 __all__ = [
@@ -177,7 +177,7 @@ def _bounds(lab: Lab, runs: dict[Any, dict[str, Any]], best: dict[str, Any]) -> 
 
 
 def _draw(lab: Lab, runs: dict[Any, dict[str, Any]], best: dict[str, Any], name: str) -> None:
-    with style():
+    with house_style():
         fig, a = figure(width=6.4, height=3.6)
         kinds = list(dict.fromkeys(kind for kind, _ in runs))
         for (kind, start), r in runs.items():
@@ -254,7 +254,7 @@ def rollback_section(lab: Lab) -> None:
         note=f"U-Net on 64 pairs at a rate of 0.02, {seeds} seed(s): {rejected} epochs rejected; "
         "undecided within two standard errors, without a rejection or with one seed",
     )
-    with style():
+    with house_style():
         fig, a = figure(width=6.0)
         r = max(runs, key=lambda run: len(run["with"]["rejected"]))
         a.plot(r["without"]["losses"], color=colour("muted"), label="without")
@@ -306,7 +306,7 @@ def speed_section(lab: Lab, best: dict[str, Any]) -> None:
         whatever its accuracy. The large factor compares with time stepping.
         """,
     )
-    with style():
+    with house_style():
         fig, a = figure(width=7.2, height=4.0)
         names = [r[0] for r in rows]
         kinds = ["critical" if n.startswith("direct") or "LU" in n else
@@ -372,7 +372,7 @@ def uptake_section(lab: Lab) -> None:
            for start, many in runs.items() for k, r in enumerate(many)],
         f"Truth: side {size}, tolerance 1e-9 (1e-7 for the training data).",
     )  # fmt: skip
-    with style():
+    with house_style():
         fig, (a, b) = figure(1, 2, width=8.4)
         shown = a.imshow(np.asarray(data["example"]).T, origin="lower", cmap="viridis", vmin=0)
         a.set(title="Concentration, one section", xticks=[], yticks=[])

@@ -7,7 +7,6 @@ import math
 import numpy as np
 
 from kadanoff.quantum import theory
-from kadanoff.report.figures import SERIES, colour, figure, points, style
 from kadanoff.studies.lab import Lab
 from kadanoff.studies.quantum_laziness.measure import (
     buried,
@@ -23,6 +22,7 @@ from kadanoff.studies.quantum_laziness.measure import (
     train,
     two_design,
 )
+from kadanoff.style.figures import SERIES, colour, figure, house_style, points
 
 
 def kernel_section(lab: Lab, sizes: list[int], gates: list[int], full: bool, seed: int) -> None:
@@ -83,7 +83,7 @@ def kernel_section(lab: Lab, sizes: list[int], gates: list[int], full: bool, see
         note=f"ΔK/K at n = 2, L = {end['L']}: independent gates give {expected:.3f}, and the exact "
         f"form tends to {floor:.3f}, the spread of 1 − z². It vanishes with n, not with L.",
     )
-    with style():
+    with house_style():
         fig, (a, b) = figure(1, 2, width=8.2)
         for index, kind in enumerate(("word", "projector")):
             mine = [r for r in rows if r[0] == kind]
@@ -159,7 +159,7 @@ def plateau_section(lab: Lab, qubits: list[int], full: bool, seed: int) -> None:
                          "variance_theory", "variance", "variance_err", "first", "last")]
          for r in rows],
     )  # fmt: skip
-    with style():
+    with house_style():
         fig, a = figure(width=5.6)
         x = [r["n"] for r in rows]
         a.plot(x, [r["variance_theory"] for r in rows], color=colour("theory"), label="2-design")
@@ -239,7 +239,7 @@ def dynamics_section(
         value=float(beyond),
         note="mean |ε| at the end for the target −1.3; the remaining excess falls on",
     )
-    with style():
+    with house_style():
         fig, (a, b) = figure(1, 2, width=8.4)
         steps_frozen = np.arange(31)
         a.plot(steps_frozen, np.asarray(frozen["mean"]) / frozen["mean"][0], "o",
@@ -356,7 +356,7 @@ def laziness_section(lab: Lab, qubits: list[int], starts: int, seed: int) -> Non
         (shots), not in the landscape.
         """,
     )
-    with style():
+    with house_style():
         fig, a = figure(width=5.6)
         x = [r[0] for r in rows]
         a.plot(x, [2 ** (-(n - 1) / 2) for n in x], color=colour("theory"), label="2^((1−n)/2)")

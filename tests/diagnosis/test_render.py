@@ -11,9 +11,7 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
-from kadanoff.report import figures
-from kadanoff.report.page import Section, callout, page, table
-from tests.report.sick import sick
+from tests.diagnosis.sick import sick
 
 
 def shown(diagnosis, width=100, encoding="utf-8"):
@@ -101,46 +99,3 @@ def test_json_is_the_whole_tree(tmp_path):
     assert len(tree["layers"]) == 30
     assert tree["exit_code"] == 1
     assert tree["layers"][0]["second_moment"]["predicted"] == pytest.approx(0.33)
-
-
-def test_palette_is_readable_on_both_backgrounds():
-    def luminance(colour):
-        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    for theme in (0, 1):
-        background = luminance(figures.COLOURS["surface"][theme])
-        for role, values in figures.COLOURS.items():
-            if role in ("grid", "surface"):
-                continue
-            high, low = sorted((background, luminance(values[theme])), reverse=True)
-            assert (high + 0.05) / (low + 0.05) >= 4.5, role
-    assert len({v[0] for v in figures.COLOURS.values()}) == len(figures.COLOURS)
-
-
-def test_figures_are_reproducible_and_leave_settings_alone(tmp_path):
-    import matplotlib
-
-    before = dict(matplotlib.rcParams)
-
-    def draw():
-        with figures.style():
-            fig, ax = figures.figure()
-            figures.points(ax, [1, 2], [1.0, 2.0], [0.1, 0.2])
-            figures.save(fig, tmp_path / "a", ("svg",))
-            return figures.to_svg(fig, "a <title>", "what it shows")
-
-    first, file = draw(), (tmp_path / "a.svg").read_bytes()
-    assert draw() == first
-    assert (tmp_path / "a.svg").read_bytes() == file
-    assert "var(--kd-measured" in first
-    assert "a &lt;title&gt;" in first
-    assert dict(matplotlib.rcParams) == before
-
-
-def test_page_escapes_everything():
-    text = page(
-        "<x>", [Section("<y>", table(["<a>"], [["<c>"]], "<d>"))], verdict=callout("bad", "<z>")
-    )
-    assert not re.search(r"<[xyzacd]>", text)

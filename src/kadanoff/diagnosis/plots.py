@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kadanoff.report.figures import colour, figure, points, style, to_svg
-from kadanoff.report.numbers import percent, short
-from kadanoff.report.page import Raw, figure_block
+from kadanoff.style.figures import colour, figure, house_style, points, to_svg
+from kadanoff.style.html import Raw, figure_block
+from kadanoff.style.numbers import percent, short
 
 if TYPE_CHECKING:
     from kadanoff.diagnosis.result import Diagnosis, Estimate, LayerReport
@@ -123,7 +123,7 @@ def _xy(layers: Sequence[LayerReport], field: str) -> tuple[list[int], list[Esti
 
 
 def _draw(d: Diagnosis, plot: _Plot, fields: Sequence[tuple[str, str]], said: str) -> str:
-    with style():
+    with house_style():
         fig, ax = figure(width=5.6, height=3.1)
         drawn: list[float] = []
         for index, (field, label) in enumerate(fields):

@@ -29,10 +29,10 @@ __all__ = [
     "css_variables",
     "figure",
     "file_format",
+    "house_style",
     "inline_svg",
     "points",
     "save",
-    "style",
     "to_svg",
     "write",
 ]
@@ -126,7 +126,7 @@ def _without_missing_fonts(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def style() -> Iterator[None]:
+def house_style() -> Iterator[None]:
     """Context in which matplotlib draws in the house style; leaves the user's settings alone."""
     import matplotlib
 
@@ -140,7 +140,7 @@ def figure(
 ) -> tuple[Figure, Any]:
     """Make a figure and its axes without pyplot (nothing global, nothing to close).
 
-    Call it inside :func:`style`. Returns ``(figure, axes)`` as ``plt.subplots`` does.
+    Call it inside :func:`house_style`. Returns ``(figure, axes)`` as ``plt.subplots`` does.
     """
     from matplotlib.figure import Figure
 
@@ -194,7 +194,7 @@ def to_svg(fig: Figure, title: str, description: str = "", *, themed: bool = Tru
         The element, scaled to its container, with ids that clash with no other figure's.
     """
     buffer = io.StringIO()
-    with style():
+    with house_style():
         fig.savefig(buffer, format="svg", metadata={"Date": None}, transparent=themed)
     return inline_svg(buffer.getvalue(), title, description, themed=themed)
 
@@ -229,7 +229,7 @@ def save(
     """Write ``stem.svg`` and ``stem.png`` atomically, in the light theme on its background."""
     from kadanoff.files import atomic_open
 
-    with style():
+    with house_style():
         for kind in formats:
             with atomic_open(f"{os.fspath(stem)}.{kind}") as stream:
                 metadata = {"Date": None} if kind == "svg" else None

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kadanoff.report.numbers import percent, short, uncertain
+from kadanoff.style.numbers import percent, short, uncertain
 
 
 @pytest.mark.parametrize(

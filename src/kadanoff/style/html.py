@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from kadanoff.report.figures import css_variables
+from kadanoff.style.figures import css_variables
 
 __all__ = ["Raw", "Section", "callout", "cards", "figure_block", "grid", "page", "table", "text"]
 
@@ -35,7 +35,7 @@ def text(value: object) -> Raw:
 
 
 def figure_block(svg: str, caption: str, heading: str = "") -> Raw:
-    """A figure from :func:`kadanoff.report.figures.to_svg` with a plain explanation under it."""
+    """A figure from :func:`kadanoff.style.figures.to_svg` with a plain explanation under it."""
     head = f"<h3>{text(heading)}</h3>" if heading else ""
     return Raw(f'<figure class="plot">{head}{svg}<figcaption>{text(caption)}</figcaption></figure>')
 

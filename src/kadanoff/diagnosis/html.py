@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from kadanoff.report.numbers import percent, short, uncertain
-from kadanoff.report.page import Raw, Section, callout, cards, grid, page, table
-from kadanoff.report.plots import diagnosis_plots
-from kadanoff.report.terminal import span
+from kadanoff.diagnosis.plots import diagnosis_plots
+from kadanoff.diagnosis.terminal import span
+from kadanoff.style.html import Raw, Section, callout, cards, grid, page, table
+from kadanoff.style.numbers import percent, short, uncertain
 
 if TYPE_CHECKING:
     from kadanoff.diagnosis.result import Diagnosis, Estimate, LayerReport
@@ -17,7 +17,7 @@ __all__ = ["diagnosis_html", "diagnosis_sections"]
 
 
 def diagnosis_html(diagnosis: Diagnosis, *, title: str = "") -> str:
-    """Return the whole page; see :func:`kadanoff.report.page.page` for its shell."""
+    """Return the whole page; see :func:`kadanoff.style.html.page` for its shell."""
     d = diagnosis
     verdict = callout(
         "good" if d.healthy else "bad",

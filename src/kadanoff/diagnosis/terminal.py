@@ -2,65 +2,29 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from kadanoff.report.numbers import percent, short, uncertain
+from kadanoff.style.numbers import percent, short, uncertain
+from kadanoff.style.terminal import View
 
 if TYPE_CHECKING:
     from kadanoff.diagnosis.result import Diagnosis, Estimate, LayerReport
 
-__all__ = [
-    "DiagnosisView",
-    "ascii_only",
-    "diagnosis_terminal",
-    "span",
-]
+__all__ = ["diagnosis_terminal", "span"]
 
-WIDTH = 100
 MAX_ROWS = 34
 
-# what an ASCII terminal gets in place of the field's symbols
-_ASCII = {
-    "χ⊥": "chi_perp", "χ∥": "chi_par", "χ": "chi", "σ": "sigma", "ξ": "xi", "∂": "d", "ℓ": "l",
-    "²": "^2", "±": "+-", "·": "*", "→": "->", "√": "sqrt", "≤": "<=", "≥": ">=", "≈": "~",
-    "×": "x", "–": "-", "—": "-", "…": "...", "∞": "inf", "Σ": "sum", "λ": "lambda", "η": "eta",
-    "“": '"', "”": '"', "’": "'", "⊥": "_perp", "∥": "_par", "Θ": "Theta", "−": "-",
-}  # fmt: skip
 
-
-def ascii_only(text: str) -> str:
-    """Replace every symbol outside ASCII by a word."""
-    for symbol, word in _ASCII.items():
-        text = text.replace(symbol, word)
-    return unicodedata.normalize("NFKD", text).encode("ascii", "replace").decode()
-
-
-def diagnosis_terminal(diagnosis: Diagnosis) -> DiagnosisView:
+def diagnosis_terminal(diagnosis: Diagnosis) -> View:
     """Return what ``rich`` prints for a diagnosis; at most 100 columns wide."""
-    return DiagnosisView(diagnosis)
-
-
-@dataclass(frozen=True)
-class DiagnosisView:
-    """The renderable; it adapts to the console's width, colour and character set."""
-
-    diagnosis: Diagnosis
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        limited = options.update(max_width=min(options.max_width, WIDTH))
-        write: Callable[[str], str] = ascii_only if options.ascii_only else str
-        parts = list(_parts(self.diagnosis, write, options.ascii_only, limited.max_width))
-        yield from console.render(Group(*parts), limited)
+    return View(lambda c: _parts(diagnosis, c.write, c.plain, c.width))
 
 
 def _parts(d: Diagnosis, write: Callable[[str], str], plain: bool, width: int) -> Iterator[Any]:

@@ -7,37 +7,25 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich import box
-from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from kadanoff.report.figures import SERIES, figure, style, to_svg
-from kadanoff.report.html import diagnosis_sections
-from kadanoff.report.numbers import short
-from kadanoff.report.page import Raw, Section, callout, figure_block, page, table
-from kadanoff.report.terminal import ascii_only
+from kadanoff.diagnosis.html import diagnosis_sections
+from kadanoff.style.figures import SERIES, figure, house_style, to_svg
+from kadanoff.style.html import Raw, Section, callout, figure_block, page, table
+from kadanoff.style.numbers import short
+from kadanoff.style.terminal import Canvas, View
 
 __all__ = ["comparison_html", "comparison_terminal", "loss_figure", "plan_terminal"]
 
 HEIGHT, COLUMNS = 12, 60
 
 
-class _View:
-    """A renderable that writes plain ASCII where the terminal has nothing else."""
-
-    def __init__(self, build: Any) -> None:
-        self.build = build
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        limited = options.update(max_width=min(options.max_width, 100))
-        parts = self.build(ascii_only if options.ascii_only else str, options.ascii_only)
-        yield from console.render(Group(*parts), limited)
-
-
-def plan_terminal(plan: Any) -> Any:
+def plan_terminal(plan: Any) -> View:
     """What happened to each weight."""
 
-    def build(write: Any, plain: bool) -> list[Any]:
+    def build(canvas: Canvas) -> list[Any]:
+        write, plain = canvas.write, canvas.plain
         lines: list[Any] = [Text(write(_sentence(plan)), style="bold")]
         moved = [c for c in plan.changes if abs(c.gain_after / (c.gain_before or 1) - 1) > 1e-6]
         if moved:
@@ -55,7 +43,7 @@ def plan_terminal(plan: Any) -> Any:
             lines.append(Text(f"{_weights(len(plan.left))} left as found: nothing to mend", "dim"))
         return lines
 
-    return _View(build)
+    return View(build)
 
 
 def _sentence(plan: Any) -> str:
@@ -69,10 +57,11 @@ def _sentence(plan: Any) -> str:
     return "Nothing to tune: every step is critical or normalised already."
 
 
-def comparison_terminal(comparison: Any) -> Any:
+def comparison_terminal(comparison: Any) -> View:
     """Verdicts before and after, then both loss curves in one plot of characters."""
 
-    def build(write: Any, plain: bool) -> list[Any]:
+    def build(canvas: Canvas) -> list[Any]:
+        write, plain = canvas.write, canvas.plain
         parts: list[Any] = []
         for name, d in (("before", comparison.before), ("after", comparison.after)):
             tone = "green" if d.healthy else "red"
@@ -87,7 +76,7 @@ def comparison_terminal(comparison: Any) -> Any:
         parts.append(Text("\n".join(_chart(a.losses, b.losses, plain))))
         return parts
 
-    return _View(build)
+    return View(build)
 
 
 def _trained(comparison: Any) -> str:
@@ -133,7 +122,7 @@ def _thinned(run: Sequence[float], columns: int) -> list[float]:
 
 def loss_figure(runs: Sequence[tuple[str, Sequence[float]]], axis: str, said: str) -> str:
     """Loss curves together, as an SVG element."""
-    with style():
+    with house_style():
         fig, ax = figure(width=7.2, height=3.4)
         for index, (label, losses) in enumerate(runs):
             steps = range(1, len(losses) + 1)

@@ -1,1 +1,0 @@
-"""Reports: one result, three renderers (terminal, HTML, JSON) and one house style of figures."""
