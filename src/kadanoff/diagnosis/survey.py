@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from kadanoff.diagnosis.inputs import Inputs
 from kadanoff.errors import DataError, UsageError
 from kadanoff.trace.graph import main_chain
-from kadanoff.trace.hf import main_output, own_loss
+from kadanoff.trace.hf import main_output
 from kadanoff.trace.jacobians import jacobians_along, jacobians_to_output
+from kadanoff.trace.losses import loss_for
 from kadanoff.trace.recorder import Call, Recorder
 from kadanoff.trace.sandbox import untouched
 
@@ -147,21 +148,9 @@ def _loss(
                 "Return a scalar tensor, e.g. with reduction='mean'.",
             )
         return value.reshape(()), name
-    own = own_loss(output)
-    if own is not None and own.requires_grad:
-        return own, "the model's own loss"
-    if isinstance(targets, Tensor):
-        if not targets.is_floating_point() and main.ndim >= 2 and targets.ndim == main.ndim - 1:
-            if main.shape[:-1] == targets.shape:
-                logits, classes = main.reshape(-1, main.shape[-1]), targets.reshape(-1)
-                if int(classes.max()) < logits.shape[-1]:
-                    return nn.functional.cross_entropy(logits.float(), classes), "cross entropy"
-        elif targets.is_floating_point() and targets.numel() == main.numel():
-            return nn.functional.mse_loss(main, targets.to(main.dtype).reshape(main.shape)), "mse"
-        inputs.notes.append(
-            f"targets of shape {tuple(targets.shape)} do not go with the output of shape "
-            f"{tuple(main.shape)}: a random projection of the output stands in for the loss"
-        )
+    found = loss_for(output, targets)
+    if found is not None:
+        return found(output, targets), found.name
     probe = torch.randn(main.shape, generator=generator).to(main.device, main.dtype)
     rows = main.shape[0] if main.ndim else 1
     value = (main * probe).sum() / (rows * (main.numel() / rows) ** 0.5)

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from kadanoff.errors import UsageError
 from kadanoff.sparsity.blocks import Block, find_blocks
-from kadanoff.sparsity.inputs import Example, examples, loss_of, output_of
+from kadanoff.sparsity.inputs import Example, examples, output_of
 from kadanoff.sparsity.keep import keep_columns, keep_threshold, keep_topk
 from kadanoff.style.numbers import percent, short
+from kadanoff.trace.losses import default_loss
 
 __all__ = [
     "Keep",
@@ -214,12 +215,15 @@ def _active(block: Block) -> float:
 
 
 def _outcome(model: nn.Module, calls: list[Example]) -> tuple[float | None, list[Tensor]]:
-    outputs = [output_of(call.run(model)).float() for call in calls]
-    if any(call.targets is None for call in calls):
-        return None, outputs
-    pairs = [(y, call.targets) for y, call in zip(outputs, calls) if call.targets is not None]
-    losses = [float(loss_of(y, targets)) for y, targets in pairs]
-    return sum(losses) / len(losses), outputs
+    outputs, losses = [], []
+    for call in calls:
+        output = call.run(model)
+        outputs.append(output_of(output).float())
+        if call.targets is not None:
+            loss = default_loss(output, call.targets)
+            assert loss is not None  # targets that fit no loss have raised
+            losses.append(float(loss))
+    return (sum(losses) / len(losses) if len(losses) == len(calls) else None), outputs
 
 
 def _attach(block, method, target, anneal_from, anneal_steps) -> tuple[int | None, float | None]:

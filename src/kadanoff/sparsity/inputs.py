@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from kadanoff.data.batch import check_inputs
 from kadanoff.data.examples import Example, device_of
 from kadanoff.data.examples import examples as read
-from kadanoff.errors import DataError, UsageError
+from kadanoff.errors import UsageError
 from kadanoff.trace.hf import main_output
 
-__all__ = ["Example", "device_of", "examples", "loss_of", "output_of"]
+__all__ = ["Example", "device_of", "examples", "output_of"]
 
 
 def examples(data: Any, model: nn.Module | None = None, limit: int | None = None) -> list[Example]:
@@ -42,24 +41,3 @@ def output_of(result: Any) -> Tensor:
         f"The model returned {type(result).__name__}, in which no tensor was found.",
         "Wrap it so that it returns a tensor.",
     )
-
-
-def loss_of(output: Tensor, targets: Tensor) -> Tensor:
-    """Mean loss: cross-entropy for integer targets, half the squared error for real ones."""
-    targets = targets.to(output.device)
-    if targets.is_floating_point():
-        if targets.numel() != output.numel():
-            raise DataError(
-                f"Targets of shape {tuple(targets.shape)} do not fit outputs of shape "
-                f"{tuple(output.shape)}.",
-                "Give one target per output.",
-            )
-        error = output.float() - targets.reshape(output.shape)
-        return 0.5 * error.square().sum(-1).mean()
-    logits = output.reshape(-1, output.shape[-1]).float()
-    if logits.shape[0] != targets.numel():
-        raise DataError(
-            f"{targets.numel()} targets do not fit outputs of shape {tuple(output.shape)}.",
-            "Give one class per output row.",
-        )
-    return torch.nn.functional.cross_entropy(logits, targets.reshape(-1).long())

@@ -24,7 +24,9 @@ from torch import Tensor, nn
 
 from kadanoff.errors import DomainError, UsageError
 from kadanoff.sparsity.blocks import find_blocks
-from kadanoff.sparsity.inputs import examples, loss_of, output_of
+from kadanoff.sparsity.inputs import examples, output_of
+from kadanoff.trace.losses import IGNORED, Loss, loss_for
+from kadanoff.trace.sandbox import untouched
 
 __all__ = [
     "DriftMeasurement",
@@ -216,9 +218,6 @@ def measure_drift(model: nn.Module, data: Any) -> list[DriftMeasurement]:
     example = examples(data, model, 1)[0]
     if example.targets is None:
         raise UsageError("The drift needs targets.", "Pass data = (inputs, targets).")
-    targets = example.targets
-    was = model.training
-    model.eval()
     blocks, recorder = find_blocks(model, example)
     kept: dict[str, Tensor] = {}
     handles = []
@@ -231,34 +230,51 @@ def measure_drift(model: nn.Module, data: Any) -> list[DriftMeasurement]:
 
         handles.append(block.down.module.register_forward_pre_hook(grab))
     try:
-        with torch.enable_grad():
-            output = output_of(example.run(model))
-            count = targets.numel() if not targets.is_floating_point() else len(targets)
-            (loss_of(output, targets) * count).backward()
+        with untouched(model), torch.enable_grad():
+            model.eval()
+            result = example.run(model)
+            output, loss = output_of(result), loss_for(result, example.targets)
+            assert loss is not None  # there are targets
+            (loss(result, example.targets) * _tokens(loss, output, example.targets)).backward()
     finally:
         for handle in handles:
             handle.remove()
-        model.train(was)
-    results = []
+    found = []
     for block in blocks:
         a = kept.get(block.name)
-        if a is None or a.grad is None:
-            continue
-        values = a.detach().reshape(-1, a.shape[-1]).double()
-        pulls = (values * a.grad.reshape(values.shape).double()).sum(1)
-        squares = values.square().sum(1)
-        slope = float(pulls.sum() / squares.sum())
-        spread = float((pulls - slope * squares).square().sum().sqrt() / squares.sum())
-        v = block.down.rows().double()
-        predicted = None
-        if recorder.linears[-1].path == block.down.path and v.shape[0] == output.shape[-1]:
-            sigma = float(v.square().mean())
-            if targets.is_floating_point():
-                predicted = v.shape[0] * sigma
-            else:
-                soft = torch.softmax(output.detach().double(), -1).square().sum(-1).mean()
-                predicted = sigma * (1 - float(soft))
-        results.append(DriftMeasurement(block.name, slope, spread, predicted))
-    for parameter in model.parameters():
-        parameter.grad = None
-    return results
+        if a is not None and a.grad is not None:
+            last = recorder.linears[-1].path == block.down.path
+            predicted = _predicted(loss, output, block.down.rows()) if last else None
+            found.append(_drift_of(block.name, a.detach(), a.grad, predicted))
+    return found
+
+
+def _tokens(loss: Loss, output: Tensor, targets: Tensor) -> float:
+    """What turns the mean loss into the sum over tokens of the losses the theory speaks of."""
+    if loss.name == "mse":
+        return output.numel() / 2  # half the squared error of a token, summed over outputs
+    if loss.axis is None or targets.is_floating_point():
+        return len(targets)
+    return int((targets != IGNORED).sum())
+
+
+def _drift_of(name: str, a: Tensor, gradient: Tensor, predicted: float | None) -> DriftMeasurement:
+    values = a.reshape(-1, a.shape[-1]).double()
+    pulls = (values * gradient.reshape(values.shape).double()).sum(1)
+    squares = values.square().sum(1)
+    slope = float(pulls.sum() / squares.sum())
+    spread = float((pulls - slope * squares).square().sum().sqrt() / squares.sum())
+    return DriftMeasurement(name, slope, spread, predicted)
+
+
+def _predicted(loss: Loss, output: Tensor, V: Tensor) -> float | None:
+    """The closed form for the readout V (n_out, m), None where it is no readout or has none."""
+    if V.shape[0] != output.shape[-1]:
+        return None
+    variance = float(V.double().square().mean())
+    if loss.name == "mse":
+        return V.shape[0] * variance
+    if loss.name == "cross entropy":
+        squares = torch.softmax(output.detach().double(), -1).square().sum(-1)
+        return variance * (1 - float(squares.mean()))
+    return None

@@ -50,9 +50,31 @@ def main_output(output: Any) -> Tensor | None:
     return (with_axes or floating or [None])[0]
 
 
-def own_loss(output: Any) -> Tensor | None:
-    """The loss a Hugging Face model returns when the batch holds labels."""
-    loss = output.get("loss") if isinstance(output, Mapping) else None
-    if isinstance(loss, Tensor) and loss.numel() == 1 and torch.is_floating_point(loss):
-        return loss.reshape(())
-    return None
+def own_loss(output: Any, alone: bool = True) -> Tensor | None:
+    """The loss a model computed by itself, a scalar that training could follow.
+
+    Parameters
+    ----------
+    output
+        What the model returned: a mapping or an object with ``loss`` (Hugging Face, where the
+        batch holds labels), the loss itself, or a tuple with one scalar among its tensors
+        (``(logits, loss)``).
+    alone : bool
+        Take a scalar without a name too; False where it may be something else.
+
+    Returns
+    -------
+    Tensor, shape (), or None
+    """
+    loss = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
+    if loss is None and alone:
+        if isinstance(output, Tensor):
+            loss = output if output.ndim == 0 else None
+        elif isinstance(output, (tuple, list)):
+            tensors = [value for value in output if isinstance(value, Tensor)]
+            scalars = [value for value in tensors if value.ndim == 0]
+            loss = scalars[0] if len(scalars) == 1 and len(tensors) > 1 else None
+    if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.is_floating_point():
+        return None
+    # a number without a graph is a record of a loss, not a loss
+    return loss.reshape(()) if loss.requires_grad or not torch.is_grad_enabled() else None

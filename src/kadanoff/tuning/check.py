@@ -10,12 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from kadanoff.data import Batch, adapt, example, load
 from kadanoff.diagnosis import diagnose
-from kadanoff.errors import AnalysisError
-from kadanoff.trace.hf import main_output
+from kadanoff.trace.losses import Loss, loss_for
 
 __all__ = ["Comparison", "Training", "batches", "compare", "train"]
 
@@ -130,13 +128,17 @@ def train(
     model = copy.deepcopy(model).train()
     optimiser = torch.optim.SGD(model.parameters(), lr=lr)
     losses: list[float] = []
+    criterion: Loss | None = None
     devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
     with torch.random.fork_rng(devices=list(devices)):
         torch.manual_seed(seed)  # dropout
         for index in batches(len(whole), batch, steps, seed):
             part = whole.take(index)
             optimiser.zero_grad()
-            loss = _loss(_output(model, part), part)
+            output = example(part, model).run(model)
+            criterion = criterion or loss_for(output, part.targets, part.task)
+            assert criterion is not None  # compare() has seen that there are targets
+            loss = criterion(output, part.targets)
             loss.backward()
             optimiser.step()
             losses.append(float(loss.detach()))
@@ -157,26 +159,3 @@ def batches(n: int, batch: int, steps: int, seed: int) -> Iterator[Tensor]:
             left = torch.cat([left, torch.randperm(n, generator=generator)])
         yield left[:batch]
         left = left[batch:]
-
-
-def _output(model: nn.Module, part: Batch) -> Tensor:
-    found = main_output(example(part, model).run(model))
-    if found is None:
-        raise AnalysisError("The model returns no real tensor.", "Leave out --check.")
-    return found
-
-
-def _loss(output: Tensor, part: Batch) -> Tensor:
-    targets = part.targets
-    assert targets is not None  # compare() has looked
-    if part.task == "classification" and output.shape[:-1] == targets.shape:
-        classes = part.n_classes or 0
-        if output.shape[-1] >= classes:
-            return F.cross_entropy(output.flatten(0, -2), targets.flatten())
-    if part.task == "regression" and output.numel() == targets.numel():
-        return F.mse_loss(output, targets.reshape(output.shape).to(output.dtype))
-    raise AnalysisError(
-        f"The output of shape {tuple(output.shape)} does not fit targets of shape "
-        f"{tuple(targets.shape)} ({part.task}, {part.n_classes or 'no'} classes).",
-        "Give the readout one output per class, or leave out --check.",
-    )

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from kadanoff.errors import UsageError
+from kadanoff.trace.losses import Loss, loss_for
 from kadanoff.tuning.finished import Finished
 from kadanoff.tuning.rates import parameter_groups, split_muon
 
@@ -104,12 +105,6 @@ def make_optimizers(groups: list[dict[str, Any]], optimizer: str) -> list[torch.
     return [classes[optimizer](groups)]
 
 
-def _loss(out: Tensor, y: Tensor) -> Tensor:
-    if y.dtype.is_floating_point:
-        return nn.functional.mse_loss(out.reshape(y.shape), y)
-    return nn.functional.cross_entropy(out.reshape(-1, out.shape[-1]), y.reshape(-1))
-
-
 def train(
     model: nn.Module,
     optimizers: list[torch.optim.Optimizer],
@@ -124,9 +119,13 @@ def train(
     generator = torch.Generator().manual_seed(seed)
     tail: list[float] = []
     ceiling = math.inf
+    criterion: Loss | None = None
     for step in range(steps):
         rows = torch.randint(X.shape[0], (min(batch, X.shape[0]),), generator=generator)
-        loss = _loss(model(X[rows]), y[rows])
+        output = model(X[rows])
+        criterion = criterion or loss_for(output, y[rows])
+        assert criterion is not None  # there are targets
+        loss = criterion(output, y[rows])
         value = float(loss.detach())
         if step == 0:
             ceiling = 1e3 * max(value, 1e-3)
