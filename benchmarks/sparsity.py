@@ -28,8 +28,8 @@ from kadanoff.sparsity.backends import load
 from kadanoff.sparsity.blocks import Matrix
 from kadanoff.sparsity.screen import make_screen
 from kadanoff.sparsity.skip import FastLinear
-from kadanoff.sparsity.toy import Decoder, generate, text, train
 from kadanoff.sparsity.traffic import limit
+from kadanoff.studies.lazy_neurons.toy import Decoder, generate, text, train
 
 RESULTS = Path(__file__).parent / "results"
 DENSITIES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.005)

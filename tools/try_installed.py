@@ -128,7 +128,7 @@ def parts(installed: set[str]) -> list[str]:
         gpytorch_kernel(kd.kernel(arch))(X).to_dense()
 
     def quantum() -> None:
-        from kadanoff.quantum import pennylane
+        from kadanoff.studies.quantum_laziness.quantum import pennylane
 
         circuit = kd.quantum.hardware_efficient(2, 2).one(0)
         pennylane.qnode(circuit, kd.quantum.Observable.pauli("ZI"))(
@@ -136,7 +136,7 @@ def parts(installed: set[str]) -> list[str]:
         )
 
     def surrogates() -> None:
-        from kadanoff.diffusion.networks import fourier_operator
+        from kadanoff.studies.diffusion_surrogates.diffusion.networks import fourier_operator
 
         fourier_operator()
 

@@ -1,6 +1,31 @@
 """Kadanoff: the effective theory of deep networks as a working tool.
 
 The public names below are imported when first used, so that ``import kadanoff`` is instant.
+
+From the ground up, each package imports only from those above it:
+
+``errors``         every exception, with its remedy
+``files``          writing so that nothing is half-written
+``devices``        where to compute
+``style``          figures, numbers, pages: the house style
+``trace``          recording what a model does, call by call
+``gaussian``       expectations over jointly Gaussian variables
+``activations``    activation functions with what the theory asks of them
+``architecture``   networks as the theory describes them
+``critical``       susceptibilities, critical points, depth scales
+``rgflow``         the flow of kernels and vertices, layer by layer
+``ensembles``      Monte Carlo over random networks, with standard errors
+``kernels``        Gram matrices of datasets, solvers
+``learning``       the trained network
+``priors``         exact priors of finite networks
+``diagrams``       Feynman rules of finite networks
+``data``           datasets by name, file or callable
+``diagnosis``      what is wrong with a model
+``tuning``         what to change
+``sparsity``       what to skip
+``studies``        papers, claim by claim, with the physics only they need
+``atlas``          the map of papers
+``cli``            the command line
 """
 
 from __future__ import annotations
@@ -8,56 +33,32 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kadanoff._lazy import attach
+from kadanoff._moved import watch_imports
 
 __version__ = "0.1.0"
 
-# public name -> module that defines it
-_HOME = {
-    "Activation": "kadanoff.activations",
-    "activation": "kadanoff.activations",
-    "MLP": "kadanoff.architecture",
-    "Residual": "kadanoff.architecture",
-    "describe": "kadanoff.architecture",
-    "criticality": "kadanoff.critical",
-    "phase_diagram": "kadanoff.critical",
-    "flow": "kadanoff.rgflow",
-    "aspect": "kadanoff.rgflow",
-    "ensemble": "kadanoff.ensembles",
-    "compare": "kadanoff.ensembles",
-    "kernel": "kadanoff.kernels",
-    "empirical_ntk": "kadanoff.kernels",
-    "predict": "kadanoff.learning",
-    "diagnose": "kadanoff.diagnosis",
-    "tune": "kadanoff.tuning",
-}
-_MODULES = (
-    "chaos",
-    "data",
-    "diagrams",
-    "diffusion",
-    "errors",
-    "hypercube",
-    "ising",
-    "priors",
-    "quantum",
-    "sparsity",
-    "studies",
-)
-
-__all__ = ["__version__", *_HOME, *_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
-
+# each public name, once: `attach` reads it here
 if TYPE_CHECKING:
-    from kadanoff import chaos as chaos
+    from kadanoff import activations as activations
+    from kadanoff import architecture as architecture
+    from kadanoff import critical as critical
     from kadanoff import data as data
+    from kadanoff import devices as devices
+    from kadanoff import diagnosis as diagnosis
     from kadanoff import diagrams as diagrams
-    from kadanoff import diffusion as diffusion
+    from kadanoff import ensembles as ensembles
     from kadanoff import errors as errors
-    from kadanoff import hypercube as hypercube
-    from kadanoff import ising as ising
+    from kadanoff import files as files
+    from kadanoff import gaussian as gaussian
+    from kadanoff import kernels as kernels
+    from kadanoff import learning as learning
     from kadanoff import priors as priors
-    from kadanoff import quantum as quantum
+    from kadanoff import rgflow as rgflow
     from kadanoff import sparsity as sparsity
     from kadanoff import studies as studies
+    from kadanoff import style as style
+    from kadanoff import trace as trace
+    from kadanoff import tuning as tuning
     from kadanoff.activations import Activation as Activation
     from kadanoff.activations import activation as activation
     from kadanoff.architecture import MLP as MLP
@@ -75,4 +76,7 @@ if TYPE_CHECKING:
     from kadanoff.rgflow.run import flow as flow
     from kadanoff.tuning import tune as tune
 
-__getattr__, __dir__ = attach(__name__, _HOME, _MODULES)
+__getattr__, __dir__, _names = attach(__name__)
+__all__ = ["__version__", *_names]  # pyright: ignore[reportUnsupportedDunderAll]
+
+watch_imports()

@@ -1,44 +1,59 @@
 """Packages whose names are imported when they are first used, so that importing one costs nothing.
 
-Type checkers and editors do not run this: for them each such package repeats its names in an
-``if TYPE_CHECKING`` block, and a test holds the two against each other.
+Such a package writes each of its names once, for type checkers and readers, as an import under
+``if TYPE_CHECKING:`` of its ``__init__.py``; :func:`attach` reads them there.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
+
+from kadanoff._moved import moved
 
 __all__ = ["attach"]
 
 
-def attach(
-    package: str, home: Mapping[str, str], modules: tuple[str, ...] = ()
-) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return the ``__getattr__`` and ``__dir__`` of a package.
+def attach(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """Return the ``__getattr__``, ``__dir__`` and ``__all__`` of a package.
 
     Parameters
     ----------
     package : str
         Its ``__name__``.
-    home : mapping
-        Each public name and the module that defines it.
-    modules : tuple of str
-        Submodules that are public names themselves.
     """
+    homes = _homes(package)
 
     def getattr_(name: str) -> Any:
-        if name in modules:
+        if name not in homes:
+            now = moved(f"{package}.{name}")
+            raise AttributeError(now or f"module {package!r} has no attribute {name!r}")
+        module = homes[name]
+        if module == package:
             return importlib.import_module(f"{package}.{name}")
-        if name not in home:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(home[name]), name)
+        value = getattr(importlib.import_module(module), name)
         setattr(sys.modules[package], name, value)  # the next look finds it without us
         return value
 
     def dir_() -> list[str]:
-        return sorted({*home, *modules, *vars(sys.modules[package])})
+        dunders = {name for name in vars(sys.modules[package]) if name.startswith("__")}
+        return sorted({*homes, *dunders})
 
-    return getattr_, dir_
+    return getattr_, dir_, list(homes)
+
+
+def _homes(package: str) -> dict[str, str]:
+    """Each public name and the module it comes from, as ``if TYPE_CHECKING:`` has them."""
+    spec = sys.modules[package].__spec__
+    source = spec.loader.get_data(spec.origin)  # pyright: ignore
+    homes: dict[str, str] = {}
+    for statement in ast.parse(source).body:
+        if not (isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING"):
+            continue
+        for line in statement.body:
+            assert isinstance(line, ast.ImportFrom), ast.unparse(line)
+            homes |= {alias.name: line.module or "" for alias in line.names}
+    return homes

@@ -9,11 +9,11 @@ import torch
 
 from kadanoff.activations import activation
 from kadanoff.architecture import MLP
-from kadanoff.chaos import tangent_growth
 from kadanoff.critical import depth_scales, finite_width_scales
 from kadanoff.critical.modes import correlation_mode
 from kadanoff.errors import AnalysisError, UsageError
 from kadanoff.rgflow.single import exact_chain
+from kadanoff.studies.edge_of_chaos.chaos import tangent_growth
 
 EDGE = 1.7609546396
 

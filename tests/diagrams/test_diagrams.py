@@ -172,50 +172,6 @@ def test_one_input_takes_a_short_cut_to_the_same_vertices() -> None:
         assert at.tensor(m, r) == pytest.approx(at._cumulant(m, r), rel=1e-10)
 
 
-def check(found, theory, most: tuple[float, ...]) -> None:
-    """|z| < 4 everywhere, with error bars below ``most`` of the largest component."""
-    for k, limit in enumerate(most, 1):
-        z = found.z(k, theory.cumulant(k))
-        used = torch.isfinite(z)
-        assert int(used.sum()) >= len(theory.K) - 2
-        assert float(z[used].abs().max()) < 4, (k, z)
-        scale = np.abs(theory.cumulant(k)[-1]).max()
-        assert float(found.cumulants[k].stderr[-1].max()) < limit * scale, k
-
-
-def test_one_input_ensemble_up_to_the_eight_point_function() -> None:
-    arch = kd.MLP(1, [20] * 5, 1, "tanh")
-    theory = diagrams.correlators(arch, [[1.0]], 5)
-    check(diagrams.measure(arch, [[1.0]], 60_000, seed=3), theory, (0.002, 0.01, 0.04, 0.15))
-
-
-def test_two_input_ensemble_up_to_the_eight_point_function() -> None:
-    arch = kd.MLP(2, [24] * 3, 1, "tanh", C_W=1.6, C_b=0.1)
-    X = [[1.0, 0.5], [-0.3, 1.2]]
-    theory = diagrams.correlators(arch, X, 4)
-    check(diagrams.measure(arch, X, 50_000, seed=4), theory, (0.002, 0.01, 0.06, 0.5))
-
-
-def test_drawn_networks_and_their_neurons() -> None:
-    """Weights drawn; then only preactivations seen, products over distinct neurons."""
-    arch = kd.MLP(1, [12, 12], 8, "relu", C_W=2.0)
-    theory = diagrams.correlators(arch, [[1.0]], 5)
-    check(
-        diagrams.measure(arch, [[1.0]], 40_000, "weights", seed=2), theory, (0.01, 0.03, 0.15, 0.8)
-    )
-    neurons = diagrams.measure(arch, [[1.0]], 40_000, "neurons", points=6, seed=2)
-    check(neurons, theory, (0.01, 0.06, 0.5))
-
-
-def test_products_over_distinct_neurons() -> None:
-    from kadanoff.diagrams.measured import _symmetric
-
-    u = torch.tensor([[1.0, -2.0, 0.5, 3.0, 0.7]], dtype=torch.float64)
-    for k in (1, 2, 3, 4):
-        brute = [math.prod(c) for c in itertools.combinations(u[0].tolist(), k)]
-        assert float(_symmetric(u)(k)) == pytest.approx(sum(brute) / len(brute))
-
-
 def test_correlators_of_preactivations() -> None:
     """Wick's theorem over equal neurons: 1, 3, 15 matchings; and mixed inputs."""
     arch = kd.MLP(2, [30, 30], 4, "tanh", C_W=1.4)
@@ -319,14 +275,6 @@ def test_drawings() -> None:
         assert len(ax.patches) == sum(diagram.lines) + len(diagram.blobs)
 
 
-def test_checkpoint_goes_on(tmp_path) -> None:
-    arch, path = kd.MLP(1, [6, 6], 1, "tanh"), tmp_path / "sums.pt"
-    whole = diagrams.measure(arch, [[1.0]], 20_000, points=4, seed=5)
-    diagrams.measure(arch, [[1.0]], 8192, points=4, seed=5, checkpoint=path)
-    again = diagrams.measure(arch, [[1.0]], 20_000, points=4, seed=5, checkpoint=path)
-    assert torch.equal(whole.cumulants[2].value, again.cumulants[2].value)
-
-
 def test_refusals() -> None:
     arch = kd.MLP(1, [5, 5], 1, "tanh")
     with pytest.raises(UsageError, match="too many diagrams"):
@@ -341,15 +289,3 @@ def test_refusals() -> None:
         diagrams.correlators(arch, [[1.0]], 1).coefficient(3)
     with pytest.raises(DomainError, match="nothing saturates"):
         diagrams.saturation("relu", 0.0, 2.0)
-    with pytest.raises(UsageError, match="one input, got 2"):
-        diagrams.measure(kd.MLP(2, [5], 1), [[1.0, 0.0], [0.0, 1.0]], 100, "neurons")
-
-
-@pytest.mark.gpu
-def test_measured_on_the_gpu() -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
-    arch = kd.MLP(1, [20] * 3, 1, "tanh")
-    theory = diagrams.correlators(arch, [[1.0]], 5)
-    found = diagrams.measure(arch, [[1.0]], 200_000, seed=3, device="cuda")
-    check(found, theory, (0.002, 0.01, 0.05, 0.3))

@@ -8,7 +8,7 @@ import pytest
 
 from kadanoff.cli.app import main
 
-TARGET = "kadanoff.sparsity.toy:Decoder"
+TARGET = "kadanoff.studies.lazy_neurons.toy:Decoder"
 SMALL = ["--kwargs", '{"n_symbols": 128, "length": 256, "d": 16, "m": 32, "layers": 2}']
 
 
@@ -44,7 +44,7 @@ def test_json(tmp_path, capsys):
 def test_checkpoints(tmp_path, capsys):
     import torch
 
-    from kadanoff.sparsity.toy import Decoder
+    from kadanoff.studies.lazy_neurons.toy import Decoder
 
     model = Decoder(128, 16, 32, layers=2, length=256)
     state = {

@@ -86,7 +86,7 @@ def test_other_settings_are_other_parts(tmp_path: Path) -> None:
 
 
 def test_comparison_needs_a_small_error_and_an_agreeing_value(tmp_path: Path) -> None:
-    lab = Lab(TINY, tmp_path)
+    lab = Lab(TINY.claims, tmp_path)
     assert lab.compare("two", 4.03, 0.01).verdict == "holds"
     assert lab.compare("two", 4.05, 0.01).verdict == "fails"
     assert lab.compare("two", 4.05, 0.01, systematic=0.02).verdict == "holds"

@@ -39,8 +39,8 @@ def command(
 
     Exit code 0: measured; 2: the call is wrong; 3: it could not be analysed.
 
-    Example: `kadanoff sparsity kadanoff.sparsity.toy:Decoder --kwargs '{"n_symbols": 128}'
-    --data text --html sparsity.html`
+    Example: `kadanoff sparsity kadanoff.studies.lazy_neurons.toy:Decoder --kwargs
+    '{"n_symbols": 128}' --data text --html sparsity.html`
     """
     from kadanoff.cli.diagnose import analysed, prepare
     from kadanoff.style.json import envelope

@@ -21,33 +21,9 @@ if TYPE_CHECKING:
     from kadanoff.diagrams.evaluation import Correlators as Correlators
     from kadanoff.diagrams.evaluation import correlators as correlators
     from kadanoff.diagrams.evaluation import evaluate as evaluate
-    from kadanoff.diagrams.measured import MeasuredCorrelators as MeasuredCorrelators
-    from kadanoff.diagrams.measured import measure as measure
     from kadanoff.diagrams.recursions import Recursion as Recursion
     from kadanoff.diagrams.recursions import recursion as recursion
     from kadanoff.diagrams.rules import Diagram as Diagram
     from kadanoff.diagrams.rules import generate as generate
 
-# public name -> module that defines it; imported when first used
-_HOME = {
-    "Condition": "kadanoff.diagrams.criticality",
-    "Correlators": "kadanoff.diagrams.evaluation",
-    "Couplings": "kadanoff.diagrams.couplings",
-    "Diagram": "kadanoff.diagrams.rules",
-    "MeasuredCorrelators": "kadanoff.diagrams.measured",
-    "Recursion": "kadanoff.diagrams.recursions",
-    "condition": "kadanoff.diagrams.criticality",
-    "correlators": "kadanoff.diagrams.evaluation",
-    "draw": "kadanoff.diagrams.drawing",
-    "evaluate": "kadanoff.diagrams.evaluation",
-    "generate": "kadanoff.diagrams.rules",
-    "measure": "kadanoff.diagrams.measured",
-    "recursion": "kadanoff.diagrams.recursions",
-    "saturation": "kadanoff.diagrams.criticality",
-    "to_svg": "kadanoff.diagrams.drawing",
-    "universal_ratio": "kadanoff.diagrams.criticality",
-}
-
-__all__ = [*_HOME]  # pyright: ignore[reportUnsupportedDunderAll]
-
-__getattr__, __dir__ = attach(__name__, _HOME)
+__getattr__, __dir__, __all__ = attach(__name__)

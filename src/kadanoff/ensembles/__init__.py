@@ -15,17 +15,4 @@ if TYPE_CHECKING:
     from kadanoff.ensembles.result import Ensemble as Ensemble
     from kadanoff.ensembles.run import ensemble as ensemble
 
-# public name -> module that defines it; imported when first used
-_HOME = {
-    "Comparison": "kadanoff.ensembles.comparison",
-    "Ensemble": "kadanoff.ensembles.result",
-    "Measured": "kadanoff.ensembles.moments",
-    "Scaling": "kadanoff.ensembles.extrapolate",
-    "compare": "kadanoff.ensembles.comparison",
-    "ensemble": "kadanoff.ensembles.run",
-    "scaling": "kadanoff.ensembles.extrapolate",
-}
-
-__all__ = [*_HOME]  # pyright: ignore[reportUnsupportedDunderAll]
-
-__getattr__, __dir__ = attach(__name__, _HOME)
+__getattr__, __dir__, __all__ = attach(__name__)

@@ -19,21 +19,4 @@ if TYPE_CHECKING:
     from kadanoff.rgflow.single import exact_chain as exact_chain
     from kadanoff.rgflow.single import moment_series as moment_series
 
-# public name -> module that defines it; imported when first used
-_HOME = {
-    "Flow": "kadanoff.rgflow.run",
-    "flow": "kadanoff.rgflow.run",
-    "Forward": "kadanoff.rgflow.forward",
-    "forward_layers": "kadanoff.rgflow.forward",
-    "forward_ntk": "kadanoff.rgflow.forward",
-    "aspect": "kadanoff.rgflow.information",
-    "component_counts": "kadanoff.rgflow.couplings",
-    "exact_chain": "kadanoff.rgflow.single",
-    "metric_couplings": "kadanoff.rgflow.couplings",
-    "moment_series": "kadanoff.rgflow.single",
-    "output_density": "kadanoff.rgflow.couplings",
-}
-
-__all__ = [*_HOME]  # pyright: ignore[reportUnsupportedDunderAll]
-
-__getattr__, __dir__ = attach(__name__, _HOME)
+__getattr__, __dir__, __all__ = attach(__name__)

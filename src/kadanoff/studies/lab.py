@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from kadanoff import __version__
 from kadanoff.files import jsonable, make_folder, write_json
-from kadanoff.studies.study import Claim, Decision, Study
+from kadanoff.studies.claims import Claim, Decision
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,7 +28,8 @@ class Lab:
 
     Parameters
     ----------
-    study : Study
+    claims : sequence of Claim
+        Of the study.
     out : Path
         The folder of this run; parts that are done are kept in ``out/parts``.
     size : {"quick", "full"}
@@ -49,7 +50,7 @@ class Lab:
 
     def __init__(
         self,
-        study: Study,
+        claims: Sequence[Claim],
         out: Path,
         *,
         size: str = "quick",
@@ -57,7 +58,8 @@ class Lab:
         device: str = "cpu",
         progress: Callable[[int, int, str], None] | None = None,
     ) -> None:
-        self.study, self.out, self.size, self.seed, self.device = study, out, size, seed, device
+        self.claims = tuple(claims)
+        self.out, self.size, self.seed, self.device = out, size, seed, device
         self.decisions: dict[str, Decision] = {}
         self.blocks: list[dict[str, Any]] = []
         self.seconds = 0.0
@@ -157,10 +159,10 @@ class Lab:
 
     def claim(self, name: str) -> Claim:
         """Return a claim of this study by its id."""
-        for claim in self.study.claims:
+        for claim in self.claims:
             if claim.id == name:
                 return claim
-        raise KeyError(f"The study {self.study.name!r} states no claim {name!r}.")
+        raise KeyError(f"The study states no claim {name!r}.")
 
     def decide(
         self,

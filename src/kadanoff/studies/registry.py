@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 
 from kadanoff.errors import UsageError
 from kadanoff.studies.study import Study
@@ -11,7 +10,7 @@ from kadanoff.studies.study import Study
 __all__ = ["all", "get"]
 
 # in reading order: the essay first
-_MODULES = (
+_PACKAGES = (
     "sparsity_principle",
     "principles",
     "effective_theories",
@@ -25,8 +24,7 @@ _MODULES = (
 
 def all() -> list[Study]:
     """Return every study, the essay's first."""
-    names = [f"kadanoff.studies.{name}" for name in _MODULES]
-    return [importlib.import_module(n).STUDY for n in names if importlib.util.find_spec(n)]
+    return [importlib.import_module(f"kadanoff.studies.{name}.study").STUDY for name in _PACKAGES]
 
 
 def get(name: str) -> Study:

@@ -12,9 +12,10 @@ from typing import Any
 
 from kadanoff.errors import UsageError, require_extra
 from kadanoff.files import atomic_write, make_folder, write_json
+from kadanoff.studies.claims import Decision
 from kadanoff.studies.lab import Lab
 from kadanoff.studies.registry import get
-from kadanoff.studies.study import SIZES, Decision, Study
+from kadanoff.studies.study import SIZES, Study
 
 __all__ = ["KEPT", "keep", "kept", "run"]
 
@@ -70,17 +71,16 @@ def run(
     for module in found.modules:
         require_extra(module, found.extra or "")
     folder = make_folder(out, "Name another one with --out.")
-    lab = Lab(found, folder, size=size, seed=seed, device=device, progress=progress)
+    lab = Lab(found.claims, folder, size=size, seed=seed, device=device, progress=progress)
     found.run(lab)
-    document = envelope("study", _document(lab), seed=seed)
+    document = envelope("study", _document(found, lab), seed=seed)
     atomic_write(folder / "index.html", study_page(document, folder))
     # last: whoever sees result.json finds everything it names
     write_json(folder / "result.json", document)
     return document
 
 
-def _document(lab: Lab) -> dict[str, Any]:
-    study = lab.study
+def _document(study: Study, lab: Lab) -> dict[str, Any]:
     claims = []
     for claim in study.claims:
         d = lab.decisions.get(claim.id)

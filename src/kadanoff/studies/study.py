@@ -4,49 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from kadanoff.studies.lab import Lab
+from kadanoff.studies.claims import Claim
+from kadanoff.studies.lab import Lab
 
-__all__ = ["SIZES", "VERDICTS", "Claim", "Decision", "Study"]
+__all__ = ["SIZES", "Study"]
 
 SIZES = ("quick", "full")
-VERDICTS = ("holds", "fails", "undecided")
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A testable statement of a paper.
-
-    Parameters
-    ----------
-    id : str
-        Short name, unique in its study.
-    text : str
-        The statement in one sentence.
-    paper_value : float, str or None
-        The number it names, if it names one.
-    source : {"paper", "derived", "secondary"}
-        Whether the paper states it, it was derived from the paper's definitions without the
-        printed formula at hand, or another text reports it.
-    """
-
-    id: str
-    text: str
-    paper_value: float | str | None = None
-    source: str = "paper"
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What became of a claim: a verdict with the number it rests on."""
-
-    claim: Claim
-    verdict: str
-    our_value: Any = None
-    stderr: float | None = None
-    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,63 @@
+"""Stationary diffusion on a lattice: exact solvers, and the networks that stand in for them.
+
+Toledo-Marín, Fox, Sluka & Glazier, "Deep learning approaches to surrogates for solving the
+diffusion equation for mechanistic real-world simulations" (2021).
+"""
+
+from kadanoff.studies.diffusion_surrogates.diffusion.accuracy import (
+    Bound,
+    FieldErrors,
+    amplitude,
+    error_bound,
+    field_errors,
+    refine,
+)
+from kadanoff.studies.diffusion_surrogates.diffusion.discs import FixedValues2D
+from kadanoff.studies.diffusion_surrogates.diffusion.krylov import Solution, conjugate_gradients
+from kadanoff.studies.diffusion_surrogates.diffusion.networks import (
+    EncoderDecoder,
+    FullResolution,
+    SourceCNN,
+    UNet2d,
+    fourier_operator,
+)
+from kadanoff.studies.diffusion_surrogates.diffusion.poisson import ScreenedPoisson2D
+from kadanoff.studies.diffusion_surrogates.diffusion.sources import Sources, draw_sources
+from kadanoff.studies.diffusion_surrogates.diffusion.stepping import Stepped, relax
+from kadanoff.studies.diffusion_surrogates.diffusion.training import (
+    Fit,
+    RollBack,
+    fit,
+    weighted_loss,
+)
+from kadanoff.studies.diffusion_surrogates.diffusion.uptake import Uptake, Uptake2D
+from kadanoff.studies.diffusion_surrogates.diffusion.variable import VariableDiffusion2D
+
+__all__ = [
+    "Bound",
+    "EncoderDecoder",
+    "FieldErrors",
+    "Fit",
+    "FixedValues2D",
+    "FullResolution",
+    "RollBack",
+    "ScreenedPoisson2D",
+    "Solution",
+    "SourceCNN",
+    "Sources",
+    "Stepped",
+    "UNet2d",
+    "Uptake",
+    "Uptake2D",
+    "VariableDiffusion2D",
+    "amplitude",
+    "conjugate_gradients",
+    "draw_sources",
+    "error_bound",
+    "field_errors",
+    "fit",
+    "fourier_operator",
+    "refine",
+    "relax",
+    "weighted_loss",
+]

@@ -1,0 +1,9 @@
+"""Structures of neural network effective theories (Banta, Cai, Craig & Zhang, 2023).
+
+``claims``     what the paper claims, as data
+``parts``      what is computed; each part survives a kill
+``page``       what the page says, in order: computes, decides, draws
+``study``      the study as the registry finds it
+``agreement``  diagrams beside every other route to the same number
+``measured``   connected correlators of networks that were really drawn
+"""

@@ -1,0 +1,9 @@
+"""Lazy neurons: trained Transformers fire few of their hidden units (Li et al., 2022).
+
+``claims``     what the paper claims, as data
+``parts``      what is computed; each part survives a kill
+``page``       what the page says, in order: computes, decides, draws
+``study``      the study as the registry finds it
+``toy``        small models and data whose activations are counted
+``runs``       one training run per claim and seed
+"""

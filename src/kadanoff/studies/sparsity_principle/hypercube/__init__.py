@@ -1,0 +1,45 @@
+"""Functions on the hypercube: parities, all labelings, and what learners make of sparse ones."""
+
+from kadanoff.studies.sparsity_principle.hypercube.labelings import (
+    Generalisation,
+    all_labelings,
+    juntas,
+    low_degree,
+    off_training,
+)
+from kadanoff.studies.sparsity_principle.hypercube.learners import (
+    decision_tree,
+    kernel_machine,
+    nearest_neighbour,
+    neural_network,
+    trained_function,
+)
+from kadanoff.studies.sparsity_principle.hypercube.walsh import (
+    degrees,
+    effective_couplings,
+    inverse_walsh,
+    kernel_spectrum,
+    points,
+    walsh,
+    weight_by_degree,
+)
+
+__all__ = [
+    "Generalisation",
+    "all_labelings",
+    "decision_tree",
+    "degrees",
+    "effective_couplings",
+    "inverse_walsh",
+    "juntas",
+    "kernel_machine",
+    "kernel_spectrum",
+    "low_degree",
+    "nearest_neighbour",
+    "neural_network",
+    "off_training",
+    "points",
+    "trained_function",
+    "walsh",
+    "weight_by_degree",
+]

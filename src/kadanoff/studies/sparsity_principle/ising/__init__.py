@@ -1,0 +1,34 @@
+"""Spins with sparse Hamiltonians: the ladder of sparsity, sampling, and learning the couplings."""
+
+from kadanoff.studies.sparsity_principle.ising.couplings import (
+    Terms,
+    generic,
+    k_local,
+    ladder,
+    lattice,
+    translation_invariant,
+)
+from kadanoff.studies.sparsity_principle.ising.learn import (
+    Fit,
+    Need,
+    fit,
+    fit_energies,
+    samples_needed,
+)
+from kadanoff.studies.sparsity_principle.ising.model import Ising, divergence
+
+__all__ = [
+    "Fit",
+    "Ising",
+    "Need",
+    "Terms",
+    "divergence",
+    "fit",
+    "fit_energies",
+    "generic",
+    "k_local",
+    "ladder",
+    "lattice",
+    "samples_needed",
+    "translation_invariant",
+]
