@@ -19,6 +19,7 @@ From the ground up, each package imports only from those above it:
 ``learning``       the trained network
 ``priors``         exact priors of finite networks
 ``diagrams``       Feynman rules of finite networks
+``program``        the theory of any module, run on the law of its weights
 ``data``           datasets by name, file or callable
 ``diagnosis``      what is wrong with a model
 ``tuning``         what to change
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from kadanoff import kernels as kernels
     from kadanoff import learning as learning
     from kadanoff import priors as priors
+    from kadanoff import program as program
     from kadanoff import rgflow as rgflow
     from kadanoff import sparsity as sparsity
     from kadanoff import studies as studies
