@@ -24,7 +24,7 @@ import torch
 
 import kadanoff as kd
 from kadanoff.ensembles import scaling
-from kadanoff.ensembles.extrapolate import extrapolate
+from kadanoff.ensembles.widths import extrapolate
 from kadanoff.files import atomic_write, write_json
 
 RESULTS = Path(__file__).parent / "results"

@@ -18,6 +18,7 @@ _MOVED = {
     "kadanoff.diagrams.measure": "kadanoff.studies.effective_theories.measured.measure",
     "kadanoff.diagrams.measured": "kadanoff.studies.effective_theories.measured",
     "kadanoff.diffusion": "kadanoff.studies.diffusion_surrogates.diffusion",
+    "kadanoff.ensembles.extrapolate": "kadanoff.ensembles.widths",
     "kadanoff.hypercube": "kadanoff.studies.sparsity_principle.hypercube",
     "kadanoff.ising": "kadanoff.studies.sparsity_principle.ising",
     "kadanoff.quantum": "kadanoff.studies.quantum_laziness.quantum",

@@ -101,7 +101,8 @@ def test_seed_and_global_state():
 
 
 def test_memory_does_not_grow_with_networks():
-    from kadanoff.ensembles.run import make_plan, stream
+    from kadanoff.ensembles.blocks import stream
+    from kadanoff.ensembles.run import make_plan
 
     plan, _ = make_plan(ARCH, X, "exact", 0, ["V"], None, 4, "cpu")
     sizes = []
@@ -175,7 +176,8 @@ class Fatal:
 
 def kill_one(flag, alone, n_jobs):
     """Kill the worker that runs block 1, once, and compare with the run ``alone``."""
-    from kadanoff.ensembles.run import estimates, make_plan, stream
+    from kadanoff.ensembles.blocks import stream
+    from kadanoff.ensembles.run import estimates, make_plan
 
     plan, _ = make_plan(ARCH, X, "exact", 4, ["V", "A", "G1"], None, 4, "cpu")
     fatal = Fatal(plan, str(flag))

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kadanoff.ensembles.extrapolate import Scaling, extrapolate
 from kadanoff.ensembles.moments import Measured
 from kadanoff.ensembles.result import Ensemble
 from kadanoff.ensembles.statistics import NAMES
+from kadanoff.ensembles.widths import Scaling, extrapolate
 from kadanoff.errors import UsageError
 
 __all__ = ["Comparison", "Line", "compare"]

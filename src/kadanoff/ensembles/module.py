@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kadanoff.ensembles.blocks import stream
 from kadanoff.ensembles.direct import neuron_sums
 from kadanoff.ensembles.moments import Measured, Moments
 from kadanoff.ensembles.result import Ensemble
-from kadanoff.ensembles.statistics import channels, observables
+from kadanoff.ensembles.statistics import channels, observables, wanted_names
 from kadanoff.errors import AnalysisError, DataError, UsageError
 
 __all__ = ["ModulePlan", "learning_rates", "module_ensemble", "network_ntk"]
@@ -149,8 +150,6 @@ def module_ensemble(
         The factory is not callable or does not return a module with a tensor output.
     """
     import time
-
-    from kadanoff.ensembles.run import stream, wanted_names
 
     if not callable(factory):
         raise UsageError(

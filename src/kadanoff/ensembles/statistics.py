@@ -18,6 +18,8 @@ P … U      one estimate each of the dNTK and ddNTK tensors
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -26,8 +28,9 @@ from kadanoff.ensembles.differential import differential
 from kadanoff.ensembles.reference import Reference
 from kadanoff.ensembles.tangent import Conditional, conditional, ntk, probe_rows, pull
 from kadanoff.ensembles.trunk import Trunk
+from kadanoff.errors import UsageError
 
-__all__ = ["NAMES", "RANKS", "channels", "layer_sums", "observables"]
+__all__ = ["NAMES", "RANKS", "channels", "layer_sums", "observables", "wanted_names"]
 
 RANKS = {
     "K": 2, "G1": 2, "V": 4, "U6": 0, "Theta": 2, "H1": 2, "A": 4, "B": 4, "D": 4, "F": 4,
@@ -235,3 +238,17 @@ def observables(
             out[name] = n(4) * means[name.lower()]
     out |= {name: means[name] for name in "PQRSTU" if name in means}
     return {name: out[name] for name in NAMES if name in out and name in names}
+
+
+def wanted_names(spec: Iterable[str] | None, undefined: dict[str, str]) -> frozenset[str]:
+    """The observables asked for, without those that ``undefined`` explains away by default."""
+    if spec is None:
+        return frozenset(NAMES) - set(undefined)
+    names = [spec] if isinstance(spec, str) else list(spec)
+    names = ["K" if name == "G" else name for name in names]
+    for name in names:
+        if name not in RANKS:
+            raise UsageError(f"No observable is called {name!r}.", f"There are {', '.join(NAMES)}.")
+        if name in undefined:
+            raise UsageError(f"{name} cannot be measured here: {undefined[name]}.")
+    return frozenset(names)

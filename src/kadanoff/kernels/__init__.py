@@ -3,7 +3,8 @@
 from kadanoff.kernels.adapters import gpytorch_kernel, sklearn_kernel
 from kadanoff.kernels.conv import Act, AvgPool, Conv, ConvNet, Dense, Flatten, GlobalAvgPool
 from kadanoff.kernels.empirical import empirical_ntk, ntk_vector_product
-from kadanoff.kernels.gram import Gram, Kernel, kernel
+from kadanoff.kernels.gram import Kernel, kernel
+from kadanoff.kernels.result import Gram
 from kadanoff.kernels.solvers import Solution, solve
 from kadanoff.kernels.storage import stream
 

@@ -24,6 +24,7 @@ from kadanoff.activations import activation
 from kadanoff.devices import chosen
 from kadanoff.errors import DataError, DomainError, UsageError
 from kadanoff.kernels.evaluators import UnitMap, anywhere
+from kadanoff.kernels.result import Gram, check_names
 from kadanoff.kernels.tiles import single_threaded
 
 __all__ = ["Act", "AvgPool", "Conv", "ConvKernel", "ConvNet", "Dense", "Flatten", "GlobalAvgPool"]
@@ -170,8 +171,6 @@ class ConvKernel:
         DataError
             Empty, not finite, not 4-dimensional, different shapes, or images smaller than a kernel.
         """
-        from kadanoff.kernels.gram import Gram, check_names
-
         names = check_names(get)
         one = _images(X1, self.device)
         two = one if X2 is None else _images(X2, self.device)

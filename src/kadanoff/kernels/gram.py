@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,18 +13,16 @@ from kadanoff.errors import ConvergenceError, DataError, UsageError
 from kadanoff.kernels.conv import ConvKernel, ConvNet
 from kadanoff.kernels.evaluators import Composite, Inputs, Layered, homogeneous
 from kadanoff.kernels.layers import diagonal, propagate
+from kadanoff.kernels.result import NAMES, Gram, check_names
 from kadanoff.kernels.surface import Surface
 from kadanoff.kernels.tiles import allocate, fill
 
 __all__ = [
-    "Gram",
     "Kernel",
     "Prepared",
-    "check_names",
     "kernel",
 ]
 
-NAMES = ("nngp", "ntk")
 _ONES = (torch.ones((), dtype=torch.float64),) * 3
 # entries that cost less one by one than the map of three variables
 _MAP = 4096
@@ -35,32 +32,6 @@ _EQUAL = {torch.float64: 2e-14, torch.float32: 1e-6}
 _SAMPLES = 5
 # a compiled map is given up when a sampled entry is off by more, relative to the largest one
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
-
-
-@dataclass(frozen=True)
-class Gram:
-    """Gram matrices, one attribute a kernel; iterates over those asked for, in that order.
-
-    Attributes
-    ----------
-    nngp, ntk : Tensor, shape (N1, N2), or None
-    method : {"composite", "three variables", "layers"}
-    error : float
-        Largest deviation from the layer-by-layer recursion on sampled entries, relative to the
-        largest of them.
-    nodes : int
-        Interpolation nodes of the compiled map; 0 without one.
-    """
-
-    get: tuple[str, ...]
-    nngp: Tensor | None = field(default=None, repr=False)
-    ntk: Tensor | None = field(default=None, repr=False)
-    method: str = ""
-    error: float = 0.0
-    nodes: int = 0
-
-    def __iter__(self) -> Iterator[Tensor]:
-        return iter(getattr(self, name) for name in self.get)
 
 
 class Kernel:
@@ -299,13 +270,6 @@ class Prepared:
             index = torch.arange(low, high, device=out.device)
             out[index - rows.start, index - columns.start] = self.own[low:high]
         return out
-
-
-def check_names(get: str | Sequence[str]) -> tuple[str, ...]:
-    names = (get,) if isinstance(get, str) else tuple(get)
-    if not names or any(name not in NAMES for name in names) or len(set(names)) < len(names):
-        raise UsageError(f"get must name 'nngp', 'ntk' or both, got {get!r}.")
-    return names
 
 
 def kernel(arch: Any, *, accuracy: float = 1e-10, method: str = "auto", device: Any = None) -> Any:

@@ -1,0 +1,143 @@
+"""Blocks of networks with their own seeds, merged in order, on any number of workers."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
+
+import torch
+
+from kadanoff.ensembles import checkpoint as store
+from kadanoff.ensembles.moments import Measured, Moments
+from kadanoff.ensembles.plan import collect
+from kadanoff.errors import AnalysisError, UsageError
+
+__all__ = ["relative_error", "stream"]
+
+_TRIES = 4  # a worker may be killed this often before we give up
+
+
+def relative_error(values: dict[str, Measured]) -> float:
+    """Largest standard error over the largest component, by observable and layer."""
+    worst = 0.0
+    for m in values.values():
+        value, stderr = (t.reshape(len(t), -1) for t in (m.value, m.stderr))
+        scale, error = value.abs().amax(1), stderr.amax(1)
+        moving = (error > 0) & torch.isfinite(error)
+        if moving.any():
+            worst = max(worst, float((error[moving] / scale[moving]).max()))
+    return worst
+
+
+def stream(
+    plan: Any,
+    n_networks: int,
+    estimate: Callable[[Moments], dict[str, Measured]],
+    *,
+    rtol: float | None,
+    checkpoint: str | os.PathLike[str] | None,
+    n_jobs: int | None,
+    progress: Callable[..., None] | None,
+    batch: int | None,
+) -> tuple[Moments, bool | None]:
+    """Run blocks and merge them in order; ``plan`` offers block, run(i, size), fingerprint()."""
+    fingerprint = plan.fingerprint() if checkpoint is not None else ""
+    done, moments = (
+        store.load(checkpoint, fingerprint) if checkpoint is not None else (0, Moments())
+    )
+    sizes = [min(plan.block, n_networks - at) for at in range(0, n_networks, plan.block)]
+    if done > len(sizes) or (done == len(sizes) and sizes[-1] < plan.block):
+        raise UsageError(
+            f"The checkpoint already holds {moments.n} networks, {n_networks} were asked for.",
+            "Ask for as many or more, or name another file.",
+        )
+    error = math.inf
+    converged = None if rtol is None else False
+    if done and (rtol is not None or progress is not None):
+        error = relative_error(estimate(moments))
+        if rtol is not None and error <= rtol and _checked(done):
+            return moments, True
+    rest = list(enumerate(sizes))[done:]
+    with contextlib.closing(_results(plan, rest, n_jobs, batch)) as results:
+        for (block, size), pieces in zip(rest, results, strict=False):
+            collect(moments, pieces)
+            if checkpoint is not None and size == plan.block:
+                store.save(checkpoint, fingerprint, block + 1, moments)
+            # the schedule depends on the block's number alone, or the answer would depend on
+            # who asked
+            due = _checked(block + 1) or block + 1 == len(sizes)
+            if due and (rtol is not None or progress is not None):
+                error = relative_error(estimate(moments))
+            if progress is not None:
+                progress(moments.n, n_networks, relative_error=error)
+            if rtol is not None and due and error <= rtol:
+                converged = True
+                break
+    return moments, converged
+
+
+def _checked(blocks: int) -> bool:
+    """Whether precision is looked at after this many blocks: 1 … 8, then every eighth more."""
+    step = 1
+    while blocks > 8 * step:
+        step *= 2
+    return blocks % step == 0
+
+
+def _results(
+    plan: Any, todo: Sequence[tuple[int, int]], n_jobs: int | None, batch: int | None
+) -> Generator[list, None, None]:
+    import joblib
+
+    configured: Any = joblib.parallel.get_active_backend()[1]
+    alone = n_jobs == 1 or (n_jobs is None and configured in (None, 1))
+    if alone:
+        for block, size in todo:
+            yield _task(plan, block, size)
+        return
+    wanted: Any = configured if n_jobs is None else n_jobs
+    workers = joblib.effective_n_jobs(wanted)
+    window = max(1, batch if batch is not None else 4 * workers)
+    for at in range(0, len(todo), window):
+        yield from _window(plan, todo[at : at + window], n_jobs)
+
+
+def _window(plan: Any, todo: Sequence[tuple[int, int]], n_jobs: int | None) -> Any:
+    import joblib
+
+    # a pool of processes dies with one of its workers; blocks are pure, so they are just redone
+    for attempt in range(1, _TRIES + 1):
+        try:
+            return joblib.Parallel(n_jobs=n_jobs)(
+                joblib.delayed(_task)(plan, block, size) for block, size in todo
+            )
+        except Exception as error:
+            if not _worker_died(error):
+                raise
+            if attempt == _TRIES:
+                raise AnalysisError(
+                    f"Workers died {_TRIES} times in a row ({type(error).__name__}: {error}).",
+                    "Often too little memory: use fewer workers (n_jobs=).",
+                ) from error
+    raise AssertionError("unreachable")
+
+
+def _worker_died(error: Exception) -> bool:
+    """Whether a process went away, by loky's, Dask's or Ray's name for it."""
+    names = " ".join(kind.__name__ for kind in type(error).__mro__)
+    lost = any(word in names for word in ("TerminatedWorker", "KilledWorker", "ActorError"))
+    return lost or "WorkerCrashed" in names or isinstance(error, BrokenPipeError)
+
+
+def _task(plan: Any, block: int, size: int) -> list:
+    """One block on one thread: more threads are slower here and change the order of sums."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.no_grad():
+            return plan.run(block, size)
+    finally:
+        torch.set_num_threads(threads)
