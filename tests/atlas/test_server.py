@@ -21,6 +21,7 @@ from kadanoff.studies import Claim, Lab, run
 from kadanoff.studies import Study as KeptStudy
 from kadanoff.style.figures import figure, house_style
 from tests.atlas.serving import TinyStudies, served
+from tests.cli.run import run as run_cli
 
 
 @pytest.fixture
@@ -263,25 +264,25 @@ def test_two_hundred_readers_and_twenty_writers(store: Store) -> None:
 
 
 def test_the_commands(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
-    from kadanoff.cli.app import main
-
-    def run(*arguments: str) -> int:
-        with pytest.raises(SystemExit) as caught:
-            main(["atlas", *arguments, "--data-dir", str(tmp_path / "d")])
-        return int(caught.value.code or 0)
+    def atlas(*words: str | Path) -> tuple[int, str, str]:
+        return run_cli(capsys, "atlas", *words, "--data-dir", tmp_path / "d")
 
     bib = tmp_path / "a.bib"
     bib.write_text("@misc{k, title={A title of some length}, author={A B}, year=2001}")
-    assert run("add", str(bib), "--json") == 0
-    assert json.loads(capsys.readouterr().out)["new"] == 1
-    assert run("export", str(tmp_path / "out.json")) == 0
-    assert "12 papers" in capsys.readouterr().out
-    assert run("import", str(tmp_path / "out.json"), "--json") == 0
-    assert run("add", "nonsense") == 2
-    assert "no identifier" in capsys.readouterr().err
-    assert run("add", str(tmp_path / "absent.bib")) == 2
-    assert run("import", str(bib)) == 2
-    assert run("export", "x.docx") == 2
+    code, out, _ = atlas("add", bib, "--json")
+    assert code == 0
+    assert json.loads(out)["new"] == 1
+    code, out, _ = atlas("export", tmp_path / "out.json")
+    assert code == 0
+    assert "12 papers" in out
+    assert atlas("import", tmp_path / "out.json", "--json")[0] == 0
+    code, _, err = atlas("add", "nonsense")
+    assert code == 2
+    assert "no identifier" in err
+    for words in (("add", tmp_path / "absent.bib"), ("import", bib), ("export", "x.docx")):
+        code, _, err = atlas(*words)
+        assert code == 2
+        assert err.startswith("error: ")
 
 
 @pytest.mark.slow

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+__all__ = ["run"]
 
-def run(capsys, *arguments: str) -> tuple[int, str, str]:
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
     """Exit code, stdout, stderr."""
     from kadanoff.cli.app import main
 

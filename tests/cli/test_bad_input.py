@@ -65,7 +65,15 @@ CASES = {
     "wrong attribute": (["{}/models.py:goood"], "'good'"),
     "factory that raises": (["{}/models.py:raises"], "out of luck"),
     "factory that raises, where": (["{}/models.py:raises"], "models.py, line"),
-    "factory that needs arguments": (["{}/models.py:needs"], "--kwargs"),
+    "factory that needs arguments": (["{}/models.py:needs"], """--kwargs '{"width": 64}'"""),
+    "misspelt argument": (
+        ["{}/models.py:good", "--kwargs", '{{"widht": 8}}'],
+        "Did you mean 'width'? It takes width, depth.",
+    ),
+    "argument of a factory that takes none": (
+        ["{}/models.py:bare", "--kwargs", '{{"width": 8}}'],
+        "It takes none.",
+    ),
     "something else": (["{}/models.py:no_model"], "returned a dict"),
     "a number": (["{}/models.py:number"], "is a int"),
     "syntax error": (["{}/syntax.py:f"], "SyntaxError"),
@@ -101,12 +109,15 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("command", ["diagnose", "tune"])
-@pytest.mark.parametrize("name", CASES)
+# what diagnose cannot do and tune can, or takes otherwise
+DIAGNOSE_ALONE = {"html in no folder", "width 1"}
+CALLS = [("diagnose", name) for name in CASES]
+CALLS += [("tune", name) for name in CASES if name not in DIAGNOSE_ALONE]
+
+
+@pytest.mark.parametrize(("command", "name"), CALLS)
 def test_bad_input(capsys, folder, name, command):
     arguments, message = CASES[name]
-    if command == "tune" and name in ("html in no folder", "width 1"):
-        pytest.skip("not a mistake of this command")
     before = sorted(folder.rglob("*.*"))
     html = folder / "report.html"
     extra = ["--html", str(html)] if command == "diagnose" and "--html" not in arguments else []

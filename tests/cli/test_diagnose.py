@@ -6,7 +6,6 @@ import json
 import sys
 import warnings
 
-import pytest
 import torch
 from torch import nn
 
@@ -97,10 +96,3 @@ def test_doctor(capsys):
     assert tree["packages"]["torch"] == torch.__version__
     for about in tree["extras"].values():
         assert about["complete"] == all(about["packages"].values())
-
-
-@pytest.mark.parametrize("command", ["diagnose", "tune", "doctor"])
-def test_help_has_an_example(capsys, command):
-    code, out, _ = run(capsys, command, "--help")
-    assert code == 0
-    assert "Example" in out

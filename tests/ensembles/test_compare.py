@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import kadanoff as kd
-from kadanoff.cli.app import main
 from kadanoff.ensembles import Ensemble, scaling
 from kadanoff.errors import UsageError
+from tests.cli.run import run
 
 X = torch.tensor([[1.0, 0.5]], dtype=torch.float64)
 ARCH = kd.MLP(2, [16, 16], 2, "tanh", C_b=0.1, C_W=1.3)
@@ -98,37 +98,31 @@ def test_round_trip(measured):
         Ensemble.from_dict({"observables": {}})
 
 
-def run(*arguments):
-    with pytest.raises(SystemExit) as stop:
-        main(list(arguments))
-    return stop.value.code
-
-
 def test_command_line(tmp_path, capsys):
     result, plot = tmp_path / "e.json", tmp_path / "scaling.svg"
     options = ["--activation", "relu", "--depth", "3", "--observables", "V,B"]
-    code = run("ensemble", *options, "--width", "16", "--networks", "4000", "--json", str(result))
+    drawn = ("--width", "16", "--networks", "4000", "--json", result)
+    code, shown, _ = run(capsys, "ensemble", *options, *drawn)
     assert code == 0
-    assert "4000 networks" in capsys.readouterr().out
+    assert "4000 networks" in shown
     assert json.loads(result.read_text())["n_networks"] == 4000
     out = str(tmp_path / "c.json")
-    assert run("compare", "--ensemble", str(result), "--json", out) == 0
+    assert run(capsys, "compare", "--ensemble", result, "--json", out)[0] == 0
     assert json.loads((tmp_path / "c.json").read_text())["passed"]
     many = [*options, "--width", "8,16,32", "--networks", "4000", "--plot", str(plot)]
-    assert run("compare", *many) == 0
+    assert run(capsys, "compare", *many)[0] == 0
     assert plot.read_text().lstrip().startswith("<?xml")
 
 
-def test_command_line_rejects(tmp_path):
+def test_command_line_rejects(tmp_path, capsys):
     result = tmp_path / "e.json"
-    run("ensemble", "--depth", "3", "--width", "16", "--networks", "4000", "--observables", "V",
-        "--json", str(result))  # fmt: skip
+    words = "ensemble --depth 3 --width 16 --networks 4000 --observables V --json"
+    run(capsys, *words.split(), result)
     data = json.loads(result.read_text())
-    value = data["observables"]["V"]["value"]
-    data["observables"]["V"]["value"] = [[[[[2 * v for v in a] for a in b] for b in c] for c in d]
-                                         for d in value]  # fmt: skip
+    V = data["observables"]["V"]
+    V["value"] = (2 * torch.tensor(V["value"])).tolist()
     result.write_text(json.dumps(data))
-    assert run("compare", "--ensemble", str(result)) == 1
+    assert run(capsys, "compare", "--ensemble", result)[0] == 1
 
 
 @pytest.mark.parametrize(
@@ -142,5 +136,7 @@ def test_command_line_rejects(tmp_path):
     ],
 )
 def test_command_line_wrong_calls(arguments, capsys):
-    assert run(*arguments) == 2
-    assert "Traceback" not in capsys.readouterr().err
+    code, _, err = run(capsys, *arguments)
+    assert code == 2
+    assert err.startswith("error: ")
+    assert len(err.splitlines()) == 1

@@ -3,24 +3,17 @@
 import json
 
 import numpy as np
-import pytest
 
 import kadanoff as kd
-from kadanoff.cli.app import main
-
-
-def run(capsys, *arguments):
-    with pytest.raises(SystemExit) as stop:
-        main(["kernel", *arguments])
-    return stop.value.code, capsys.readouterr()
+from tests.cli.run import run
 
 
 def test_writes_what_the_library_computes(capsys, tmp_path):
     out = tmp_path / "gram.npz"
-    code, shown = run(capsys, "--activation", "erf", "--depth", "4", "--data", "wine", "--samples",
-                      "30", "--C_W", "1.1", "--out", str(out), "--json")  # fmt: skip
+    words = "kernel --activation erf --depth 4 --data wine --samples 30 --C_W 1.1 --json --out"
+    code, shown, _ = run(capsys, *words.split(), out)
     assert code == 0
-    summary = json.loads(shown.out)
+    summary = json.loads(shown)
     with np.load(out) as stored:
         arrays = dict(stored)
     arch = kd.MLP(arrays["X"].shape[1], [1] * 3, 1, "erf", C_W=1.1)
@@ -31,6 +24,7 @@ def test_writes_what_the_library_computes(capsys, tmp_path):
 
 
 def test_wrong_names_exit_with_2(capsys, tmp_path):
-    code, shown = run(capsys, "--data", "wine", "--get", "ntks", "--out", str(tmp_path / "g.npz"))
+    words = ("kernel", "--data", "wine", "--get", "ntks", "--out", tmp_path / "g.npz")
+    code, _, err = run(capsys, *words)
     assert code == 2
-    assert "ntks" in shown.err
+    assert "ntks" in err

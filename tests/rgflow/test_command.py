@@ -8,29 +8,12 @@ import pytest
 import torch
 
 import kadanoff as kd
-from kadanoff.cli.app import main
-
-
-def run(capsys, *arguments: str) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as stop:
-        main(["flow", *arguments])
-    out, err = capsys.readouterr()
-    return int(stop.value.code or 0), out, err
+from tests.cli.run import run
 
 
 def test_json_holds_what_flow_returns(capsys):
-    code, out, _ = run(
-        capsys,
-        "--activation",
-        "relu",
-        "--depth",
-        "3",
-        "--inputs",
-        "2",
-        "--json",
-        "--lambda_b",
-        "0.5",
-    )
+    words = "flow --activation relu --depth 3 --inputs 2 --json --lambda_b 0.5"
+    code, out, _ = run(capsys, *words.split())
     assert code == 0
     found = json.loads(out)
     arch = kd.MLP(64, [128, 128], 1, "relu", C_W=2.0, lambda_b=0.5)
@@ -47,10 +30,8 @@ def test_json_holds_what_flow_returns(capsys):
 
 def test_table_and_figure(capsys, tmp_path):
     target = tmp_path / "flow.svg"
-    code, out, _ = run(
-        capsys, "--data", "digits", "--inputs", "2", "--depth", "3", "--activation", "sin",
-        "--plot", str(target),
-    )  # fmt: skip
+    words = "flow --data digits --inputs 2 --depth 3 --activation sin --plot"
+    code, out, _ = run(capsys, *words.split(), target)
     assert code == 0
     assert "V/K²" in out
     assert "first one shown" in out
@@ -70,6 +51,6 @@ def test_table_and_figure(capsys, tmp_path):
     ],
 )
 def test_wrong_calls_exit_with_two(capsys, arguments, message):
-    code, _, err = run(capsys, *arguments)
+    code, _, err = run(capsys, "flow", *arguments)
     assert code == 2
     assert message in err

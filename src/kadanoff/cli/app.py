@@ -6,13 +6,17 @@ import importlib
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import typer
 import typer.core
 
 from kadanoff import __version__
+from kadanoff.cli.panels import add
 from kadanoff.errors import KadanoffError
+
+__all__ = ["COMMANDS", "app", "main"]
 
 # newer typers carry their own copy of click: take the class from what typer itself raises
 _ClickException: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -35,27 +39,37 @@ COMMANDS = {
 }
 
 
-class _LazyGroup(typer.core.TyperGroup):
-    def list_commands(self, ctx: typer.Context) -> list[str]:
-        return [name for name, module in COMMANDS.items() if importlib.util.find_spec(module)]
+class _Lazy(Mapping[str, Any]):
+    """The commands by name; each is imported when it is asked for."""
 
-    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:
-        if cmd_name not in COMMANDS or not importlib.util.find_spec(COMMANDS[cmd_name]):
-            return None
-        module = importlib.import_module(COMMANDS[cmd_name])
+    def __getitem__(self, name: str) -> Any:
+        module = importlib.import_module(COMMANDS[name])
         if hasattr(module, "app"):
             command = typer.main.get_command(module.app)
         else:
             single = typer.Typer(add_completion=False, rich_markup_mode="markdown")
-            single.command(name=cmd_name)(module.command)
+            add(single, name, module.command)
             command = typer.main.get_command(single)
-        command.name = cmd_name
+        command.name = name
         return command
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+class _LazyGroup(typer.core.TyperGroup):
+    """Typer looks up, lists and suggests commands through ``commands`` alone."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = _Lazy()  # type: ignore[assignment]
 
 
 app = typer.Typer(
     cls=_LazyGroup,
-    add_completion=False,
     no_args_is_help=True,
     rich_markup_mode="markdown",
     help="The effective theory of deep networks as a working tool.",
@@ -86,11 +100,6 @@ def main(argv: list[str] | None = None) -> None:
         arguments.remove("--debug")
     try:
         code = app(args=arguments, standalone_mode=False, prog_name="kadanoff")
-    except KadanoffError as error:
-        if debug:
-            raise
-        _complain(error.message, error.remedy)
-        sys.exit(error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         _complain("Interrupted.", _goes_on(arguments))
         sys.exit(130)
@@ -101,9 +110,29 @@ def main(argv: list[str] | None = None) -> None:
         # the reader of a pipe has gone (| head); that is not an error of ours
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except Exception as error:
+        if debug:
+            raise
+        sys.exit(_explained(error))
     if code == 130 and arguments[:1] != ["study"]:  # which has said so itself
         _complain("Interrupted.", _goes_on(arguments))
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _explained(error: Exception) -> int:
+    """Say in one line what went wrong, and return the exit code."""
+    if isinstance(error, KadanoffError):
+        _complain(error.message, error.remedy)
+        return error.exit_code
+    first = (str(error).strip().splitlines() or ["no message"])[0][:300]
+    if isinstance(error, MemoryError) or "can't allocate memory" in first:
+        _complain(f"There is not enough memory ({first}).", "Ask for fewer samples or less width.")
+    else:
+        _complain(
+            f"Something broke that should not have: {type(error).__name__}: {first}",
+            "Run again with --debug to see where, and please report it.",
+        )
+    return 3
 
 
 def _goes_on(arguments: list[str]) -> str:

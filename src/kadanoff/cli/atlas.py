@@ -6,12 +6,21 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kadanoff.cli import options as opt
+from kadanoff.cli.output import JsonFlag, Output, Result
+from kadanoff.cli.panels import add as register
 from kadanoff.errors import DataError, UsageError, require_extra
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from kadanoff.atlas.store import Store
+
+__all__ = ["app"]
 
 app = typer.Typer(
     add_completion=False,
@@ -24,10 +33,9 @@ app = typer.Typer(
 DataDir = Annotated[
     Path | None, typer.Option("--data-dir", help="Folder of the atlas (its database and runs).")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def _store(folder: Path | None) -> Any:
+def _store(folder: Path | None) -> Store:
     for module in ("fastapi", "uvicorn", "jinja2", "nh3", "httpx", "markdown_it", "latex2mathml"):
         require_extra(module, "atlas")
     from kadanoff.atlas.store import Store
@@ -35,7 +43,6 @@ def _store(folder: Path | None) -> Any:
     return Store(folder)
 
 
-@app.callback()
 def serve(
     ctx: typer.Context,
     host: Annotated[
@@ -51,11 +58,12 @@ def serve(
         list[str] | None, typer.Option("--name", help="Host name under which others reach it.")
     ] = None,
     data_dir: DataDir = None,
-    as_json: Json = False,
+    as_json: JsonFlag = False,
 ) -> None:
     """Serve the map of papers on a local page, or grow, export and import it."""
     if ctx.invoked_subcommand:
         return
+    output = Output("atlas", Result(as_json))
     store = _store(data_dir)
     from kadanoff.atlas.security import is_loopback
     from kadanoff.atlas.server import create_app, listen
@@ -74,9 +82,9 @@ def serve(
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{sock.getsockname()[1]}/"
     entry = f"{address}?token={token}" if token else address
-    if as_json:
-        typer.echo(json.dumps({"url": entry, "data_dir": str(store.folder), "pid": os.getpid()}))
-    else:
+    # whoever waits for the address reads one line
+    output.write({"url": entry, "data_dir": str(store.folder), "pid": os.getpid()}, one_line=True)
+    if output.for_people:
         typer.echo(f"The atlas is at {entry}  (Ctrl+C ends it; kept in {store.folder})")
     sys.stdout.flush()
     if browser:
@@ -93,22 +101,22 @@ def serve(
         store.close()
 
 
-@app.command(epilog="Example: `kadanoff atlas add arXiv:2104.00008` or `kadanoff atlas add my.bib`")
 def add(
     what: Annotated[
         str, typer.Argument(help="arXiv id, DOI, Semantic Scholar or OpenAlex id, or a file.")
     ],
+    result: Result,
     data_dir: DataDir = None,
     limit: Annotated[
         int, typer.Option(min=0, help="At most so many citations and references each.")
     ] = 1000,
     refresh: Annotated[bool, typer.Option(help="Fetch anew what is in the cache.")] = False,
     progress: opt.Progress = "auto",
-    as_json: Json = False,
 ) -> None:
     """Add a paper with its citations and references, or the papers of a BibTeX/RIS/CSL file."""
     from kadanoff.style.progress import reporting
 
+    output = Output("atlas add", result)
     shown = reporting(progress, "Importing")
     store = _store(data_dir)
     from kadanoff.atlas.importers import add_file, add_paper, is_file
@@ -121,61 +129,73 @@ def add(
                 outcome = add_paper(store, what, limit=limit, refresh=refresh, progress=report)
     finally:
         store.close()
-    if as_json:
-        typer.echo(json.dumps(outcome.json()))
-    else:
+    output.write(outcome.json())
+    if output.for_people:
         typer.echo(outcome.text())
+    output.say_where()
     if not outcome.complete:
         raise typer.Exit(3)
 
 
-@app.command("export", epilog="Example: `kadanoff atlas export atlas.json`")
 def export_(
     file: Annotated[
         Path | None, typer.Argument(help="Where to; the ending decides: .json, .bib, .csv.")
     ] = None,
+    *,
+    result: Result,
     data_dir: DataDir = None,
-    as_json: Json = False,
 ) -> None:
     """Write papers, citations, comments and reading list as JSON; or papers as .bib or .csv."""
-    from kadanoff.atlas import exports, papers
+    from kadanoff.atlas import exports
     from kadanoff.files import atomic_write
 
+    output = Output("atlas export", result)
     ending = file.suffix.lower() if file else ".json"
     if ending not in (".json", ".bib", ".csv"):
         raise UsageError(f"I do not write {ending!r} files.", "Use .json, .bib or .csv.")
     store = _store(data_dir)
     try:
         with store.read() as db:
-            if ending == ".json":
-                text = json.dumps(exports.dump(db), indent=1, ensure_ascii=False) + "\n"
-            else:
-                ids = [row[0] for row in db.execute("SELECT id FROM paper ORDER BY added_at, id")]
-                known = papers.many(db, ids)
-                listed = [known[n] for n in ids]
-                rows = ((p, "") for p in listed)
-                text = exports.bibtex(listed) if ending == ".bib" else exports.csv_text(rows)
             count = db.execute("SELECT count(*) FROM paper").fetchone()[0]
+            document = exports.dump(db) if ending == ".json" else {}
+            text = _lines(db, ending)
     finally:
         store.close()
+    if document:
+        text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
     if file is None:
-        typer.echo(text, nl=False)
+        output.write(document)
+        if output.for_people:
+            typer.echo(text, nl=False)
         return
     atomic_write(file, text)
-    report = {"file": str(file), "papers": count}
-    typer.echo(json.dumps(report) if as_json else f"Wrote {count} papers to {file}.")
+    output.write({"file": str(file), "papers": count})
+    if output.for_people:
+        typer.echo(f"Wrote {count} papers to {file}.")
 
 
-@app.command("import", epilog="Example: `kadanoff atlas import atlas.json`")
+def _lines(db: sqlite3.Connection, ending: str) -> str:
+    """The papers as BibTeX or as a table; nothing for another ending."""
+    from kadanoff.atlas import exports, papers
+
+    ids = [row[0] for row in db.execute("SELECT id FROM paper ORDER BY added_at, id")]
+    known = papers.many(db, ids)
+    listed = [known[n] for n in ids]
+    if ending == ".bib":
+        return exports.bibtex(listed)
+    return exports.csv_text((paper, "") for paper in listed) if ending == ".csv" else ""
+
+
 def import_(
     file: Annotated[Path, typer.Argument(help="What `kadanoff atlas export` wrote.")],
+    result: Result,
     data_dir: DataDir = None,
-    as_json: Json = False,
 ) -> None:
     """Add an export to this atlas; doing it twice changes nothing."""
     from kadanoff.atlas import exports
     from kadanoff.atlas.importers.files import read_text
 
+    output = Output("atlas import", result)
     text = read_text(file)
     try:
         document = json.loads(text)
@@ -189,5 +209,18 @@ def import_(
             counts = exports.restore(db, document)
     finally:
         store.close()
-    said = f"Read {counts['papers']} papers and {counts['comments']} new comments."
-    typer.echo(json.dumps(counts) if as_json else said)
+    output.write(counts)
+    if output.for_people:
+        typer.echo(f"Read {counts['papers']} papers and {counts['comments']} new comments.")
+    output.say_where()
+
+
+app.callback()(serve)
+register(
+    app,
+    "add",
+    add,
+    epilog="Example: `kadanoff atlas add arXiv:2104.00008` or `kadanoff atlas add my.bib`",
+)
+register(app, "export", export_, epilog="Example: `kadanoff atlas export atlas.json`")
+register(app, "import", import_, epilog="Example: `kadanoff atlas import atlas.json`")

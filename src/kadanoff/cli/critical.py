@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kadanoff.cli import options as opt
-from kadanoff.cli.output import JsonFile, JsonFlag, Output
+from kadanoff.cli.output import Output, Result
+
+if TYPE_CHECKING:
+    from kadanoff.critical import Criticality
+
+__all__ = ["command"]
 
 
 def command(
     activation: Annotated[str, typer.Argument(help="Name, e.g. tanh, gelu, leaky_relu(0.1).")],
+    result: Result,
     C_b: Annotated[
         float | None, typer.Option("--C_b", help="Bias variance: analyse this setting instead.")
     ] = None,
@@ -22,22 +28,23 @@ def command(
     gamma: opt.Gamma = 0.0,
     plot: opt.Plot = None,
     progress: opt.Progress = "auto",
-    as_json: JsonFlag = False,
-    json_file: JsonFile = None,
 ) -> None:
     """Critical C_b and C_W of an activation: where signals and gradients survive depth.
 
     Example: `kadanoff critical gelu`, `kadanoff critical tanh --C_W 0.333 --plot phases.svg`
     """
-    from kadanoff.critical import criticality, depth_scales
+    from kadanoff.style.progress import waiting
 
-    output = Output("critical", as_json, json_file, figures=[plot])
-    point = criticality(activation, gamma=gamma)
-    setting = None
-    if C_b is not None or C_W is not None:
-        b = C_b if C_b is not None else (point.C_b if point.exists else 0.0)
-        W = C_W if C_W is not None else (point.C_W if point.exists else 1.0)
-        setting = {"C_b": b, "C_W": W} | vars(depth_scales(activation, b, W, gamma))
+    output = Output("critical", result, figures=[plot])
+    with waiting("searching the critical point"):
+        from kadanoff.critical import criticality, depth_scales
+
+        point = criticality(activation, gamma=gamma)
+        setting = None
+        if C_b is not None or C_W is not None:
+            b = C_b if C_b is not None else (point.C_b if point.exists else 0.0)
+            W = C_W if C_W is not None else (point.C_W if point.exists else 1.0)
+            setting = {"C_b": b, "C_W": W} | vars(depth_scales(activation, b, W, gamma))
     if plot is not None:
         _draw(activation, plot, progress)
     output.write({"critical": point, "setting": setting})
@@ -56,13 +63,14 @@ def _draw(activation: str, path: Path, progress: str) -> None:
     write(diagram.figure(), path)
 
 
-def _show(point: Any, setting: dict[str, Any] | None) -> None:
-    from rich.console import Console
+def _show(point: Criticality, setting: dict[str, Any] | None) -> None:
     from rich.table import Table
 
-    console = Console(width=min(100, Console().width))
+    from kadanoff.style.progress import console
+
+    screen = console()
     if not point.exists:
-        console.print(f"[bold]{point.activation}[/bold] has no critical point: {point.reason}.")
+        screen.print(f"[bold]{point.activation}[/bold] has no critical point: {point.reason}.")
     else:
         table = Table(title=f"{point.activation}: {point.universality_class}", title_justify="left")
         table.add_column("quantity")
@@ -79,9 +87,9 @@ def _show(point: Any, setting: dict[str, Any] | None) -> None:
             ("ν", point.nu, "V/K² grows by ν a layer (nan: not universal)"),
         ):
             table.add_row(name, f"{value:.8g}", meaning)
-        console.print(table)
+        screen.print(table)
     if setting:
-        console.print(
+        screen.print(
             f"At C_W = {setting['C_W']:g}, C_b = {setting['C_b']:g}: [bold]{setting['phase']}"
             f"[/bold], χ⊥ = {setting['chi_perp']:.4g}, χ∥ = {setting['chi_parallel']:.4g}, "
             f"K* = {setting['K_star']:.4g}. Two inputs forget their difference (or lose touch) "

@@ -6,9 +6,11 @@ import importlib.metadata
 import os
 import platform
 import sys
-from typing import Annotated, Any
+from typing import Any
 
 import typer
+
+from kadanoff.cli.output import Output, Result
 
 __all__ = ["command", "survey"]
 
@@ -37,21 +39,23 @@ CORE = (
 )
 
 
-def command(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def command(result: Result) -> None:
     """Show versions, devices, threads and optional packages; say what to install.
 
     Exit code 0: all that is needed is there; 1: a package every command needs is missing.
 
     Example: `kadanoff doctor`
     """
-    found = survey()
-    missing = [name for name, version in found["packages"].items() if version is None]
-    if as_json:
-        from kadanoff.style.json import dumps
+    from kadanoff.style.progress import waiting
 
-        typer.echo(dumps(found))
-    else:
+    output = Output("doctor", result)
+    with waiting("looking around"):
+        found = survey()
+    missing = [name for name, version in found["packages"].items() if version is None]
+    output.write(found)
+    if output.for_people:
         _show(found)
+    output.say_where()
     raise typer.Exit(1 if missing else 0)
 
 
@@ -60,8 +64,6 @@ def survey() -> dict[str, Any]:
     from kadanoff import __version__
 
     return {
-        "schema_version": 1,
-        "kind": "doctor",
         "kadanoff": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),

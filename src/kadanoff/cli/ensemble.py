@@ -2,42 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kadanoff.cli import options as opt
-from kadanoff.cli.output import JsonFile, JsonFlag, Output
+from kadanoff.cli.output import Output, Result
+from kadanoff.cli.panels import Panel
+from kadanoff.cli.simulation import Simulated, request, simulating
+
+if TYPE_CHECKING:
+    from kadanoff.ensembles import Ensemble
+
+__all__ = ["command"]
+
+
+@dataclass(frozen=True)
+class Simulation(Panel, title="The simulation"):
+    """How many networks, and how they are drawn."""
+
+    networks: Annotated[int, typer.Option(help="Networks (the most with --rtol).")] = 10_000
+    method: opt.Method = "exact"
+    observables: opt.Observables = None
+    rtol: Annotated[float | None, typer.Option(help="Stop at this relative standard error.")] = None
+    seed: opt.Seed = 0
+    jobs: opt.Jobs = 1
+    checkpoint: Annotated[Path | None, typer.Option(help="File to resume from and write to.")] = (
+        None
+    )
+    device: opt.Device = "cpu"
+    progress: opt.Progress = "auto"
 
 
 def command(
-    activation: opt.Activation = "tanh",
-    depth: opt.Depth = 5,
+    net: Simulated,
+    run: Simulation,
+    result: Result,
     width: opt.Width = 64,
-    inputs: opt.Inputs = 1,
-    n_in: opt.InWidth = 16,
-    C_b: opt.Bias = None,
-    C_W: opt.Weight = None,
-    gamma: opt.Gamma = 0.0,
-    init: opt.Init = "gaussian",
-    networks: Annotated[int, typer.Option(help="Networks (the most with --rtol).")] = 10_000,
-    method: opt.Method = "exact",
-    observables: opt.Observables = None,
-    seed: opt.Seed = 0,
-    rtol: Annotated[
-        float | None, typer.Option(help="Stop at this relative standard error.")
-    ] = None,
-    jobs: opt.Jobs = 1,
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="File to resume from and write to.")
-    ] = None,
-    device: opt.Device = "cpu",
-    progress: opt.Progress = "auto",
-    as_json: JsonFlag = False,
-    json_file: JsonFile = None,
 ) -> None:
     """Simulate random networks and print their statistics with standard errors.
 
@@ -48,79 +51,34 @@ def command(
     """
     import kadanoff as kd
 
-    output = Output("ensemble", as_json, json_file)
-    arch, X = build(activation, depth, width, inputs, n_in, C_b, C_W, init, seed, gamma)
-    names = split(observables)
-    with simulating(progress, f"{networks} networks") as report:
+    output = Output("ensemble", result)
+    arch, X = net.drawn(width, run.seed)
+    with simulating(run.progress, f"{run.networks} networks") as report:
         found = kd.ensemble(
-            arch, X, networks, method, seed=seed, observables=names, rtol=rtol, n_jobs=jobs,
-            checkpoint=checkpoint, progress=report, device=device,
-        )  # fmt: skip
-    output.write(found.to_dict() | {"request": request(arch, X)})
+            arch,
+            X,
+            run.networks,
+            run.method,
+            seed=run.seed,
+            observables=opt.names(run.observables),
+            rtol=run.rtol,
+            n_jobs=run.jobs,
+            checkpoint=run.checkpoint,
+            progress=report,
+            device=run.device,
+        )
+    output.write(found.to_dict() | {"request": request(arch, X)}, seed=run.seed)
     if output.for_people:
-        show(found)
+        _show(found)
     output.say_where()
 
 
-def build(
-    activation: str,
-    depth: int,
-    width: int,
-    inputs: int,
-    n_in: int,
-    C_b: float | None,
-    C_W: float | None,
-    init: str,
-    seed: int,
-    gamma: float = 0.0,
-) -> tuple[Any, Any]:
-    """The network and inputs that the options describe."""
-    C_b, C_W = opt.variances(activation, C_b, C_W, gamma)
-    n_out = max(2, min(width, 16))
-    arch = opt.network(n_in, width, depth, n_out, activation, gamma, C_b=C_b, C_W=C_W, init=init)
-    return arch, opt.random_inputs(inputs, n_in, seed)
-
-
-def request(arch: Any, X: Any) -> dict[str, Any]:
-    """What a result was computed for, so that two results can be matched."""
-    return {
-        "n": list(arch.n),
-        "activation": sorted({act.name for act in arch.activations}),
-        "C_b": list(arch.C_b),
-        "C_W": list(arch.C_W),
-        "gamma": list(arch.gamma),
-        "init": arch.init,
-        "X": X.tolist(),
-    }
-
-
-def split(names: str | None) -> list[str] | None:
-    """Names of a comma-separated list."""
-    return None if names is None else [name.strip() for name in names.split(",") if name.strip()]
-
-
-@contextmanager
-def simulating(kind: str, words: str) -> Iterator[Any]:
-    """Progress of a simulation, with the relative standard error that it has reached."""
-    from kadanoff.style.progress import reporting
-
-    with reporting(kind, words) as report:
-
-        def tell(done: int, total: int, relative_error: float = 0.0, **info: Any) -> None:
-            if report is None:
-                return
-            about = f"width {info['width']}" if "width" in info else words
-            report(done, total, message=f"{about}, standard error {relative_error:.2%}")
-
-        yield tell
-
-
-def show(found: Any) -> None:
+def _show(found: Ensemble) -> None:
     """The first component of every observable, layer by layer."""
-    from rich.console import Console
     from rich.table import Table
 
     from kadanoff.style.numbers import uncertain
+    from kadanoff.style.progress import console
 
     title = f"{found.n_networks} networks, method {found.method}, {found.seconds:.1f} s"
     table = Table(title=title, caption="first component of each; standard error in brackets")
@@ -136,9 +94,7 @@ def show(found: Any) -> None:
             # below rounding: the same for every network
             cells.append(uncertain(0.0 if abs(value) < 1e-12 else value, error))
         table.add_row(str(l + 1), *cells)
-    console = Console()
-    if console.width < 12 * len(names):
-        console = Console(width=min(12 * len(names) + 8, 220))
-    console.print(table)
+    # numbers cut off are worse than lines that wrap
+    console(at_least=min(12 * len(names) + 8, 220)).print(table)
     for name, why in found.undefined.items():
-        console.print(f"[dim]{name}: {why}[/dim]")
+        console().print(f"[dim]{name}: {why}[/dim]")

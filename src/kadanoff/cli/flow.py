@@ -2,46 +2,63 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kadanoff.cli import options as opt
-from kadanoff.cli.output import JsonFile, JsonFlag, Output
+from kadanoff.cli.output import Output, Result
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from torch import Tensor
+
+    from kadanoff.rgflow import Flow
+
+__all__ = ["command"]
 
 # columns of the table: the first input's component, relative to the scale it is measured in
 _SCALES = {
-    "V": ("V/K²", "K", "K"), "G1": ("G1/K", "K", None), "H1": ("H1/Θ", "Theta", None),
-    "A": ("A/Θ²", "Theta", "Theta"), "B": ("B/Θ²", "Theta", "Theta"),
-    "D": ("D/KΘ", "K", "Theta"), "F": ("F/KΘ", "K", "Theta"),
-    "P": ("P/Θ²", "Theta", "Theta"), "Q": ("Q/Θ²", "Theta", "Theta"),
-}  # fmt: skip
+    "V": ("V/K²", "K", "K"),
+    "G1": ("G1/K", "K", None),
+    "H1": ("H1/Θ", "Theta", None),
+    "A": ("A/Θ²", "Theta", "Theta"),
+    "B": ("B/Θ²", "Theta", "Theta"),
+    "D": ("D/KΘ", "K", "Theta"),
+    "F": ("F/KΘ", "K", "Theta"),
+    "P": ("P/Θ²", "Theta", "Theta"),
+    "Q": ("Q/Θ²", "Theta", "Theta"),
+}
+
+
+@dataclass(frozen=True)
+class Flowing(opt.Network):
+    """A network with its learning rates, as the flow of the NTK needs them."""
+
+    depth: opt.Depth = 10
+    width: opt.Width = 128
+    init: opt.Init = "gaussian"
+    n_out: Annotated[int, typer.Option("--n-out", min=1, help="Number of outputs.")] = 1
+    lambda_b: Annotated[float, typer.Option("--lambda_b", help="Learning rate of biases.")] = 1.0
+    lambda_W: Annotated[
+        float, typer.Option("--lambda_W", help="Learning rate of weights, over fan-in.")
+    ] = 1.0
 
 
 def command(
-    activation: opt.Activation = "tanh",
-    depth: opt.Depth = 10,
-    width: opt.Width = 128,
+    net: Flowing,
+    result: Result,
     order: Annotated[int, typer.Option(help="0: infinite width; 1: adds all of order 1/n.")] = 1,
     data: Annotated[
         str | None, typer.Option(help="Dataset, file or callable; random inputs if absent.")
     ] = None,
     inputs: Annotated[int, typer.Option(min=1, help="Number of inputs.")] = 1,
     n_in: opt.InWidth = 64,
-    n_out: Annotated[int, typer.Option("--n-out", min=1, help="Number of outputs.")] = 1,
-    C_b: opt.Bias = None,
-    C_W: opt.Weight = None,
-    lambda_b: Annotated[float, typer.Option("--lambda_b", help="Learning rate of biases.")] = 1.0,
-    lambda_W: Annotated[
-        float, typer.Option("--lambda_W", help="Learning rate of weights, over fan-in.")
-    ] = 1.0,
-    gamma: opt.Gamma = 0.0,
-    init: opt.Init = "gaussian",
     plot: opt.Plot = None,
     seed: opt.Seed = 0,
-    as_json: JsonFlag = False,
-    json_file: JsonFile = None,
+    progress: opt.Progress = "auto",
 ) -> None:
     """Kernel, NTK and their 1/n statistics at every layer of a random network.
 
@@ -49,28 +66,24 @@ def command(
 
     Example: `kadanoff flow --activation tanh --depth 10 --width 128 --plot flow.svg`
     """
-    output = Output("flow", as_json, json_file, figures=[plot])
-    X, note = _inputs(data, inputs, n_in, seed)
-    C_b, C_W = opt.variances(activation, C_b, C_W, gamma)
     from kadanoff.rgflow import flow
-    from kadanoff.style.progress import waiting
+    from kadanoff.style.progress import reporting
 
-    arch = opt.network(
-        X.shape[1], width, depth, n_out, activation, gamma, C_b=C_b, C_W=C_W,
-        lambda_b=lambda_b, lambda_W=lambda_W, init=init,
-    )  # fmt: skip
-    with waiting("averages and layers") as progress:
-        result = flow(arch, X, order=order, progress=progress)
+    output = Output("flow", result, figures=[plot])
+    X, note = _inputs(data, inputs, n_in, seed)
+    rates = {"lambda_b": net.lambda_b, "lambda_W": net.lambda_W}
+    arch = net.build(X.shape[1], net.width, net.n_out, init=net.init, **rates)
+    with reporting(progress, "averages and layers") as report:
+        found = flow(arch, X, order=order, progress=report)
     if plot is not None:
-        draw(result, plot)
-    if as_json:
-        output.write(_document(result, note))
+        _draw(found, plot)
+    output.write(_document(found, note), seed=seed)
     if output.for_people:
-        _print(result, note)
+        _show(found, note)
     output.say_where()
 
 
-def _inputs(data: str | None, count: int, n_in: int, seed: int) -> tuple[Any, str]:
+def _inputs(data: str | None, count: int, n_in: int, seed: int) -> tuple[Tensor, str]:
     if data is not None:
         batch = opt.table(data, count, seed)
         X = batch.inputs
@@ -79,7 +92,7 @@ def _inputs(data: str | None, count: int, n_in: int, seed: int) -> tuple[Any, st
     return opt.random_inputs(count, n_in, seed), note
 
 
-def _document(result: Any, note: str) -> dict[str, Any]:
+def _document(result: Flow, note: str) -> dict[str, Any]:
     arch = result.arch
     return {
         "architecture": {
@@ -101,7 +114,7 @@ def _document(result: Any, note: str) -> dict[str, Any]:
     }
 
 
-def _relative(result: Any, name: str) -> list[float]:
+def _relative(result: Flow, name: str) -> list[float]:
     """First input's component of an observable over its natural scale, per layer."""
     _, one, two = _SCALES[name]
     value = getattr(result, name).flatten(1)[:, 0]
@@ -111,50 +124,68 @@ def _relative(result: Any, name: str) -> list[float]:
     return (value / scale.clamp_min(1e-300)).tolist()
 
 
-def _print(result: Any, note: str) -> None:
-    from rich.console import Console
-    from rich.table import Table
+def _show(result: Flow, note: str) -> None:
+    from kadanoff.style.progress import console
 
-    from kadanoff.style.numbers import short
-
-    console = Console()
-    shown = [name for name in _SCALES if getattr(result, name) is not None]
-    columns = {
-        "n": [str(n) for n in result.arch.n[1:]],
-        "K": [short(v) for v in result.K[:, 0, 0].tolist()],
-        "Θ": [short(v) for v in result.Theta[:, 0, 0].tolist()],
-        **{_SCALES[name][0]: [short(v) for v in _relative(result, name)] for name in shown},
-    }
-    print_ = console.print
-    print_(f"[bold]{result.arch!r}[/bold]", highlight=False, soft_wrap=True)
-    print_(note + (", first one shown" if len(result.X) > 1 else ""), style="dim")
+    screen = console()
+    screen.print(f"[bold]{result.arch!r}[/bold]", soft_wrap=True)
+    screen.print(note + (", first one shown" if len(result.X) > 1 else ""), style="dim")
+    columns = _columns(result)
     titles = list(columns)
     # two tables fit a terminal of 80 columns
     for part in (titles[:6], titles[6:]):
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for title in ("layer", *part):
-            table.add_column(title, justify="right", no_wrap=True, min_width=len(title))
-        for l in range(result.arch.L):
-            table.add_row(str(l + 1), *(columns[title][l] for title in part))
         if part:
-            print_()
-            print_(table)
-    print_()
+            screen.print()
+            screen.print(_table({title: columns[title] for title in part}))
+    screen.print()
     if result.order:
-        print_("Divide by n of the layer before: these are coefficients of 1/n.", style="dim")
-        worst = max(
-            (float((e / getattr(result, k).abs().max().clamp_min(1e-300)).max()), k)
-            for k, e in result.error.items()
-        )
-        print_(f"Averages: {result.strategy} (largest: {worst[0]:.0e} of {worst[1]}).", style="dim")
+        screen.print("Divide by n of the layer before: these are coefficients of 1/n.", style="dim")
+        error, name = _worst(result)
+        screen.print(f"Averages: {result.strategy} (largest: {error:.0e} of {name}).", style="dim")
     reasons: dict[str, list[str]] = {}
     for name, reason in result.undefined.items():
         reasons.setdefault(reason, []).append(name)
     for reason, names in reasons.items():
-        print_(f"Not given: {', '.join(names)}: {reason}", style="dim")
+        screen.print(f"Not given: {', '.join(names)}: {reason}", style="dim")
 
 
-def draw(result: Any, path: Path) -> None:
+def _columns(result: Flow) -> dict[str, list[str]]:
+    """What the table shows, layer by layer, under its titles."""
+    from kadanoff.style.numbers import short
+
+    columns = {
+        "n": [str(n) for n in result.arch.n[1:]],
+        "K": [short(v) for v in result.K[:, 0, 0].tolist()],
+        "Θ": [short(v) for v in result.Theta[:, 0, 0].tolist()],
+    }
+    for name, (title, *_) in _SCALES.items():
+        if getattr(result, name) is not None:
+            columns[title] = [short(v) for v in _relative(result, name)]
+    return columns
+
+
+def _table(columns: dict[str, list[str]]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("layer", *columns):
+        table.add_column(title, justify="right", no_wrap=True, min_width=len(title))
+    for layer, cells in enumerate(zip(*columns.values()), start=1):
+        table.add_row(str(layer), *cells)
+    return table
+
+
+def _worst(result: Flow) -> tuple[float, str]:
+    """The largest numerical error of an observable, relative to its size, and its name."""
+    relative = {
+        name: float((error / result.require(name).abs().max().clamp_min(1e-300)).max())
+        for name, error in result.error.items()
+    }
+    name = max(relative, key=lambda k: relative[k])
+    return relative[name], name
+
+
+def _draw(result: Flow, path: Path) -> None:
     """Draw what grows with depth, relative to its scale, and write it to ``path``."""
     from matplotlib.ticker import MaxNLocator
 

@@ -1,14 +1,22 @@
-"""Options that several commands share, and what their text stands for."""
+"""Options that several commands share, the panels they form, and what their text stands for."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kadanoff.cli.panels import Panel
 from kadanoff.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from kadanoff.architecture import Network as Architecture
+    from kadanoff.data import Batch as Sample
 
 __all__ = [
     "Activation",
@@ -18,12 +26,15 @@ __all__ = [
     "Depth",
     "Device",
     "Gamma",
+    "Html",
     "InWidth",
     "Init",
     "Inputs",
     "Jobs",
     "Kwargs",
     "Method",
+    "Model",
+    "Network",
     "Observables",
     "Plot",
     "Progress",
@@ -33,11 +44,11 @@ __all__ = [
     "Weights",
     "Width",
     "integers",
-    "network",
+    "names",
     "random_inputs",
     "table",
-    "variances",
 ]
+
 
 # a model of the user's
 Target = Annotated[
@@ -84,8 +95,76 @@ Observables = Annotated[
 Jobs = Annotated[int, typer.Option(help="Worker processes.")]
 Seed = Annotated[int, typer.Option(help="Seed of whatever is drawn.", min=0)]
 Device = Annotated[str, typer.Option(help="`cpu`, `cuda`, `cuda:1`.")]
-Plot = Annotated[Path | None, typer.Option(help="Draw into this .svg, .png or .pdf file.")]
 Progress = Annotated[str, typer.Option(help="`auto`, `none` or `json` (lines on stderr).")]
+
+# what to write
+Plot = Annotated[Path | None, typer.Option(help="Draw into this .svg, .png or .pdf file.")]
+Html = Annotated[Path | None, typer.Option(help="Write the report as one HTML file.")]
+
+
+@dataclass(frozen=True)
+class Model(Panel, title="The model and its data"):
+    """A model of the user's, and what to feed it."""
+
+    target: Target
+    data: Data = "digits"
+    batch: Batch = 128
+    kwargs: Kwargs = None
+    weights: Weights = None
+
+
+@dataclass(frozen=True)
+class Network(Panel, title="The network"):
+    """A network of the theory's: ``depth`` linear maps, critical where no variance is given."""
+
+    activation: Activation = "tanh"
+    depth: Depth = 3
+    C_b: Bias = None
+    C_W: Weight = None
+    gamma: Gamma = 0.0
+
+    def variances(self) -> tuple[float, float]:
+        """C_b and C_W as given; what is absent, at criticality.
+
+        Raises
+        ------
+        UsageError
+            The activation has no critical point to fill in what is absent.
+        """
+        if self.C_b is not None and self.C_W is not None:
+            return self.C_b, self.C_W
+        from kadanoff.critical import criticality
+
+        point = criticality(self.activation, gamma=self.gamma)
+        if not point.exists:
+            raise UsageError(
+                f"{self.activation} has no critical point with C_b >= 0.",
+                "Give both --C_b and --C_W.",
+            )
+        return (
+            float(point.C_b) if self.C_b is None else self.C_b,
+            float(point.C_W) if self.C_W is None else self.C_W,
+        )
+
+    def build(self, n_in: int, width: int, n_out: int, **more: Any) -> Architecture:
+        """The architecture, with skips of strength ``gamma`` if that is not zero.
+
+        Raises
+        ------
+        UsageError
+            A skip in a network of fewer than three maps; else as in the constructor.
+        """
+        from kadanoff.architecture import MLP, Residual
+
+        C_b, C_W = self.variances()
+        more |= {"C_b": C_b, "C_W": C_W}
+        if not self.gamma:
+            return MLP(n_in, [width] * (self.depth - 1), n_out, self.activation, **more)
+        if self.depth < 3:
+            raise UsageError(f"A skip connection needs --depth of 3 or more, got {self.depth}.")
+        return Residual(
+            n_in, width, self.depth - 2, n_out, self.activation, gamma=self.gamma, **more
+        )
 
 
 def integers(text: str, option: str) -> list[int]:
@@ -107,51 +186,12 @@ def integers(text: str, option: str) -> list[int]:
     return values
 
 
-def variances(
-    activation: str, C_b: float | None, C_W: float | None, gamma: float = 0.0
-) -> tuple[float, float]:
-    """C_b and C_W as given; what is absent, at criticality.
-
-    Raises
-    ------
-    UsageError
-        The activation has no critical point to fill in what is absent.
-    """
-    if C_b is not None and C_W is not None:
-        return C_b, C_W
-    from kadanoff.critical import criticality
-
-    point = criticality(activation, gamma=gamma)
-    if not point.exists:
-        raise UsageError(
-            f"{activation} has no critical point with C_b >= 0.", "Give both --C_b and --C_W."
-        )
-    return (
-        float(point.C_b) if C_b is None else C_b,
-        float(point.C_W) if C_W is None else C_W,
-    )
+def names(text: str | None) -> list[str] | None:
+    """Names of a comma-separated option; None where it is absent."""
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
-def network(
-    n_in: int, width: int, depth: int, n_out: int, activation: str, gamma: float = 0.0, **more: Any
-) -> Any:
-    """A plain network of ``depth`` linear maps, or one with skips of strength ``gamma``.
-
-    Raises
-    ------
-    UsageError
-        A skip in a network of fewer than three maps; else as in the constructor.
-    """
-    from kadanoff.architecture import MLP, Residual
-
-    if not gamma:
-        return MLP(n_in, [width] * (depth - 1), n_out, activation, **more)
-    if depth < 3:
-        raise UsageError(f"A skip connection needs --depth of 3 or more, got {depth}.")
-    return Residual(n_in, width, depth - 2, n_out, activation, gamma=gamma, **more)
-
-
-def random_inputs(count: int, n_in: int, seed: int) -> Any:
+def random_inputs(count: int, n_in: int, seed: int) -> Tensor:
     """Inputs of |x|² = n_0 in random directions: (count, n_in), float64."""
     import torch
 
@@ -160,7 +200,7 @@ def random_inputs(count: int, n_in: int, seed: int) -> Any:
     return X * math.sqrt(n_in) / X.norm(dim=1, keepdim=True)
 
 
-def table(data: str, count: int | None, seed: int) -> Any:
+def table(data: str, count: int | None, seed: int) -> Sample:
     """Load a batch whose inputs are one real tensor, flattened to (samples, features).
 
     Raises

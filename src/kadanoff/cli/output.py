@@ -1,20 +1,34 @@
-"""``--json`` of every command: print the result as JSON, or write it with ``--json FILE``."""
+"""Where a command's result goes: tables for people, and the one envelope of ``--json``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from kadanoff.cli.panels import Panel
 from kadanoff.errors import UsageError
 
-__all__ = ["JsonFile", "JsonFlag", "Output", "writable"]
+__all__ = ["JsonFile", "JsonFlag", "Output", "Result", "writable"]
 
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON, or write it: `--json FILE`.")]
-# a flag takes no value, so the file is an argument that --help does not show
+JsonFlag = Annotated[
+    bool,
+    typer.Option("--json", metavar="[FILE]", help="Print the result as JSON, or write it to FILE."),
+]
+# a flag takes no value, so the file is an argument; neither --help nor the usage line shows it
 JsonFile = Annotated[Path | None, typer.Argument(hidden=True)]
+
+
+@dataclass(frozen=True)
+class Result(Panel, title="Result"):
+    """What every command offers: ``--json`` and ``--json FILE``."""
+
+    as_json: JsonFlag = False
+    json_file: JsonFile = None
 
 
 def writable(path: Path | None) -> None:
@@ -33,10 +47,9 @@ class Output:
     Parameters
     ----------
     command : str
-        Its name, for the error message.
-    as_json : bool
-    file : Path or None
-    others : iterable of Path or None
+        Its name: the ``kind`` of the envelope.
+    wanted : Result
+    files : iterable of Path or None
         Other files that will be written, checked at the same time.
     figures : iterable of Path or None
         Likewise, and their endings must be those of figures.
@@ -50,24 +63,23 @@ class Output:
     def __init__(
         self,
         command: str,
-        as_json: bool,
-        file: Path | None,
-        others: Iterable[Path | None] = (),
+        wanted: Result,
+        files: Iterable[Path | None] = (),
         figures: Iterable[Path | None] = (),
     ) -> None:
-        if file is not None and not as_json:
+        if wanted.json_file is not None and not wanted.as_json:
             raise UsageError(
-                f"Unexpected argument {str(file)!r}.", f"See kadanoff {command} --help."
+                f"Unexpected argument {str(wanted.json_file)!r}.", f"See kadanoff {command} --help."
             )
-        self.as_json, self.file = as_json, file
+        self.command, self.as_json, self.file = command, wanted.as_json, wanted.json_file
         drawn = [path for path in figures if path is not None]
         if drawn:
             from kadanoff.style.figures import file_format
 
             for path in drawn:
                 file_format(path)
-        self.others = [*drawn, *(path for path in others if path is not None)]
-        for path in (file, *self.others):
+        self.others = [*drawn, *(path for path in files if path is not None)]
+        for path in (self.file, *self.others):
             writable(path)
 
     @property
@@ -75,14 +87,21 @@ class Output:
         """Whether tables are wanted: not if standard output is taken by JSON."""
         return not self.as_json or self.file is not None
 
-    def write(self, tree: Any) -> None:
-        """Print or write the result, if it was asked for."""
+    def write(
+        self, result: Mapping[str, Any], *, seed: int | None = None, one_line: bool = False
+    ) -> None:
+        """Print or write the result in its envelope, if JSON was asked for."""
+        if not self.as_json:
+            return
         from kadanoff.files import write_json
-        from kadanoff.style.json import dumps
+        from kadanoff.style.json import dumps, envelope
 
+        tree = envelope(self.command, dict(result), seed=seed)
         if self.file is not None:
             write_json(self.file, tree)
-        elif self.as_json:
+        elif one_line:
+            typer.echo(json.dumps(tree, allow_nan=False))
+        else:
             typer.echo(dumps(tree))
 
     def say_where(self) -> None:

@@ -5,12 +5,19 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kadanoff.cli import options as opt
+from kadanoff.cli.output import Output, Result
+from kadanoff.cli.panels import add
 from kadanoff.errors import StorageError, UsageError
+
+if TYPE_CHECKING:
+    from kadanoff.studies.study import Study
+
+__all__ = ["app"]
 
 app = typer.Typer(
     add_completion=False,
@@ -19,49 +26,49 @@ app = typer.Typer(
     help="Run the central results of papers again, claim by claim.",
     epilog="Example: `kadanoff study run edge-of-chaos --quick`",
 )
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-@app.command("list", epilog="Example: `kadanoff study list`")
-def list_(as_json: Json = False) -> None:
+def list_(result: Result) -> None:
     """List the studies with their papers and what the kept full runs found."""
-    from kadanoff.studies.page import tally
     from kadanoff.studies.registry import all as studies
+
+    output = Output("study list", result)
+    rows = [_row(study) for study in studies()]
+    output.write({"studies": rows})
+    if output.for_people:
+        from rich.table import Table
+
+        from kadanoff.style.progress import console
+
+        table = Table(box=None, pad_edge=False, show_header=True, header_style="bold")
+        for head in ("study", "about", "full run"):
+            table.add_column(head, no_wrap=head == "study")
+        for row in rows:
+            table.add_row(row["name"], row["title"], row["kept"] or "not kept")
+        console().print(table)
+    output.say_where()
+
+
+def _row(study: Study) -> dict[str, Any]:
+    """What the list says of a study."""
+    from kadanoff.studies.page import tally
     from kadanoff.studies.runner import kept
 
-    rows = []
-    for study in studies():
-        folder = kept(study.name)
-        found = _read(folder) if folder else None
-        rows.append(
-            {
-                "name": study.name,
-                "title": study.title,
-                "paper": study.paper,
-                "summary": study.summary,
-                "extra": study.extra,
-                "claims": len(study.claims),
-                "kept": tally(found["claims"]) if found else None,
-            }
-        )
-    if as_json:
-        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
-        return
-    from rich.table import Table
-
-    from kadanoff.style.progress import console
-
-    table = Table(box=None, pad_edge=False, show_header=True, header_style="bold")
-    for head in ("study", "about", "full run"):
-        table.add_column(head, no_wrap=head == "study")
-    for row in rows:
-        table.add_row(row["name"], row["title"], row["kept"] or "not kept")
-    console().print(table)
+    folder = kept(study.name)
+    return {
+        "name": study.name,
+        "title": study.title,
+        "paper": study.paper,
+        "summary": study.summary,
+        "extra": study.extra,
+        "claims": len(study.claims),
+        "kept": tally(_read(folder)["claims"]) if folder else None,
+    }
 
 
-@app.command("run", epilog="Example: `kadanoff study run exact-priors --quick --seed 1`")
 def run_(
     name: Annotated[str, typer.Argument(help="A name from `kadanoff study list`.")],
+    result: Result,
     quick: Annotated[bool, typer.Option("--quick", help="About a minute (the default).")] = False,
     full: Annotated[bool, typer.Option("--full", help="The real size.")] = False,
     out: Annotated[
@@ -73,7 +80,6 @@ def run_(
     keep: Annotated[
         bool, typer.Option("--keep", help="Put a full result among those of the package.")
     ] = False,
-    as_json: Json = False,
 ) -> None:
     """Run a study; the same command goes on where a killed run stopped.
 
@@ -88,6 +94,7 @@ def run_(
     if keep and not full:
         raise UsageError("--keep is for full runs.", "Add --full.")
     study, size = get(name), "full" if full else "quick"
+    output = Output("study", result)
     folder = out or Path("kadanoff-studies") / f"{study.name}-{size}"
     with reporting(progress, study.title) as report:
 
@@ -104,22 +111,21 @@ def run_(
             raise typer.Exit(130) from None
     if keep:
         runner.keep(folder)
-    if as_json:
-        typer.echo(json.dumps(document, indent=1, ensure_ascii=False))
-    else:
+    output.write(document, seed=seed)
+    if output.for_people:
         _show(document, folder / "index.html")
+    output.say_where()
     if any(claim["verdict"] == "fails" for claim in document["claims"]):
         raise typer.Exit(1)
 
 
-@app.command("show", epilog="Example: `kadanoff study show edge-of-chaos --html page.html`")
 def show(
     name: Annotated[str, typer.Argument(help="A name from `kadanoff study list`.")],
+    result: Result,
     out: Annotated[
         Path | None, typer.Option(help="Folder of a run; the kept full result by default.")
     ] = None,
     html: Annotated[Path | None, typer.Option(help="Write the page to this file.")] = None,
-    as_json: Json = False,
 ) -> None:
     """Show what a study found: the kept full run, or the run in a folder."""
     from kadanoff.files import atomic_write
@@ -127,6 +133,7 @@ def show(
     from kadanoff.studies.registry import get
     from kadanoff.studies.runner import kept
 
+    output = Output("study", result, [html])
     study = get(name)
     places = [out] if out else [kept(study.name), *_runs(study.name)]
     folder = next((p for p in places if p and (p / "result.json").is_file()), None)
@@ -139,11 +146,11 @@ def show(
     document = _read(folder)
     if html is not None:
         atomic_write(html, study_page(document, folder))
-    if as_json:
-        typer.echo(json.dumps(document, indent=1, ensure_ascii=False))
-        return
-    page = folder / "index.html"
-    _show(document, html or (page if page.is_file() else None))
+    output.write(document)
+    if output.for_people:
+        page = folder / "index.html"
+        _show(document, html or (page if page.is_file() else None))
+    output.say_where()
 
 
 def _runs(name: str) -> list[Path]:
@@ -183,3 +190,8 @@ def _show(document: dict[str, Any], page: Path | None) -> None:
     screen.print(f"{tally(document['claims'])}; {document['seconds']:.0f} s.", highlight=False)
     if page is not None:
         screen.print(f"Page: {page}", soft_wrap=True)
+
+
+add(app, "list", list_, epilog="Example: `kadanoff study list`")
+add(app, "run", run_, epilog="Example: `kadanoff study run exact-priors --quick --seed 1`")
+add(app, "show", show, epilog="Example: `kadanoff study show edge-of-chaos --html page.html`")

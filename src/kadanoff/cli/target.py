@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +16,14 @@ from kadanoff.data.objects import attribute, where
 from kadanoff.devices import chosen
 from kadanoff.errors import UsageError
 
-__all__ = ["Target", "load_target", "load_weights", "parse_kwargs"]
+__all__ = ["LoadedModel", "load_target", "load_weights", "parse_kwargs"]
 
 SAVED = (".pt2", ".pt", ".ts", ".torchscript", ".jit")
 EXAMPLE = "Write path/to/file.py:factory, package.module:factory, or a .pt2 or TorchScript file."
 
 
 @dataclass(frozen=True)
-class Target:
+class LoadedModel:
     """A loaded model: its ``model``, the ``spec`` it came from, its fixed ``batch`` if any."""
 
     model: torch.nn.Module
@@ -48,7 +50,7 @@ def parse_kwargs(text: str | None) -> dict[str, Any]:
 
 def load_target(
     spec: str, kwargs: dict[str, Any] | None = None, *, seed: int = 0, device: str = "cpu"
-) -> Target:
+) -> LoadedModel:
     """Build or load the model that ``spec`` names.
 
     Parameters
@@ -84,7 +86,7 @@ def load_target(
         raise UsageError(
             f"{path!r} cannot be moved to {device!r}: {error}", "Use --device cpu."
         ) from error
-    return Target(model, path, batch)
+    return LoadedModel(model, path, batch)
 
 
 def _built(spec: str, kwargs: dict[str, Any], seed: int) -> torch.nn.Module:
@@ -102,6 +104,7 @@ def _built(spec: str, kwargs: dict[str, Any], seed: int) -> torch.nn.Module:
             "one.",
             "Name a factory.",
         )
+    _check_arguments(found, spec, kwargs)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
@@ -117,6 +120,36 @@ def _built(spec: str, kwargs: dict[str, Any], seed: int) -> torch.nn.Module:
             "Return the model itself.",
         )
     return model
+
+
+def _check_arguments(factory: Callable[..., Any], spec: str, kwargs: dict[str, Any]) -> None:
+    """Refuse arguments the factory does not take, and name those it cannot do without."""
+    try:
+        parameters = inspect.signature(factory).parameters
+    except (TypeError, ValueError):  # a callable written in C says nothing about itself
+        return
+    kinds = {p.kind for p in parameters.values()}
+    known = [
+        name
+        for name, p in parameters.items()
+        if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    ]
+    takes = f"It takes {', '.join(known)}." if known else "It takes none."
+    unknown = [name for name in kwargs if name not in known]
+    if unknown and inspect.Parameter.VAR_KEYWORD not in kinds:
+        near = difflib.get_close_matches(unknown[0], known, n=1)
+        hint = f"Did you mean {near[0]!r}? " if near else ""
+        raise UsageError(f"The factory {spec!r} takes no argument {unknown[0]!r}.", hint + takes)
+    missing = [
+        name
+        for name in known
+        if parameters[name].default is inspect.Parameter.empty and name not in kwargs
+    ]
+    if missing:
+        raise UsageError(
+            f"The factory {spec!r} needs {' and '.join(missing)}.",
+            "Give it, e.g. --kwargs '" + json.dumps(dict.fromkeys(missing, 64)) + "'.",
+        )
 
 
 def _candidates(spec: str) -> str:

@@ -2,41 +2,57 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kadanoff.cli import options as opt
-from kadanoff.cli.diagnose import analysed, prepare
-from kadanoff.cli.output import JsonFile, JsonFlag, Output
+from kadanoff.cli.output import Output, Result
+from kadanoff.cli.panels import Panel
+from kadanoff.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["command"]
 
 
-def command(
-    target: opt.Target,
-    json_file: JsonFile = None,
-    data: opt.Data = "digits",
+@dataclass(frozen=True)
+class Check(Panel, title="The check"):
+    """Training before and after, side by side."""
+
     check: Annotated[
         bool, typer.Option("--check", help="Diagnose before and after, and train both.")
-    ] = False,
+    ] = False
+    html: Annotated[
+        Path | None, typer.Option(help="With --check: write the comparison as one HTML file.")
+    ] = None
+    steps: Annotated[int, typer.Option(help="Training steps of --check.")] = 300
+    lr: Annotated[
+        float | None, typer.Option(help="Learning rate of --check; default: best of a few.")
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.html is not None and not self.check:
+            raise UsageError("--html shows the comparison of --check.", "Add --check.")
+        if self.steps < 1:
+            raise UsageError(f"--steps {self.steps} trains nothing.", "Give at least 1.")
+        if self.lr is not None and not self.lr > 0:
+            raise UsageError(f"--lr {self.lr} is not positive.", "Give e.g. --lr 0.01.")
+
+
+def command(
+    model: opt.Model,
+    check: Check,
+    result: Result,
     save: Annotated[
         Path | None, typer.Option(help="Write the tuned state dict (`torch.load` reads it).")
     ] = None,
-    html: Annotated[
-        Path | None, typer.Option(help="With --check: write the comparison as one HTML file.")
-    ] = None,
-    as_json: JsonFlag = False,
-    steps: Annotated[int, typer.Option(help="Training steps of --check.")] = 300,
-    lr: Annotated[
-        float | None, typer.Option(help="Learning rate of --check; default: best of a few.")
-    ] = None,
     seed: opt.Seed = 0,
     device: opt.Device = "cpu",
-    batch: opt.Batch = 128,
-    kwargs: opt.Kwargs = None,
-    weights: opt.Weights = None,
 ) -> None:
     """Rescale a model's initial weights to criticality.
 
@@ -45,48 +61,43 @@ def command(
 
     Example: `kadanoff tune examples/deep_tanh.py:default --data digits --check`
     """
-    from kadanoff.errors import UsageError
     from kadanoff.style.progress import console, waiting
 
-    output = Output("tune", as_json, json_file, [save, html])
-    if html is not None and not check:
-        raise UsageError("--html shows the comparison of --check.", "Add --check.")
-    if steps < 1:
-        raise UsageError(f"--steps {steps} trains nothing.", "Give at least 1.")
-    if lr is not None and not lr > 0:
-        raise UsageError(f"--lr {lr} is not positive.", "Give e.g. --lr 0.01.")
+    output = Output("tune", result, [save, check.html])
     with waiting("loading the model and the data"):
-        loaded, sample = prepare(
-            target, data, kwargs, weights, seed=seed, device=device, batch=batch
-        )
-    import copy
+        from kadanoff.cli.prepare import analysed, prepare
+        from kadanoff.tuning import initialise
 
-    from kadanoff.tuning import initialise
-
-    before: Any = copy.deepcopy(loaded.model) if check else None
-    with waiting("tuning, sweep") as progress, analysed(target):
+        loaded, sample = prepare(model, seed=seed, device=device)
+    before = copy.deepcopy(loaded.model) if check.check else None
+    with waiting("tuning, sweep") as progress, analysed(model.target):
         plan = initialise(loaded.model, sample, seed=seed, progress=progress)
-    result: dict[str, Any] = {"target": target, "data": data, "initialisation": plan}
+    found: dict[str, Any] = {"target": model.target, "data": model.data, "initialisation": plan}
     comparison = None
-    if check:
+    if before is not None:
         from kadanoff.tuning.check import compare
 
-        with waiting("training both, step") as progress, analysed(target):
+        with waiting("training both, step") as progress, analysed(model.target):
             comparison = compare(
-                before, loaded.model, sample, data, steps=steps, lr=lr, seed=seed,
-                batch=batch, progress=progress,
-            )  # fmt: skip
-        result["check"] = comparison.to_dict()
+                before,
+                loaded.model,
+                sample,
+                model.data,
+                steps=check.steps,
+                lr=check.lr,
+                seed=seed,
+                batch=model.batch,
+                progress=progress,
+            )
+        found["check"] = comparison.to_dict()
     if save is not None:
         _save(loaded.model, save)
-    if html is not None and comparison is not None:
+    if check.html is not None and comparison is not None:
         from kadanoff.files import atomic_write
         from kadanoff.tuning.report import comparison_html
 
-        atomic_write(html, comparison_html(target, plan, comparison))
-    from kadanoff.style.json import envelope
-
-    output.write(envelope("tune", result, seed=seed))
+        atomic_write(check.html, comparison_html(model.target, plan, comparison))
+    output.write(found, seed=seed)
     if output.for_people:
         from kadanoff.tuning.report import plan_terminal
 
@@ -99,7 +110,7 @@ def command(
     raise typer.Exit(1 if sick else 0)
 
 
-def _save(model: Any, path: Path) -> None:
+def _save(model: nn.Module, path: Path) -> None:
     import torch
 
     from kadanoff.files import atomic_open

@@ -36,6 +36,39 @@ class Modes:
     label_share: Tensor | None
     largest_stable_rate: float
 
+    def time_to_fit(self, share: float) -> float:
+        """When so much of the labels' square is fitted: a mode's error falls by e in its time.
+
+        Parameters
+        ----------
+        share : float
+            Of the labels' square, 0 to 1.
+
+        Returns
+        -------
+        float
+            In the unit of ``time``; infinite where the modes that learn hold less than ``share``.
+
+        Raises
+        ------
+        UsageError
+            The modes were computed without labels.
+        """
+        if self.label_share is None:
+            raise UsageError("Without labels there is nothing to fit.", "Give y: modes(theta, y).")
+        learns = self.time < torch.inf
+        if float(self.label_share[learns].sum()) < share:
+            return math.inf
+        finite = self.time[(self.time > 0) & learns]
+        if not len(finite):
+            return 0.0
+        low, high = math.log(float(finite.min())) - 10, math.log(float(finite.max())) + 5
+        for _ in range(50):
+            middle = 0.5 * (low + high)
+            left = float((self.label_share * (-2 * math.exp(middle) / self.time).exp()).sum())
+            low, high = (middle, high) if left > 1 - share else (low, middle)
+        return math.exp(high)
+
 
 def modes(theta: Tensor, y: Tensor | None = None, eta: float | None = None) -> Modes:
     """Time scales of the eigenmodes of a training NTK, shape (N, N).

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 import json
 import platform
+import runpy
+import sys
+from pathlib import Path
 from typing import Any
 
 from kadanoff import __version__
@@ -16,13 +21,24 @@ SCHEMA_VERSION = 1
 
 def versions() -> dict[str, str]:
     """Versions of Kadanoff, torch and Python that made a result."""
-    import torch
-
     return {
         "kadanoff": __version__,
-        "torch": torch.__version__,
+        "torch": _torch(),
         "python": platform.python_version(),
     }
+
+
+def _torch() -> str:
+    """The version of torch with its build (+cpu, +cu130), without importing it for that."""
+    loaded = sys.modules.get("torch")
+    if loaded is not None:
+        return str(loaded.__version__)
+    found = importlib.util.find_spec("torch")
+    for folder in (found.submodule_search_locations or []) if found else []:
+        file = Path(folder) / "version.py"
+        if file.is_file():
+            return str(runpy.run_path(str(file))["__version__"])
+    return importlib.metadata.version("torch")
 
 
 def envelope(kind: str, payload: dict[str, Any], *, seed: int | None = None) -> dict[str, Any]:

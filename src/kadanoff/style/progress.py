@@ -19,12 +19,23 @@ Report = Callable[..., None]
 DELAY = 2.0  # seconds: a spinner that flashes up for less is noise
 
 
-def console(*, stderr: bool = False) -> Console:
-    """A console that honours ``NO_COLOR``, ``COLUMNS`` and the encoding of its stream."""
+def console(*, stderr: bool = False, at_least: int = 0) -> Console:
+    """A console that honours ``NO_COLOR``, ``COLUMNS`` and the encoding of its stream.
+
+    Parameters
+    ----------
+    stderr : bool
+        Write there, not to standard output.
+    at_least : int
+        Columns below which a table would lose numbers: longer lines wrap, which is better.
+    """
     stream = sys.stderr if stderr else sys.stdout
     # a pipe has no width: give it the one reports are made for, not 80
     width = None if stream.isatty() else 100
-    return Console(file=stream, width=width, highlight=False)
+    screen = Console(file=stream, width=width, highlight=False)
+    if screen.width < at_least:
+        return Console(file=stream, width=at_least, highlight=False)
+    return screen
 
 
 @contextmanager
