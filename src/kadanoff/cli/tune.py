@@ -56,8 +56,9 @@ def command(
 ) -> None:
     """Rescale a model's initial weights to criticality.
 
-    Exit code 0: tuned; 1: with --check, the tuned model still has a finding; 2: the call is wrong;
-    3: it could not be tuned.
+    Exit code 0: tuned; 1: with --check, the tuned model still has a finding, or its run ended
+    worse than the one before, at infinity, or where it began; 2: the call is wrong; 3: it could
+    not be tuned.
 
     Example: `kadanoff tune examples/deep_tanh.py:default --data digits --check`
     """
@@ -106,8 +107,7 @@ def command(
         if comparison is not None:
             screen.print(comparison)
     output.say_where()
-    sick = comparison is not None and not comparison.after.healthy
-    raise typer.Exit(1 if sick else 0)
+    raise typer.Exit(1 if comparison is not None and comparison.failed else 0)
 
 
 def _save(model: nn.Module, path: Path) -> None:

@@ -17,6 +17,8 @@ from kadanoff.trace.losses import Loss, loss_for
 
 __all__ = ["Comparison", "Training", "batches", "compare", "train"]
 
+# what counts as worse, and as not moved
+WORSE = 0.03
 RATES = (0.3, 0.1, 0.03, 0.01, 0.003)
 
 
@@ -45,6 +47,28 @@ class Comparison:
     loss_name: str
     note: str = ""
 
+    @property
+    def trouble(self) -> str:
+        """What is wrong with the tuned model's run, in one sentence; empty if nothing is."""
+        before, after = self.trained_before, self.trained_after
+        if before is None or after is None:
+            return ""
+        if not math.isfinite(after.final):
+            return "The tuned model's run diverged."
+        if after.final > (1 + WORSE) * before.final:
+            return (
+                f"The tuned model ended worse ({after.final:.4g}) than the one before "
+                f"({before.final:.4g})."
+            )
+        if not after.final < (1 - WORSE) * after.losses[0]:
+            return f"The tuned model's loss did not move from {after.losses[0]:.4g}."
+        return ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether the tuned model still has a finding, or its run gives cause to doubt."""
+        return not self.after.healthy or bool(self.trouble)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values of everything, for JSON."""
         return {
@@ -56,6 +80,7 @@ class Comparison:
                 "before": self.trained_before,
                 "after": self.trained_after,
                 "note": self.note,
+                "trouble": self.trouble,
             },
         }
 

@@ -12,8 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kadanoff.activations import Activation
 from kadanoff.data import example
 from kadanoff.errors import AnalysisError, DataError, DescribeError, UsageError
+from kadanoff.trace.hf import tensors_in
+from kadanoff.tuning.trained import looks_trained
 
 __all__ = [
     "Change",
@@ -23,8 +26,16 @@ __all__ = [
     "initialise",
     "pairwise",
     "set_gain",
+    "unscaled",
     "worst_of",
 ]
+
+# inputs of a root mean square beyond this, or below its inverse, are to be standardised: pixels
+# from 0 to 255 have 100, digits from 0 to 16 have 7
+FAR = 10.0
+# critical C_W of activations without a factor inside lie between 0.48 (SELU) and 2 (ReLU); with a
+# factor w they are multiplied by w^-2
+PREFACTOR = 5.0
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,9 @@ class Initialisation:
         Rounds of measuring and rescaling.
     worst : float
         Largest |χ − 1| left among the steps that were to become 1; NaN in closed form.
+    notes : tuple of str
+        What is to be mended elsewhere: inputs that are not standardised, a model that looks
+        trained.
     """
 
     method: str
@@ -65,6 +79,7 @@ class Initialisation:
     left: tuple[str, ...] = ()
     sweeps: int = 0
     worst: float = math.nan
+    notes: tuple[str, ...] = ()
 
 
 def initialise(
@@ -75,6 +90,7 @@ def initialise(
     tolerance: float = 0.05,
     probes: int = 4,
     progress: Callable[..., None] | None = None,
+    trained: bool = False,
 ) -> Initialisation:
     """Rescale a model's weights in place so that signals and gradients survive its depth.
 
@@ -94,6 +110,9 @@ def initialise(
         Random vectors per measurement.
     progress : callable, optional
         ``progress(done, total)``.
+    trained : bool
+        Rescale also a model that looks trained (:func:`kadanoff.tuning.trained.looks_trained`),
+        which is otherwise left alone.
 
     Returns
     -------
@@ -107,7 +126,11 @@ def initialise(
     sample to the fixed point K* (to 1 where every or no K is one). Any other model is tuned layer
     by layer until χ = (1/n')|∂z'/∂z|² is 1 between successive layers. Layers that a normalisation
     makes independent of their weights' scale, residual blocks that contain one, embeddings and
-    weights tied to them are left alone.
+    weights tied to them are left alone. Where branches of several lengths meet (skips that are
+    concatenated), each map is made to give its outputs the mean square that its inputs had before
+    their activation. Never touched: what does not require gradients, what is zero at the start
+    while other weights are not, a first layer whose activation is periodic or has a factor before
+    it, and a first layer that reads inputs far from unit size (``notes`` then say so).
 
     Raises
     ------
@@ -121,6 +144,13 @@ def initialise(
     if not any(True for _ in model.parameters()):
         raise UsageError("The model has no parameters: there is nothing to tune.")
     args, kwargs = arguments(model, sample)
+    evidence = None if trained else looks_trained(model)
+    if evidence:
+        note = f"The model looks trained ({evidence}): its weights were left as they are."
+        return Initialisation("untouched", (), (), 0, 0.0, (note,))
+    if not any(p.requires_grad for p in model.parameters()):
+        note = "No parameter requires a gradient: nothing may be changed."
+        return Initialisation("untouched", (), (), 0, 0.0, (note,))
     with _restored_on_error(model):
         plan = _closed_form(model, args, seed) if not kwargs and len(args) == 1 else None
         if plan is not None:
@@ -178,6 +208,11 @@ def _closed_form(model: nn.Module, args: tuple[Any, ...], seed: int) -> Initiali
     layers = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear)]
     if len(layers) != arch.L or not isinstance(x, Tensor):
         return None  # a layer that is used twice has no single place in the net
+    if not all(p.requires_grad for p in model.parameters()):
+        return None
+    zero = [not bool(m.weight.detach().any()) for _, m in layers]
+    if any(zero) and not all(zero):
+        return None  # zero on purpose
     if not x.is_floating_point() or x[0].numel() != arch.n[0]:
         raise DataError(
             f"The sample of shape {tuple(x.shape)} ({str(x.dtype)[6:]}) does not fit a model of "
@@ -185,6 +220,10 @@ def _closed_form(model: nn.Module, args: tuple[Any, ...], seed: int) -> Initiali
             f"Give real numbers of shape (samples, {arch.n[0]}).",
         )
     points = [criticality(act) for act in arch.activations]
+    if any(not 1 / PREFACTOR < p.C_W < PREFACTOR for p in points if p.exists):
+        return None  # a factor inside an activation: the size of the first layer is a frequency
+    if any(_oscillates(act) for act in arch.activations):
+        return None
     K_star = [p.K_star for p in points if p.exists and p.K_star > 0]
     if any(not p.exists for p in points) or (K_star and len({p.activation for p in points}) > 1):
         return None
@@ -197,16 +236,52 @@ def _closed_form(model: nn.Module, args: tuple[Any, ...], seed: int) -> Initiali
     C_b = [points[0].C_b if points else 0.0, *(p.C_b for p in points)]
     C_W = [(fixed - C_b[0]) / moment, *(p.C_W for p in points)]
     generator = torch.Generator().manual_seed(seed)
-    changes = []
+    changes, off = [], unscaled(args)
     for (name, layer), gain, variance in zip(layers, C_W, C_b, strict=True):
         before = gain_of(layer.weight, layer.in_features)
+        if off and layer is layers[0][1]:
+            continue
         set_gain(layer.weight, layer.in_features, gain, generator)
         if layer.bias is not None:
             _set_bias(layer.bias, variance, generator)
         after = gain_of(layer.weight, layer.in_features)
         weight = f"{name}.weight" if name else "weight"
         changes.append(Change(weight, before, after, math.nan, "critical C_W of its activation"))
-    return Initialisation("closed form", tuple(changes))
+    first = f"{layers[0][0]}.weight".removeprefix(".")
+    left = (f"{first}: the inputs are not standardised: mend them, not the weights",) if off else ()
+    return Initialisation("closed form", tuple(changes), left, notes=(off,) if off else ())
+
+
+def _oscillates(activation: Activation) -> bool:
+    """Whether an activation goes up and down for ever: its argument is then an angle."""
+    far = torch.linspace(5, 200, 4000, dtype=torch.float64)
+    steps = activation(far).diff()
+    steps = steps[steps.abs() > 1e-6]  # where it is flat, its rounding goes up and down too
+    return int((steps.sign().diff() != 0).sum()) > 10
+
+
+def unscaled(value: Any) -> str | None:
+    """A sentence on real inputs that are far from unit size, or have columns that are; or None."""
+    for tensor in tensors_in(value):
+        if not tensor.is_floating_point() or tensor.ndim < 2 or not tensor.numel():
+            continue
+        x = tensor.detach().double()
+        size = float(x.square().mean().sqrt())
+        if size == 0:
+            continue
+        words = "standardise them (mean 0, variance 1 for each feature)"
+        if not 1 / FAR < size < FAR:
+            return f"The inputs have a root mean square of {size:.3g}: {words}."
+        if tensor.ndim == 2 and tensor.shape[0] > 1:
+            columns = x.square().mean(0).sqrt()
+            k = int(columns.argmax())
+            rest = float(columns.median())
+            if float(columns[k]) > FAR**2 * rest > 0:
+                return (
+                    f"Column {k} of the inputs is {float(columns[k]) / rest:.0f} times larger than "
+                    f"most: {words}."
+                )
+    return None
 
 
 def gain_of(weight: Tensor, fan_in: int) -> float:

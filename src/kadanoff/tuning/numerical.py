@@ -8,7 +8,7 @@ constant (the skip path) plus the branch's share where it ends in a residual sum
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ from kadanoff.trace.graph import main_chain
 from kadanoff.trace.hf import main_output, tensors_in
 from kadanoff.trace.jacobians import jacobians_along
 from kadanoff.trace.recorder import Call, Recorder, unwrap
-from kadanoff.trace.roles import normalised
+from kadanoff.trace.roles import activation_after, normalised
 from kadanoff.trace.sandbox import untouched
 from kadanoff.tuning.initialise import (
     Change,
@@ -28,6 +28,7 @@ from kadanoff.tuning.initialise import (
     gain_of,
     pairwise,
     set_gain,
+    unscaled,
     worst_of,
 )
 
@@ -36,13 +37,20 @@ __all__ = ["tune_numerically"]
 # once a few probes are content, eight times as many decide: a narrow layer's χ, measured with few,
 # is off by more than the tolerance
 FINE = 8
+# activations whose argument is an angle: its size is the bandwidth, which is the user's to choose
+PERIODIC = ("sin", "cos")
+# an activation that lets less than this of the mean square through is saturated or dead: no weight
+# after it should make up for that
+MOST = 100.0
+# a first layer that gives preactivations of a mean square within this factor of 1 is left
+MILD = 10.0
 
 
 @dataclass
 class _Step:
     """One step of the main chain: which weight sets its χ, and how."""
 
-    kind: str  # "layer", "block", "input"
+    kind: str  # "layer", "block", "map" (off the chain), "input"
     weight: str
     fan_in: int
     chi: float
@@ -56,6 +64,16 @@ class _Picture:
 
     steps: list[_Step]
     left: dict[str, str]
+
+
+@dataclass
+class _Sizes:
+    """Shape, dtype and mean squares of what went into and came out of one call."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    taken: float
+    given: float
 
 
 def tune_numerically(
@@ -79,17 +97,21 @@ def tune_numerically(
             "Tune the eager model it was made from.",
         )
     fine = FINE * probes
+    kept = kept_back(parameters)
+    off = unscaled((args, kwargs))
 
     def look(probes: int = probes) -> _Picture:
-        return _look(model, args, kwargs, seed, probes)
+        return _look(model, args, kwargs, seed, probes, kept, off)
 
     picture = look(fine)
     before = {s.weight: gain_of(parameters[s.weight], s.fan_in) for s in picture.steps}
     within = worst_of([s.chi for s in picture.steps if s.kind != "input"]) <= tolerance
     settled = all(_settled(s) for s in picture.steps)
     left = tuple(f"{name}: {why}" for name, why in picture.left.items())
+    notes = (off,) if off else ()
     if within and settled:
-        return Initialisation("untouched", _changes(picture, before, parameters), left, 0, 0.0)
+        changes = _changes(picture, before, parameters)
+        return Initialisation("untouched", changes, left, 0, 0.0, notes)
     _silence_biases(picture, parameters)
     picture = look()
     limit = 10 + 2 * len(picture.steps)
@@ -97,7 +119,7 @@ def tune_numerically(
     for sweeps in range(1, limit + 1):
         _rescale(picture, parameters, generator, look)
         picture = look(fine if precise else probes)
-        layers = worst_of([s.chi for s in picture.steps if s.kind == "layer"])
+        layers = worst_of([s.chi for s in picture.steps if s.kind in ("layer", "map")])
         blocks = worst_of([s.chi for s in picture.steps if s.kind == "block"])
         worst = max(layers, blocks)
         if progress is not None:
@@ -114,18 +136,49 @@ def tune_numerically(
             f"not 1 ± {tolerance:g}; the weights were left as they were.",
             "Give a larger sample, more probes, or a wider tolerance.",
         )
-    return Initialisation("numerical", _changes(picture, before, parameters), left, sweeps, worst)
+    changes = _changes(picture, before, parameters)
+    return Initialisation("numerical", changes, left, sweeps, worst, notes)
+
+
+def kept_back(parameters: Mapping[str, Tensor]) -> dict[str, str]:
+    """Weights that are not to be touched, each with the reason: frozen, or zero on purpose."""
+    kept = {n: "frozen" for n, p in parameters.items() if not p.requires_grad}
+    matrices = {n: p for n, p in parameters.items() if p.ndim > 1 and n not in kept}
+    zero = [n for n, p in matrices.items() if not bool(p.detach().any())]
+    if len(zero) < len(matrices):  # where all are zero, nobody can have meant it
+        kept |= dict.fromkeys(zero, "zero at the start, on purpose")
+    return kept
+
+
+def _mean_square(value: Any) -> float:
+    if not isinstance(value, Tensor) or not value.is_floating_point() or not value.numel():
+        return math.nan
+    return float(value.detach().double().square().mean())
 
 
 def _look(
-    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], seed: int, probes: int
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    seed: int,
+    probes: int,
+    kept: Mapping[str, str],
+    off: str | None,
 ) -> _Picture:
     """Run the model once and measure every step of its main chain."""
-    shapes: dict[int, tuple[tuple[int, ...], torch.dtype]] = {}
+    sizes: dict[int, _Sizes] = {}
 
-    def observe(call: Call, _args: tuple, _kwargs: dict, output: Any) -> None:
+    def observe(call: Call, args: tuple, _kwargs: dict, output: Any) -> None:
         result = output[0] if isinstance(output, (tuple, list)) else output
-        shapes[call.order] = (tuple(result.shape), result.dtype)
+        # an activation that works in place has overwritten what it took
+        taken = args[0] if args and not call.in_place else None
+        wanted = call.kind in ("linear", "activation")
+        sizes[call.order] = _Sizes(
+            tuple(result.shape),
+            result.dtype,
+            _mean_square(taken) if wanted else math.nan,
+            _mean_square(result) if wanted else math.nan,
+        )
 
     recorder = Recorder(model, graph=True, adds=True, observe=observe)
     with untouched(model, seed=seed, quiet=True, graph=True), torch.enable_grad():
@@ -164,14 +217,15 @@ def _look(
         samples = len(next(tensors_in((args, kwargs))))
         chis = jacobians_along(
             [calls[i].edge for i in chain],
-            [shapes[i][0] for i in chain],
-            [shapes[i][1] for i in chain],
+            [sizes[i].shape for i in chain],
+            [sizes[i].dtype for i in chain],
             output.device,
             samples,
             probes,
             torch.Generator().manual_seed(seed),
         )
-    return _interpret(calls, chain, [None if c is None else float(c.mean()) for c in chis], shapes)
+    means = [None if c is None else float(c.mean()) for c in chis]
+    return _interpret(calls, chain, means, sizes, kept, off)
 
 
 def _joined(args: tuple[Any, ...]) -> tuple[tuple[Any, ...], Any]:
@@ -188,45 +242,130 @@ def _interpret(
     calls: list[Call],
     chain: list[int],
     chis: list[float | None],
-    shapes: dict[int, Any],
+    sizes: dict[int, _Sizes],
+    kept: Mapping[str, str],
+    off: str | None,
 ) -> _Picture:
     tied = {c.parameter for c in calls if c.op.startswith("embedding") and c.parameter}
-    steps: list[_Step] = []
     left = dict.fromkeys(sorted(tied), "an embedding, or tied to one")
     for call in calls:
         if call.kind == "linear" and call.parameter and call.parameter not in tied:
-            left.setdefault(call.parameter, "inside a branch that needs nothing")
-    first = next((c.order for c in calls if c.kind == "linear"), None)
-    if chain and chain[0] == first and calls[chain[0]].parameter and calls[chain[0]].statistics:
-        call = calls[chain[0]]
-        if normalised(calls, chain[0]):
-            left[call.parameter or ""] = "a normalisation makes its scale irrelevant"
-        elif call.parameter not in tied:
-            z2 = _second_moment(call)
-            steps.append(_Step("input", call.parameter or "", call.fan_in, z2, "brings z² to 1"))
-            left.pop(call.parameter or "", None)
+            why = kept.get(call.parameter, "inside a branch that needs nothing")
+            left.setdefault(call.parameter, why)
+    picture = _Picture([], left)
+    _add_input(picture, calls, chain, sizes, {*tied, *kept}, off)
     for (a, b), chi in zip(pairwise(chain), chis):
-        inside = calls[a + 1 : b + 1]
-        weights = [c for c in inside if c.kind == "linear" and c.parameter]
-        if not weights or chi is None:
-            continue
-        last = weights[-1]
-        name = last.parameter or ""
-        if any(c.kind == "norm" for c in inside) or normalised(calls, b):
+        weights = [c for c in calls[a + 1 : b + 1] if c.kind == "linear" and c.parameter]
+        if weights and chi is not None:
+            _add_step(picture, calls, (a, b), chi, sizes, {*tied, *kept})
+    return picture
+
+
+def _add_input(
+    picture: _Picture,
+    calls: list[Call],
+    chain: list[int],
+    sizes: dict[int, _Sizes],
+    fixed: set[str],
+    off: str | None,
+) -> None:
+    """The first layer, if its size is ours to set."""
+    first = next((c.order for c in calls if c.kind == "linear"), None)
+    if not chain or chain[0] != first:
+        return
+    call = calls[chain[0]]
+    name = call.parameter
+    if not name or name in fixed or call.statistics is None:
+        return
+    after = activation_after(calls, chain[0])
+    z2 = _second_moment(call)
+    if normalised(calls, chain[0]):
+        picture.left[name] = "a normalisation makes its scale irrelevant"
+    elif off:
+        picture.left[name] = "the inputs are not standardised: mend them, not the weights"
+    elif after is not None and after.op in PERIODIC:
+        picture.left[name] = f"sets the frequencies of {after.op}: a choice, not a mistake"
+    elif after is not None and _between(z2, sizes[after.order].taken):
+        picture.left[name] = "a factor or a sum stands between it and its activation"
+    elif 1 / MILD < z2 < MILD:
+        picture.left[name] = "gives preactivations of ordinary size"
+    else:
+        step = _Step("input", name, call.fan_in, z2, "brings z² to 1")
+        picture.steps.append(step)
+        picture.left.pop(name, None)
+
+
+def _between(z2: float, taken: float) -> bool:
+    """Whether an activation takes something else than what the layer before it gave."""
+    return math.isfinite(taken) and z2 > 0 and abs(math.log(max(taken, 1e-300) / z2)) > 0.1
+
+
+def _add_step(
+    picture: _Picture,
+    calls: list[Call],
+    ends: tuple[int, int],
+    chi: float,
+    sizes: dict[int, _Sizes],
+    fixed: set[str],
+) -> None:
+    """One step of the chain and, inside it, the maps that lie on branches."""
+    a, b = ends
+    left, inside = picture.left, calls[a + 1 : b + 1]
+    weights = [c for c in inside if c.kind == "linear" and c.parameter]
+    last = weights[-1]
+    name = last.parameter or ""
+    if any(c.kind == "norm" for c in inside) or normalised(calls, b):
+        if name not in fixed:
             left[name] = "a normalisation makes its scale irrelevant"
+        return
+    kind = "layer" if calls[b].kind == "linear" else "block"
+    if kind == "layer":
+        _add_maps(picture, calls, [c for c in weights if c is not calls[b]], sizes, fixed)
+    if name in fixed or last.fan_in == 0:
+        return
+    if kind == "layer" and len(weights) > 1:
+        # paths of several lengths end in it: no one χ, but it has inputs like any other map
+        _add_maps(picture, calls, [last], sizes, fixed)
+        return
+    if kind == "layer" and _pooled(sizes[a].shape, calls[b].input_shape):
+        # an average over places damps a random change, not the signal: χ says nothing here
+        left[name] = "reads an average over places"
+        if calls[b] is not _last_layer(calls):
+            _add_maps(picture, calls, [last], sizes, fixed)
+        return
+    others = [c.parameter or "" for c in weights[:-1]] if kind == "block" else []
+    picture.steps.append(_Step(kind, name, last.fan_in, chi, "brings χ to 1", others))
+    left.pop(name, None)
+
+
+def _add_maps(
+    picture: _Picture,
+    calls: list[Call],
+    weights: list[Call],
+    sizes: dict[int, _Sizes],
+    fixed: set[str],
+) -> None:
+    """Maps off the chain: each keeps the mean square from preactivation to preactivation."""
+    for call in weights:
+        name, size = call.parameter or "", sizes[call.order]
+        if name in fixed or call.fan_in == 0 or not size.taken > 0:
             continue
-        if name in tied or last.fan_in == 0:
+        # what the nearest activation took from the mean square, its next map gives back
+        wanted = 1.0
+        for earlier in reversed(calls[: call.order]):
+            if earlier.kind == "activation":
+                seen = sizes[earlier.order]
+                taken = seen.taken if math.isfinite(seen.taken) else 2 * seen.given
+                wanted = taken / seen.given if seen.given > 0 else 1.0
+                break
+            if earlier.kind == "linear":
+                break
+        if not 0 < wanted < MOST:
             continue
-        kind = "layer" if calls[b].kind == "linear" else "block"
-        reason = "brings χ to 1"
-        if kind == "layer" and b == chain[-1] and _pooled(shapes[a][0], calls[b].input_shape):
-            # an average over places damps a random change, not the signal: χ says nothing here
-            left[name] = "reads a global average"
-            continue
-        others = [c.parameter or "" for c in weights[:-1]] if kind == "block" else []
-        steps.append(_Step(kind, name, last.fan_in, chi, reason, others))
-        left.pop(name, None)
-    return _Picture(steps, left)
+        ratio = size.given / (size.taken * wanted)
+        reason = "keeps the mean square between its inputs and its outputs"
+        picture.steps.append(_Step("map", name, call.fan_in, ratio, reason))
+        picture.left.pop(name, None)
 
 
 def _second_moment(call: Call) -> float:
@@ -235,17 +374,20 @@ def _second_moment(call: Call) -> float:
 
 
 def _pooled(before: tuple[int, ...], after: tuple[int, ...] | None) -> bool:
-    return (
-        len(before) > 2
-        and after is not None
-        and math.prod(before[2:]) > 1
-        and math.prod(after[1:]) == before[1]
-    )
+    """Whether places were summed over: (B, C, places) or (B, places, C) became (B, C)."""
+    if after is None or len(before) <= max(2, len(after)):
+        return False
+    channels = math.prod(after[1:])
+    return math.prod(before[1:]) > channels and channels in (before[1], before[-1])
+
+
+def _last_layer(calls: list[Call]) -> Call | None:
+    return next((c for c in reversed(calls) if c.kind == "linear"), None)
 
 
 def _settled(step: _Step) -> bool:
     """Whether an input layer needs nothing; others are judged by χ alone."""
-    return step.kind != "input" or abs(step.chi - 1) < 1e-3
+    return step.kind != "input" or 1 / MILD < step.chi < MILD
 
 
 @torch.no_grad()
@@ -253,7 +395,7 @@ def _silence_biases(picture: _Picture, parameters: dict[str, Tensor]) -> None:
     for step in picture.steps:
         for name in (step.weight, *step.others):
             bias = parameters.get(name.removesuffix("weight") + "bias")
-            if bias is not None and bias.ndim == 1:
+            if bias is not None and bias.ndim == 1 and bias.requires_grad:
                 bias.zero_()
 
 

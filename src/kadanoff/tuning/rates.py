@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,11 +29,14 @@ from kadanoff.trace.graph import main_chain
 from kadanoff.trace.hf import main_output
 from kadanoff.trace.recorder import Call, Recorder, unwrap
 from kadanoff.trace.sandbox import untouched
+from kadanoff.tuning.optimizers import OPTIMIZERS
+from kadanoff.tuning.optimizers import split_muon as split_muon
 
 __all__ = [
     "BASE",
-    "OPTIMIZERS",
     "Role",
+    "algorithm_of",
+    "bounded",
     "measure_response",
     "parameter_groups",
     "roles",
@@ -42,9 +44,10 @@ __all__ = [
     "split_muon",
 ]
 
-OPTIMIZERS = ("sgd", "adam", "adamw", "muon")
 # output change a step, in units of the output, that trains fast and stably: benchmarks/
 BASE = {"sgd": 4.0, "adam": 1.6, "adamw": 1.6, "muon": 1.6}
+# width at which the members of the family agree
+BASE_WIDTH = 64
 # What a vector moves, beside a matrix: any constant is in keeping with the scalings. At 1 a bias
 # under Adam takes steps n<|s|> times those of a weight and runs off with the preactivation: on
 # digits (MLP, ResNet; depth 4, 16; width 64) the loss after 60 steps was a third higher than at
@@ -54,6 +57,15 @@ _VECTOR = 0.1
 # then a step of a fixed path, and what lies before and after keeps its share: a Transformer of 16
 # layers reached in 60 steps 2.78 with one share for every matrix, and 2.64 with this.
 _BLOCKS = 4
+# How far a rate may lie from what width and role alone say, up or down. The response at the start
+# is right for what acts at the start, but queries and keys wake up as attention forms, branches
+# that start at zero open, and an embedding that hardly moves the output at first moves all of it
+# ten steps later: taken at its word, theory gave an LSTM's embedding under Adam 0.89.
+FREE = 4.0
+# No entry of a weight may be asked to move by more than this in one step of Adam: at 0.01 what
+# counts a hundred steps later is 1, the size of a unit. Capped so, the LSTM that ended at 2.86
+# ended at 2.22 (2.43 with torch's default).
+CAP = {"adam": 1e-2, "adamw": 1e-2, "muon": 1e-1, "sgd": math.inf}
 _NORMS = ("norm", "batchnorm", "layernorm", "rmsnorm", "groupnorm")
 _ATTENTION = ("attention", "attn")
 _MLP = ("mlp", "feedforward", "feed_forward", "ffn", "linear1", "linear2", "fc1", "fc2", "interm")
@@ -112,6 +124,7 @@ def roles(model: nn.Module, sample: Any) -> dict[str, Role]:
         for parameter in module.parameters(recurse=False):
             shared[id(parameter)] = shared.get(id(parameter), 0) + 1
     out: dict[str, Role] = {}
+    factors = _factors(model, sample)
     names = {id(p): name for name, p in model.named_parameters()}
     for path, module in model.named_modules():
         for local, parameter in module.named_parameters(recurse=False):
@@ -121,9 +134,30 @@ def roles(model: nn.Module, sample: Any) -> dict[str, Role]:
             role = _role(path, module, module is readout, module is first, model)
             matrix = parameter.ndim >= 2
             kind = "bias" if "bias" in local or (not matrix and role != "norm") else "weight"
+            table = isinstance(module, nn.Embedding | nn.EmbeddingBag)
+            if role == "embedding" and name in factors and not table:
+                role = "hidden"  # a bare matrix that something is multiplied by, as in LoRA
             fan_in = _fan_in(module, parameter) if matrix and role != "embedding" else 1
+            if role == "hidden" and not _is_matrix(module) and name in factors:
+                fan_in = factors[name]
             out[name] = Role(name, role, kind, fan_in, shared[id(parameter)] > 1)
     return out
+
+
+def _factors(model: nn.Module, sample: Any) -> dict[str, int]:
+    """Fan-in of every parameter that something is multiplied by, by name."""
+    inner, _ = unwrap(model)
+    recorder = Recorder(inner)
+    try:
+        with untouched(inner, seed=0, quiet=True), torch.no_grad(), recorder:
+            _forward(inner, sample)
+    except RuntimeError:
+        return {}  # a model that cannot be watched: what its modules say must do
+    return {
+        call.parameter: call.fan_in
+        for call in recorder.calls
+        if call.kind == "linear" and call.parameter and not call.op.startswith("embedding")
+    }
 
 
 def _is_matrix(module: nn.Module) -> bool:
@@ -205,19 +239,27 @@ def _owned(model: nn.Module, call: Call) -> set[int]:
     return {id(p) for module in modules for p in module.parameters(recurse=False)}
 
 
-def scale_readout_(model: nn.Module, sample: Any, s: float = 1.0, base_width: int = 64) -> float:
+def scale_readout_(
+    model: nn.Module, sample: Any, s: float = 1.0, base_width: int = BASE_WIDTH
+) -> float:
     """Multiply the readout's weights in place by (base_width / fan_in)^(s/2).
 
     Returns the factor. 1 and no change if ``s`` is 0 or the readout is tied to an embedding.
     """
     _check_s(s)
-    found = [r for r in roles(model, sample).values() if r.role == "readout" and r.fan_in > 1]
-    if not found or found[0].tied or s == 0:
+    found = readout_of(roles(model, sample))
+    if found is None or s == 0:
         return 1.0
-    factor = (base_width / found[0].fan_in) ** (s / 2)
+    factor = (base_width / found.fan_in) ** (s / 2)
     with torch.no_grad():
-        dict(model.named_parameters())[found[0].name].mul_(factor)
+        dict(model.named_parameters())[found.name].mul_(factor)
     return factor
+
+
+def readout_of(where: dict[str, Role]) -> Role | None:
+    """The weight that is read out, unless it is tied to an embedding."""
+    found = [r for r in where.values() if r.role == "readout" and r.kind == "weight"]
+    return found[0] if found and found[0].fan_in > 1 and not found[0].tied else None
 
 
 def _check_s(s: float) -> None:
@@ -301,11 +343,12 @@ def parameter_groups(
     *,
     s: float = 1.0,
     base: float | None = None,
-    base_width: int = 64,
-    weight_decay: float = 0.0,
+    base_width: int = BASE_WIDTH,
+    weight_decay: float | None = None,
     in_place: bool = True,
     probes: int = 16,
     seed: int = 0,
+    bound: float | None = None,
 ) -> list[dict[str, Any]]:
     """Parameter groups with a learning rate each, as any ``torch.optim`` class takes them.
 
@@ -323,19 +366,23 @@ def parameter_groups(
         Motion of the output a step, all parameters together: the one number to tune, at any size.
     base_width : int
         Width at which all values of ``s`` agree.
-    weight_decay : float
-        Fraction by which matrices shrink a step; each group's entry makes it so at its own rate.
+    weight_decay : float, optional
+        Fraction by which matrices shrink a step; each group's entry makes it so at its own rate,
+        and vectors do not decay. Without it the groups say nothing of decay, and the optimiser's
+        own holds for all.
     in_place : bool
         Whether to scale the readout by (base_width / n)^(s/2) here; False if it has been done.
     probes : int
         Random outputs that the response is averaged over.
+    bound : float, optional
+        Keep each rate within this factor of what its width and role say (see :func:`bounded`).
 
     Returns
     -------
     list of dict
-        ``params``, ``lr``, ``weight_decay``, ``name``, ``role``, ``share`` (its part of the motion
-        of the output) and ``algorithm`` ("muon" or "adamw" for ``optimizer="muon"``, where only
-        hidden matrices take the former: see :func:`split_muon`).
+        ``params``, ``lr``, ``weight_decay`` if it was given, ``name``, ``role``, ``share`` (its
+        part of the motion of the output) and ``algorithm`` ("muon" or "adamw" for
+        ``optimizer="muon"``, where only hidden matrices take the former: see :func:`split_muon`).
 
     Raises
     ------
@@ -363,7 +410,7 @@ def parameter_groups(
     muon = optimizer == "muon"
     response = measure_response(model, sample, probes=probes, seed=seed, nuclear=muon)
     parameters = dict(model.named_parameters())
-    algorithm = {n: _algorithm(optimizer, where[n], parameters[n]) for n in where}
+    algorithm = {n: algorithm_of(optimizer, where[n], parameters[n]) for n in where}
     strength = {n: response[n][_COLUMN[algorithm[n]]] for n in where}
     live = _live(strength, algorithm)
     if not live:
@@ -381,32 +428,87 @@ def parameter_groups(
     whole = sum(weight.values())
     share = {n: weight[n] / whole for n in live}
     rate = {n: base * share[n] / strength[n] for n in live}
+    for n in where:
+        if n not in rate:
+            rate[n] = _borrowed(n, where, algorithm, {m: rate[m] for m in live})
+    if bound is not None:
+        rate = bounded(rate, where, algorithm, s=s, base_width=base_width, bound=bound)
     groups = []
     for n, role in where.items():
-        lr = rate[n] if n in rate else _borrowed(n, where, algorithm, rate)
+        lr = rate[n]
         if algorithm[n] == "muon":
             # torch.optim.Muon multiplies by this itself; the response is to a unit spectral norm
             rows, columns = parameters[n].shape
             lr /= math.sqrt(max(1.0, rows / columns))
-        decay = weight_decay / lr if role.fan_in > 1 and role.kind == "weight" else 0.0
-        groups.append(
-            {
-                "params": [parameters[n]],
-                "lr": lr,
-                "weight_decay": decay,
-                "name": n,
-                "role": role.role,
-                "share": share.get(n, 0.0),
-                "algorithm": algorithm[n],
-            }
-        )
+        group = {
+            "params": [parameters[n]],
+            "lr": lr,
+            "name": n,
+            "role": role.role,
+            "share": share.get(n, 0.0),
+            "algorithm": algorithm[n],
+        }
+        if weight_decay is not None:
+            decays = role.fan_in > 1 and role.kind == "weight"
+            group["weight_decay"] = weight_decay / lr if decays else 0.0
+        groups.append(group)
     return groups
+
+
+def expected(role: Role, algorithm: str, *, s: float = 1.0, base_width: int = BASE_WIDTH) -> float:
+    """Rate of a tensor relative to others by its role and fan-in alone, up to a common factor.
+
+    With n the fan-in over ``base_width``: SGD n^s for what reads the data and for vectors,
+    n^(s-1) for hidden matrices, 1/n for the readout; Adam n^((s-1)/2), n^((s-3)/2), 1/n; Muon's
+    hidden matrices 1.
+    """
+    n = role.fan_in / base_width
+    if algorithm == "muon":
+        return 1.0
+    if role.role == "readout" and role.kind == "weight":
+        return 1 / n
+    inner = role.kind == "weight" and role.fan_in > 1 and role.role != "input"
+    if algorithm == "sgd":
+        # the width that vectors and the first layer see is not their own fan-in
+        return n ** (s - 1) if inner else 1.0
+    return n ** ((s - 3) / 2) if inner else 1.0
+
+
+def bounded(
+    rate: dict[str, float],
+    where: dict[str, Role],
+    algorithm: dict[str, str],
+    *,
+    s: float = 1.0,
+    base_width: int = BASE_WIDTH,
+    bound: float = FREE,
+) -> dict[str, float]:
+    """Rates within a factor ``bound`` of what width and role say, and under the cap of their step.
+
+    What width and role say is :func:`expected`, times the median over all tensors of the same kind
+    of step of what was measured over it.
+    """
+    out = {}
+    for kind in set(algorithm.values()):
+        mine = {n: r for n, r in rate.items() if algorithm[n] == kind}
+        said = {n: expected(where[n], kind, s=s, base_width=base_width) for n in mine}
+        ratios = sorted(mine[n] / said[n] for n in mine)
+        middle = ratios[len(ratios) // 2]
+        near = {
+            n: min(max(value, middle * said[n] / bound), middle * said[n] * bound)
+            for n, value in mine.items()
+        }
+        # one factor for all, so that the cap leaves their ratios as they are
+        factor = min(1.0, CAP[kind] / max(near.values()))
+        out |= {n: value * factor for n, value in near.items()}
+    return out
 
 
 _COLUMN = {"sgd": 0, "adam": 1, "adamw": 1, "muon": 2}
 
 
-def _algorithm(optimizer: str, role: Role, parameter: Tensor) -> str:
+def algorithm_of(optimizer: str, role: Role, parameter: Tensor) -> str:
+    """Which step a parameter takes: under Muon only hidden matrices take Muon's."""
     if optimizer != "muon":
         return optimizer
     hidden = parameter.ndim == 2 and role.role in ("attention", "mlp", "hidden")
@@ -441,14 +543,3 @@ def _borrowed(
         if peers:
             return peers[len(peers) // 2]
     return min(rate.values())
-
-
-def split_muon(
-    groups: Sequence[dict[str, Any]],
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """(groups for ``torch.optim.Muon``, groups for ``torch.optim.AdamW``).
-
-    Leave ``adjust_lr_fn`` of ``torch.optim.Muon`` at its default.
-    """
-    muon = [g for g in groups if g["algorithm"] == "muon"]
-    return muon, [g for g in groups if g["algorithm"] != "muon"]

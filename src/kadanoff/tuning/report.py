@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -16,7 +18,18 @@ from kadanoff.style.html import Raw, Section, callout, figure_block, page, table
 from kadanoff.style.numbers import short
 from kadanoff.style.terminal import Canvas, View
 
-__all__ = ["comparison_html", "comparison_terminal", "loss_figure", "plan_terminal"]
+if TYPE_CHECKING:
+    from kadanoff.tuning.race import Race
+    from kadanoff.tuning.tuned import Tuned
+
+__all__ = [
+    "comparison_html",
+    "comparison_terminal",
+    "loss_figure",
+    "plan_terminal",
+    "tuned_terminal",
+    "tuned_text",
+]
 
 HEIGHT, COLUMNS = 12, 60
 
@@ -46,6 +59,62 @@ def plan_terminal(plan: Any) -> View:
     return View(build)
 
 
+# parameters listed before the rest is counted
+LISTED = 40
+
+
+def tuned_terminal(tuned: Tuned) -> View:
+    """The verdict, the trials, every parameter with its rate and the reason, and what to paste."""
+
+    def build(canvas: Canvas) -> list[Any]:
+        write = canvas.write
+        parts: list[Any] = [Text(write(tuned.verdict), style="bold")]
+        parts += [Text(write(note), style="yellow") for note in tuned.notes]
+        if tuned.race is not None:
+            parts += [Text(""), _trials_table(tuned.race, canvas)]
+            parts.append(Text(write(tuned.race.cost), style="dim"))
+        shown = [e for e in tuned.entries if e.why or e.rescaled]
+        if shown:
+            parts += [Text(""), _entries_table(tuned, canvas)]
+        parts += [Text(""), Text(tuned.line)]
+        return parts
+
+    return View(build)
+
+
+def _trials_table(race: Race, canvas: Canvas) -> Table:
+    rows = Table(box=box.ASCII2 if canvas.plain else box.SIMPLE_HEAD, show_edge=False)
+    for name in ("trial", "steps", "loss", "outcome"):
+        rows.add_column(name, justify="right" if name in ("steps", "loss") else "left")
+    for trial in race.trials:
+        style = "bold" if trial.name == race.winner else None
+        cells = (trial.name, str(trial.steps), short(trial.loss), trial.outcome)
+        rows.add_row(*(canvas.write(cell) for cell in cells), style=style)
+    return rows
+
+
+def _entries_table(tuned: Tuned, canvas: Canvas) -> Table:
+    rows = Table(box=box.ASCII2 if canvas.plain else box.SIMPLE_HEAD, show_edge=False)
+    for name in ("parameter", "lr", "gain", "why"):
+        rows.add_column(name, justify="right" if name == "lr" else "left")
+    for e in tuned.entries[:LISTED]:
+        gain = f"{short(e.gain_before)} → {short(e.gain_after)}" if e.rescaled else ""
+        rate = "" if e.lr is None else f"{e.lr:.2e}"
+        rows.add_row(*(canvas.write(cell) for cell in (e.name, rate, gain, e.why)))
+    more = len(tuned.entries) - LISTED
+    if more > 0:
+        rows.add_row(f"... ({more} more)", "", "", "")
+    return rows
+
+
+def tuned_text(tuned: Tuned) -> str:
+    """The same as plain text."""
+    console = Console(width=100, file=io.StringIO(), color_system=None)
+    console.print(tuned_terminal(tuned))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().rstrip()
+
+
 def _sentence(plan: Any) -> str:
     if plan.method == "closed form":
         return f"Tuned {_weights(len(plan.changes))} in closed form, by the theory's C_W and C_b."
@@ -73,6 +142,8 @@ def comparison_terminal(comparison: Any) -> View:
             return [*parts, Text(comparison.note)]
         a, b = comparison.trained_before, comparison.trained_after
         parts.append(Text(_trained(comparison), style="bold"))
+        if comparison.trouble:
+            parts.append(Text(comparison.trouble, style="bold red"))
         parts.append(Text("\n".join(_chart(a.losses, b.losses, plain))))
         return parts
 
