@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from kadanoff.data.adapt import adapt as adapt
 from kadanoff.data.batch import Batch as Batch
-from kadanoff.data.examples import Example as Example
-from kadanoff.data.examples import example as example
-from kadanoff.data.examples import examples as examples
-from kadanoff.data.load import NAMES as NAMES
-from kadanoff.data.load import load as load
+from kadanoff.data.forms import Example as Example
+from kadanoff.data.forms import example as example
+from kadanoff.data.forms import examples as examples
+from kadanoff.data.loading import NAMES as NAMES
+from kadanoff.data.loading import load as load
+from kadanoff.data.matching import adapt as adapt
 
 __all__ = ["NAMES", "Batch", "Example", "adapt", "example", "examples", "load"]

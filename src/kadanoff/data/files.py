@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from kadanoff.data.batch import Batch, check_inputs, check_targets
-from kadanoff.data.bundled import standardise
+from kadanoff.data.built_in import standardise
 from kadanoff.errors import DataError, require_extra
 
 __all__ = [

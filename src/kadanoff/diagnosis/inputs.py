@@ -85,7 +85,7 @@ def prepare(
 ) -> Inputs:
     """Sort a batch into call arguments and targets; cast, move and check it.
 
-    What ``data`` may be: see :func:`kadanoff.data.examples.example`.
+    What ``data`` may be: see :func:`kadanoff.data.forms.example`.
 
     Raises
     ------

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from kadanoff.devices import chosen
 from kadanoff.errors import AnalysisError, ConvergenceError, DataError, UsageError
-from kadanoff.kernels.eigenpro import eigenpro
+from kadanoff.kernels.preconditioned import eigenpro
 from kadanoff.kernels.storage import stream
 
 __all__ = ["Solution", "solve"]

@@ -5,6 +5,6 @@ Zavatone-Veth & Pehlevan, "Exact marginal prior distributions of finite Bayesian
 """
 
 from kadanoff.priors.distribution import ExactPrior, exact, of_network
-from kadanoff.priors.edgeworth import edgeworth, near_gaussian
+from kadanoff.priors.expansion import edgeworth, near_gaussian
 
 __all__ = ["ExactPrior", "edgeworth", "exact", "near_gaussian", "of_network"]

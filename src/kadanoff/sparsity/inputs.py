@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from kadanoff.data.batch import check_inputs
-from kadanoff.data.examples import Example, device_of
-from kadanoff.data.examples import examples as read
+from kadanoff.data.forms import Example, device_of
+from kadanoff.data.forms import examples as read
 from kadanoff.errors import UsageError
 from kadanoff.trace.hf import main_output
 
@@ -18,7 +18,7 @@ __all__ = ["Example", "device_of", "examples", "output_of"]
 def examples(data: Any, model: nn.Module | None = None, limit: int | None = None) -> list[Example]:
     """Read ``data`` as a list of calls; a mapping's ``labels`` are the targets.
 
-    See :func:`kadanoff.data.examples.examples`.
+    See :func:`kadanoff.data.forms.examples`.
 
     Raises
     ------

@@ -100,7 +100,7 @@ def initialise(
         Its weights keep their random directions, dtype and device; only scales change. Biases of
         rescaled layers become zero, or get the critical variance C_b where that is positive.
     sample : Tensor, (inputs, targets), dict, Batch, or iterable of batches
-        A batch as in :func:`kadanoff.data.examples.example`; targets are not looked at.
+        A batch as in :func:`kadanoff.data.forms.example`; targets are not looked at.
     seed : int
         Seed of the random probes, and of weights or biases that must be drawn because they are
         all zero.

@@ -14,7 +14,7 @@ from kadanoff.studies.sparsity_principle.hypercube.learners import (
     neural_network,
     trained_function,
 )
-from kadanoff.studies.sparsity_principle.hypercube.walsh import (
+from kadanoff.studies.sparsity_principle.hypercube.parities import (
     degrees,
     effective_couplings,
     inverse_walsh,

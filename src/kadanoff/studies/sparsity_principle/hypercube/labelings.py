@@ -11,7 +11,7 @@ from fractions import Fraction
 import numpy as np
 
 from kadanoff.errors import UsageError
-from kadanoff.studies.sparsity_principle.hypercube.walsh import degrees, points, walsh
+from kadanoff.studies.sparsity_principle.hypercube.parities import degrees, points, walsh
 
 __all__ = ["Generalisation", "all_labelings", "juntas", "low_degree", "off_training"]
 

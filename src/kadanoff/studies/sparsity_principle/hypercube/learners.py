@@ -159,7 +159,7 @@ def trained_function(
         Outputs on all corners; their :func:`walsh` spectra show what
         training makes of a network.
     """
-    from kadanoff.studies.sparsity_principle.hypercube.walsh import points
+    from kadanoff.studies.sparsity_principle.hypercube.parities import points
 
     labels = np.asarray(labels, dtype=float)
     rows = np.atleast_2d(labels)

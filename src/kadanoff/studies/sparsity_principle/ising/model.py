@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from kadanoff.errors import UsageError
-from kadanoff.studies.sparsity_principle.hypercube.walsh import points
+from kadanoff.studies.sparsity_principle.hypercube.parities import points
 from kadanoff.studies.sparsity_principle.ising.couplings import Terms
 
 __all__ = ["Ising", "divergence"]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from kadanoff.data.batch import Batch
-from kadanoff.data.examples import example
+from kadanoff.data.forms import example
 from kadanoff.errors import AnalysisError, DataError
 
 __all__ = ["adapt"]

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from kadanoff.data.batch import Batch, check_inputs
-from kadanoff.data.bundled import bundled
-from kadanoff.data.examples import as_tensor
+from kadanoff.data.built_in import bundled
 from kadanoff.data.files import SUFFIXES, from_arrays, labelled, read_file
+from kadanoff.data.forms import as_tensor
 from kadanoff.data.objects import attribute
 from kadanoff.errors import DataError
 
