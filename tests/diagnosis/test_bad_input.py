@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from kadanoff.diagnosis import diagnose
+from kadanoff.diagnosis.survey import ForwardError
 from kadanoff.errors import DataError, UsageError
 
 
@@ -82,5 +83,6 @@ def test_a_shape_mismatch_names_the_layer_it_failed_in_and_keeps_what_was_record
         diagnose(model, X)
     assert "layer '2' (Linear(in_features=9" in caught.value.message
     assert "after 2 recorded layers" in caught.value.message
-    assert [call.op for call in caught.value.calls] == ["linear", "tanh"]  # type: ignore
+    assert isinstance(caught.value, ForwardError)
+    assert [call.op for call in caught.value.calls] == ["linear", "tanh"]
     assert not model[0]._forward_hooks

@@ -7,6 +7,7 @@ from torch import nn
 
 from kadanoff.trace.graph import main_chain
 from kadanoff.trace.jacobians import jacobians_along, jacobians_to_output
+from kadanoff.trace.layers import Layers
 from kadanoff.trace.recorder import Recorder
 from kadanoff.trace.roles import roles
 from tests.known import assert_consistent
@@ -14,9 +15,9 @@ from tests.trace.models import GPT, ResNet18, mlp
 
 
 def traced(model, x):
-    with Recorder(model, graph=True, adds=True) as recorder:
+    with Recorder(model, layers := Layers(graph=True, adds=True)):
         output = model(x)
-    useful = [c for c in recorder.calls if c.kind in ("linear", "add")]
+    useful = [c for c in layers.calls if c.kind in ("linear", "add")]
     return output, useful, [useful[i] for i in main_chain(output, [c.edge for c in useful])]
 
 

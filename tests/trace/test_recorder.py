@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from kadanoff.trace import Recorder, record, unwrap
+from kadanoff.trace import Layers, Recorder, record, unwrap
 from tests.trace.models import GPT, Functional, ResNet18, hugging_face
 
 
@@ -68,12 +68,12 @@ def test_functional_reused_tied_and_in_place():
 def test_in_place_activation_does_not_change_what_was_recorded():
     model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(inplace=True), nn.Linear(5, 2))
     x = torch.randn(7, 4)
-    with Recorder(model, keep=True) as recorder:
+    with Recorder(model, layers := Layers(keep=True)):
         output = model(x)
     z = nn.functional.linear(x, model[0].weight, model[0].bias)
-    first = recorder.calls[0]
+    first = layers.calls[0]
     assert torch.equal(first.output, z)
-    assert torch.equal(recorder.calls[1].input, z)
+    assert torch.equal(layers.calls[1].input, z)
     assert torch.allclose(first.statistics.second_moment, z.square().mean(1))
     assert torch.equal(output, model(x))
 
@@ -152,10 +152,10 @@ def test_leaves_nothing_behind_after_an_exception():
     model = Broken()
     before = state(model)
     x = torch.ones(5, 4)
-    recorder = Recorder(model)
+    recorder = Recorder(model, layers := Layers())
     with pytest.raises(RuntimeError), recorder:
         model(x)
-    assert [call.op for call in recorder.calls] == ["linear", "relu", "batch_norm"]
+    assert [call.op for call in layers.calls] == ["linear", "relu", "batch_norm"]
     assert recorder.last_path == "b"
     model.bn.reset_running_stats()
     assert same(before, state(model))
@@ -184,9 +184,9 @@ def test_exported_programs_are_seen():
 
 def test_residual_sums_are_recorded_on_request():
     ids = torch.randint(0, 48, (2, 8))
-    with Recorder(model := GPT(3), adds=True) as recorder:
+    with Recorder(model := GPT(3), layers := Layers(adds=True)):
         model(ids)
-    assert kinds(recorder.calls)["add"] == 6
+    assert kinds(layers.calls)["add"] == 6
     assert kinds(record(model, ids))["add"] == 0
 
 

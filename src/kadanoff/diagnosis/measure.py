@@ -20,8 +20,9 @@ from kadanoff.diagnosis.result import Diagnosis, Estimate, LayerReport, Paramete
 from kadanoff.diagnosis.survey import Survey, survey
 from kadanoff.diagnosis.theory import Expectation, expect
 from kadanoff.errors import KadanoffError, UsageError
-from kadanoff.trace.recorder import Call, unwrap
-from kadanoff.trace.roles import activation_after, normalised, roles
+from kadanoff.trace.fans import layout_of, shape_fans
+from kadanoff.trace.layers import Call
+from kadanoff.trace.recorder import unwrap
 from kadanoff.trace.sandbox import untouched
 from kadanoff.trace.scripted import eager
 from kadanoff.trace.statistics import (
@@ -163,7 +164,7 @@ def _describe(model: nn.Module, calls: list[Call]) -> tuple[Any, str]:
     linear = [call for call in calls if call.kind == "linear"]
     if (
         len(linear) != arch.L
-        or any(call.parameter is None for call in linear)
+        or any(call.parameter is None or call.derived for call in linear)
         or any(call.statistics is not None and len(call.statistics.shape) != 2 for call in linear)
     ):
         return None, "The model is run on sequences or images, layer by layer: only measured."
@@ -206,37 +207,33 @@ def _check_widths(found: Survey) -> None:
 def _layers(
     model: nn.Module, found: Survey, theory: Expectation | None, arch: Any, samples: int
 ) -> tuple[LayerReport, ...]:
-    named = roles(found.calls, found.chain)
     gains = _gains(model)
     critical: dict[str, float | None] = {}
-    on_chain, reports, reused = set(found.chain), [], {}
+    reports, reused = [], {}
     for position, call in enumerate(found.calls):
         if call.kind not in ("linear", "recurrent", "add") or call.statistics is None:
             continue
-        if call.kind == "add" and position not in on_chain:
+        if call.kind == "add" and not call.on_chain:
             continue
-        after = activation_after(found.calls, position)
-        name = after.op if after is not None else None
-        norm = normalised(found.calls, position)
         index = len(reports) + 1
         count = reused[call.parameter or call.path] = (
             reused.get(call.parameter or call.path, -1) + 1
         )
         critical_gain = None  # fixed by the activation *before* the layer
         values = _statistics(call.statistics)
-        values |= _units(after.units if after is not None else None)
+        values |= _units(None if call.after is None else call.after.units)
         along, back = found.along.get(position), found.to_output.get(position)
         values["jacobian"] = _estimate(along) if along is not None else None
         values["jacobian_to_output"] = _estimate(back) if back is not None else None
-        values["weight_gain"] = gains.get(call.parameter or "")
+        values["weight_gain"] = None if call.derived else gains.get(call.parameter or "")
         gradient = found.gradients.get(call.parameter or "")
         if gradient is not None and call.parameter is not None:
             size = dict(model.named_parameters())[call.parameter].numel()
             values["gradient"] = Estimate(gradient / math.sqrt(size))
         if theory is not None:
             values = _compare(values, theory, index - 1, arch)
-        previous = _activation_before(found, position)
-        if previous is not None and call.kind == "linear" and not norm and position in on_chain:
+        previous = _activation_before(call)
+        if previous is not None and call.kind == "linear" and call.on_chain and not call.normalised:
             if previous not in critical:
                 critical[previous] = _critical_gain(previous)
             critical_gain = critical[previous]
@@ -246,13 +243,13 @@ def _layers(
                 path=call.path,
                 op=call.op,
                 call_index=count,
-                role=named[position] or "hidden",
+                role=call.role or "hidden",
                 parameter=call.parameter,
                 fan_in=call.fan_in,
                 fan_out=call.fan_out or call.statistics.shape[call.channel],
-                activation=name,
-                normalised=norm,
-                residual=position not in on_chain,
+                activation=call.activation,
+                normalised=call.normalised,
+                residual=not call.on_chain,
                 critical_gain=critical_gain,
                 **values,
             )
@@ -260,13 +257,11 @@ def _layers(
     return tuple(reports)
 
 
-def _activation_before(found: Survey, position: int) -> str | None:
-    for call in reversed(found.calls[:position]):
-        if call.kind == "activation":
-            return call.op
-        if call.kind in ("linear", "recurrent", "attention"):
-            return "linear" if call.kind == "linear" else None
-    return None
+def _activation_before(call: Call) -> str | None:
+    """What makes the inputs of a layer: an activation, or ``"linear"`` after another layer."""
+    if call.before is None or call.before.kind in ("recurrent", "attention"):
+        return None
+    return "linear" if call.before.kind == "linear" else call.before.op
 
 
 def _critical_gain(name: str) -> float | None:
@@ -343,13 +338,10 @@ def _gains(model: nn.Module) -> dict[str, Estimate]:
 
 def _fan_in(model: nn.Module, name: str, p: Tensor) -> int:
     owner = model.get_submodule(name.rpartition(".")[0])
-    if type(owner).__name__ == "Conv1D":  # Hugging Face's transposed linear map
-        return p.shape[0]
-    if getattr(owner, "transposed", False):
-        return p.shape[0] // owner.groups * p[0, 0].numel()  # pyright: ignore
-    if isinstance(owner, (nn.Embedding, nn.EmbeddingBag)):
-        return p.shape[1]
-    return p[0].numel()
+    layout = layout_of(owner)
+    if layout == "table":
+        return p.shape[1]  # the squared length of a row
+    return shape_fans(layout, p.shape, getattr(owner, "groups", 1))[0]
 
 
 def _parameters(model: nn.Module, found: Survey) -> tuple[ParameterReport, ...]:

@@ -11,14 +11,30 @@ from torch import Tensor, nn
 
 from kadanoff.diagnosis.inputs import Inputs
 from kadanoff.errors import DataError, UsageError
-from kadanoff.trace.graph import main_chain
 from kadanoff.trace.hf import main_output
 from kadanoff.trace.jacobians import jacobians_along, jacobians_to_output
+from kadanoff.trace.layers import Call, Layers
 from kadanoff.trace.losses import loss_for
-from kadanoff.trace.recorder import Call, Recorder
+from kadanoff.trace.recorder import Recorder
 from kadanoff.trace.sandbox import untouched
 
-__all__ = ["Survey", "survey"]
+__all__ = ["ForwardError", "Survey", "survey"]
+
+
+class ForwardError(DataError):
+    """The model failed on the batch.
+
+    Attributes
+    ----------
+    path : str
+        Of the module it failed in, ``""`` for the model itself.
+    calls : list of Call
+        What had been recorded until then.
+    """
+
+    def __init__(self, message: str, remedy: str, path: str, calls: list[Call]) -> None:
+        super().__init__(message, remedy)
+        self.path, self.calls = path, calls
 
 
 @dataclass
@@ -53,31 +69,32 @@ def survey(
 
     Raises
     ------
-    DataError
+    ForwardError
         The model fails on this batch; names the layer it failed in.
     """
     generator = torch.Generator().manual_seed(seed)
-    recorder = Recorder(model, graph=True, adds=True)
+    layers = Layers(graph=True, adds=True)
+    recorder = Recorder(model, layers)
     with untouched(model, seed=seed, quiet=True, graph=True), torch.enable_grad():
         try:
             with recorder:
                 output = model(*inputs.args, **inputs.kwargs)
         except Exception as error:
-            raise _failure(model, inputs, recorder, error) from error
-        result = Survey(recorder.calls)
+            raise _failure(model, inputs, recorder.last_path, layers.calls, error) from error
+        result = Survey(layers.calls)
         main = main_output(output)
         if main is None:
             raise UsageError(
                 f"The model returned {type(output).__name__} without a floating tensor.",
                 "Return the output tensor, or a tuple or dict that holds it.",
             )
+        result.chain = layers.complete(main)
         if not main.requires_grad:
             result.notes.append(
                 "the output does not depend on parameters through autograd (no_grad or "
                 "detach inside the model): no Jacobians and gradients"
             )
             return result
-        edges = [call.edge for call in result.calls]
         samples = main.shape[0] if main.ndim else 1
         samples = inputs.samples if main.numel() % max(inputs.samples, 1) == 0 else samples
         useful = [
@@ -85,8 +102,7 @@ def survey(
             for i, call in enumerate(result.calls)
             if call.edge is not None and call.kind in ("linear", "add", "recurrent")
         ]
-        picked = [edges[i] for i in useful]
-        result.chain = [useful[i] for i in main_chain(main, picked)]
+        picked = [result.calls[i].edge for i in useful]
         values = jacobians_to_output(main, picked, samples, probes, generator)
         result.to_output = {i: v for i, v in zip(useful, values) if v is not None}
         _along(result, main, samples, probes, generator)
@@ -158,20 +174,20 @@ def _loss(
 
 
 def _failure(
-    model: nn.Module, inputs: Inputs, recorder: Recorder, error: Exception
-) -> UsageError:  # fmt: skip
-    path = recorder.last_path
+    model: nn.Module, inputs: Inputs, path: str, calls: list[Call], error: Exception
+) -> ForwardError:
+    """The model's own error, with the layer it came from: the module entered last."""
     layer = dict(model.named_modules()).get(path, model)
     where = f"layer {path!r} ({_short(layer)})" if path else f"{type(model).__name__}.forward"
     shapes = tuple(inputs.first.shape)
-    count = len(recorder.calls)
-    failure = DataError(
+    count = len(calls)
+    return ForwardError(
         f"The model failed in {where} after {count} recorded layer{'s' if count != 1 else ''}, "
         f"on input of shape {shapes}: {type(error).__name__}: {_first_line(error)}.",
         "Check the shape and type of the data against what this layer takes.",
+        path,
+        calls,
     )
-    failure.calls = recorder.calls  # pyright: ignore[reportAttributeAccessIssue]
-    return failure
 
 
 def _short(module: nn.Module) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from kadanoff.trace.recorder import Call
+if TYPE_CHECKING:
+    from kadanoff.trace.layers import Call
 
-__all__ = ["activation_after", "normalised", "roles"]
+__all__ = ["roles"]
 
 _ATTENTION = re.compile(
     r"(attn|attention)|(^|[._])([qkvo]|query|key|value|c_attn|[qkvo]_proj|in_proj|qkv)([._]|$)"
@@ -67,28 +69,3 @@ def roles(calls: Sequence[Call], chain: Sequence[int]) -> list[str | None]:
         else:
             result.append("hidden")
     return result
-
-
-def activation_after(calls: Sequence[Call], index: int) -> Call | None:
-    """The activation applied to a linear call's output, before the next linear call."""
-    for call in calls[index + 1 :]:
-        if call.kind == "activation":
-            return call
-        if call.kind in ("linear", "recurrent", "attention"):
-            return None
-    return None
-
-
-def normalised(calls: Sequence[Call], index: int) -> bool:
-    """Whether a norm stands between the previous linear call and this one, or right after it."""
-    for call in reversed(calls[:index]):
-        if call.kind == "norm":
-            return True
-        if call.kind in ("linear", "recurrent"):
-            break
-    for call in calls[index + 1 :]:
-        if call.kind == "norm":
-            return True
-        if call.kind != "add":
-            return False
-    return False

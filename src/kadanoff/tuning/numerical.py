@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -19,8 +19,8 @@ from kadanoff.errors import AnalysisError, DataError, KadanoffError
 from kadanoff.trace.graph import main_chain
 from kadanoff.trace.hf import main_output, tensors_in
 from kadanoff.trace.jacobians import jacobians_along
-from kadanoff.trace.recorder import Call, Recorder, unwrap
-from kadanoff.trace.roles import activation_after, normalised
+from kadanoff.trace.layers import Call, Layers
+from kadanoff.trace.recorder import Recorder, unwrap
 from kadanoff.trace.sandbox import untouched
 from kadanoff.tuning.initialise import (
     Change,
@@ -180,11 +180,11 @@ def _look(
             _mean_square(result) if wanted else math.nan,
         )
 
-    recorder = Recorder(model, graph=True, adds=True, observe=observe)
+    layers = Layers(graph=True, adds=True, observe=observe)
     with untouched(model, seed=seed, quiet=True, graph=True), torch.enable_grad():
         args, source = _joined(args)
         try:
-            with recorder:
+            with Recorder(model, layers):
                 output = main_output(model(*args, **kwargs))
         except KadanoffError:
             raise
@@ -199,7 +199,7 @@ def _look(
                 "The model's output is no real tensor that depends on its parameters.",
                 "Return a floating point tensor, or a structure that begins with one.",
             )
-        calls = recorder.calls
+        calls = layers.calls
         if not any(call.kind == "linear" for call in calls):
             raise AnalysisError(
                 "No layer of the model could be seen while it ran (TorchScript hides them).",
@@ -246,6 +246,8 @@ def _interpret(
     kept: Mapping[str, str],
     off: str | None,
 ) -> _Picture:
+    # the scale of a weight that is computed in the forward pass is not ours to set
+    calls = [replace(c, parameter=None) if c.derived else c for c in calls]
     tied = {c.parameter for c in calls if c.op.startswith("embedding") and c.parameter}
     left = dict.fromkeys(sorted(tied), "an embedding, or tied to one")
     for call in calls:
@@ -277,9 +279,9 @@ def _add_input(
     name = call.parameter
     if not name or name in fixed or call.statistics is None:
         return
-    after = activation_after(calls, chain[0])
+    after = call.after
     z2 = _second_moment(call)
-    if normalised(calls, chain[0]):
+    if call.normalised:
         picture.left[name] = "a normalisation makes its scale irrelevant"
     elif off:
         picture.left[name] = "the inputs are not standardised: mend them, not the weights"
@@ -314,7 +316,7 @@ def _add_step(
     weights = [c for c in inside if c.kind == "linear" and c.parameter]
     last = weights[-1]
     name = last.parameter or ""
-    if any(c.kind == "norm" for c in inside) or normalised(calls, b):
+    if any(c.kind == "norm" for c in inside) or calls[b].normalised:
         if name not in fixed:
             left[name] = "a normalisation makes its scale irrelevant"
         return

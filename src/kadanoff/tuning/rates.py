@@ -27,7 +27,8 @@ from kadanoff.data import example
 from kadanoff.errors import AnalysisError, UsageError
 from kadanoff.trace.graph import main_chain
 from kadanoff.trace.hf import main_output
-from kadanoff.trace.recorder import Call, Recorder, unwrap
+from kadanoff.trace.layers import Call, Layers
+from kadanoff.trace.recorder import Recorder, unwrap
 from kadanoff.trace.sandbox import untouched
 from kadanoff.tuning.optimizers import OPTIMIZERS
 from kadanoff.tuning.optimizers import split_muon as split_muon
@@ -206,13 +207,17 @@ def _role(path: str, module: nn.Module, last: bool, first: bool, model: nn.Modul
 def branches(model: nn.Module, sample: Any) -> tuple[set[str], int]:
     """Parameters on branches that a skip connection leads around, and the number of branches."""
     inner, _ = unwrap(model)
-    recorder = Recorder(inner, graph=True, adds=True)
+    layers = Layers(graph=True, adds=True)
     try:
-        with untouched(inner, seed=0, quiet=True, graph=True), torch.enable_grad(), recorder:
+        with (
+            untouched(inner, seed=0, quiet=True, graph=True),
+            torch.enable_grad(),
+            Recorder(inner, layers),
+        ):
             out = _forward(inner, sample)
     except RuntimeError:
         return set(), 0  # a model that cannot be watched has no branches that could be told
-    calls = recorder.calls
+    calls = layers.calls
     beside: set[int] = set()
     on: set[int] = set()
     count = 0
