@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from kadanoff.data import example
 from kadanoff.errors import AnalysisError, UsageError
+from kadanoff.trace.fans import layout_of, shape_fans
 from kadanoff.trace.graph import main_chain
 from kadanoff.trace.hf import main_output
 from kadanoff.trace.layers import Call, Layers
@@ -148,15 +149,15 @@ def roles(model: nn.Module, sample: Any) -> dict[str, Role]:
 def _factors(model: nn.Module, sample: Any) -> dict[str, int]:
     """Fan-in of every parameter that something is multiplied by, by name."""
     inner, _ = unwrap(model)
-    recorder = Recorder(inner)
+    layers = Layers()
     try:
-        with untouched(inner, seed=0, quiet=True), torch.no_grad(), recorder:
+        with untouched(inner, seed=0, quiet=True), torch.no_grad(), Recorder(inner, layers):
             _forward(inner, sample)
     except RuntimeError:
         return {}  # a model that cannot be watched: what its modules say must do
     return {
         call.parameter: call.fan_in
-        for call in recorder.calls
+        for call in layers.calls
         if call.kind == "linear" and call.parameter and not call.op.startswith("embedding")
     }
 
@@ -173,10 +174,7 @@ def _is_matrix(module: nn.Module) -> bool:
 
 
 def _fan_in(module: nn.Module, weight: Tensor) -> int:
-    # Hugging Face's Conv1D stores (in, out); torch's transposed convolutions (in, out, ...)
-    if type(module).__name__ == "Conv1D" or isinstance(module, nn.modules.conv._ConvTransposeNd):
-        return weight.shape[0] * math.prod(weight.shape[2:])
-    return math.prod(weight.shape[1:])
+    return shape_fans(layout_of(module), weight.shape, getattr(module, "groups", 1))[0]
 
 
 def _role(path: str, module: nn.Module, last: bool, first: bool, model: nn.Module) -> str:
