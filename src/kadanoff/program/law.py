@@ -81,6 +81,29 @@ class Law:
             return cls(0.0, 0.0, "constant", source=source, value=value.detach())
         return cls(float(value), 0.0, "constant", source=source)
 
+    @classmethod
+    def truncated(
+        cls, mean: float, std: float, low: float, high: float, source: str = ""
+    ) -> Law | None:
+        """A normal law of mean and std cut at low and high; None where the cut is lopsided."""
+        below, above = (mean - low) / std, (high - mean) / std
+        bound = min(below, above)
+        if bound > 8:  # nothing is ever cut
+            return cls(mean, std, "normal", source=source)
+        if bound <= 0 or (abs(below - above) > 1e-6 * bound and bound < 5):
+            return None
+        left = std * math.sqrt(_truncated_moment(2, bound))
+        return cls(mean, left, "trunc_normal", source=source, bound=bound)
+
+    @property
+    def reach(self) -> float:
+        """How far from the mean an entry can be; inf where there is no limit."""
+        if self.kind == "uniform":
+            return math.sqrt(3) * self.std
+        if self.kind == "trunc_normal" and math.isfinite(self.bound):
+            return self.bound * self.std / math.sqrt(_truncated_moment(2, self.bound))
+        return 0.0 if self.kind == "constant" else math.inf
+
     @property
     def random(self) -> bool:
         """Whether networks differ in this parameter."""
