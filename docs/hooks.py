@@ -20,6 +20,7 @@ from kadanoff.style.markup import math
 
 ROOT = Path(__file__).parent.parent
 _MODULES = re.compile(r"<!-- modules of (.*?) -->")
+_INSTALL = re.compile(r"<!-- install(?: (\w+))? -->")
 _FENCE = re.compile(r"^```(\w+) ([^\n]+)$", re.M)
 _FORMULA = re.compile(r'<(span|div) class="arithmatex">(.*?)</\1>', re.S)
 
@@ -39,7 +40,7 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Put in the docstrings of modules where a page asks for them; name files over their code."""
+    """Put in docstrings of modules and how to install where a page asks; name files over code."""
 
     def expand(match: re.Match[str]) -> str:
         return "\n\n".join(
@@ -47,7 +48,14 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
             for package in match.group(1).split()
         )
 
+    markdown = _INSTALL.sub(lambda match: install(match.group(1) or ""), markdown)
     return _MODULES.sub(expand, _FENCE.sub(_fence, markdown))
+
+
+def install(extra: str = "") -> str:
+    """How to install, said in one file for all pages; with an extra, that one."""
+    said = (ROOT / "docs" / "includes" / "install.md").read_text("utf-8").strip()
+    return said.replace("pip install .", f"pip install '.[{extra}]'") if extra else said
 
 
 def _fence(match: re.Match[str]) -> str:

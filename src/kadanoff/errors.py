@@ -18,6 +18,7 @@ __all__ = [
     "StorageError",
     "UsageError",
     "ValidityWarning",
+    "install_command",
     "require_extra",
 ]
 
@@ -103,5 +104,17 @@ def require_extra(module: str, extra: str):
     except ImportError as error:
         raise MissingExtraError(
             f"This needs the package {module.split('.')[0]!r}, which is not installed ({error}).",
-            f"Install it with: pip install 'kadanoff[{extra}]'.",
+            f"Install it with: {install_command(extra)}.",
         ) from None
+
+
+def install_command(extra: str) -> str:
+    """The command that installs the packages of an extra, whether or not we are on an index."""
+    from importlib import metadata
+
+    try:
+        required = metadata.requires("kadanoff") or []
+    except metadata.PackageNotFoundError:  # run from its source, never installed
+        return f"pip install '.[{extra}]' in the folder of the clone"
+    packages = [r.split(";")[0].strip() for r in required if f"extra == '{extra}'" in r]
+    return "pip install " + " ".join(f"'{package}'" for package in packages)

@@ -58,7 +58,7 @@ def test_joblib_configuration_is_used(alone):
 @pytest.fixture
 def ray_backend():
     """A Ray cluster of two workers on this machine."""
-    pytest.importorskip("ray", reason="ray is an optional extra: pip install 'kadanoff[ray]'")
+    pytest.importorskip("ray", reason="ray is not installed: pip install '.[ray]'")
     import joblib
     import ray
     from ray.util.joblib import register_ray

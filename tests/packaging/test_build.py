@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from kadanoff.cli.doctor import CORE, EXTRAS
+from kadanoff.errors import install_command
 
 ROOT = Path(__file__).parent.parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
@@ -72,3 +75,40 @@ def test_the_oldest_python_is_said_once_in_every_place() -> None:
     assert whole["tool"]["pyright"]["pythonVersion"] == oldest
     assert whole["tool"]["ruff"]["target-version"] == "py" + oldest.replace(".", "")
     assert f"({oldest.replace('.', ', ')})" in (ROOT / "bootstrap.py").read_text("utf-8")
+
+
+def test_what_the_pages_say_installs_it(built: Path, tmp_path: Path) -> None:
+    """The command of the docs, as far as it goes without a network: the wheel, by itself."""
+    said = (ROOT / "docs" / "includes" / "install.md").read_text("utf-8")
+    assert re.findall(r"^\$ (.*)", said, re.M) == ["pip install ."]
+    wheel = str(next(built.glob("*.whl")))
+    alone = ["--no-deps", "--no-index", "--quiet", "--target", str(tmp_path)]
+    subprocess.run([sys.executable, "-m", "pip", "install", *alone, wheel], check=True)
+    where = "import kadanoff as kd; print(kd.__file__); print(kd.criticality('relu').C_W)"
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    for command in (["-c", where], ["-m", "kadanoff", "critical", "gelu"]):
+        done = subprocess.run(
+            [sys.executable, *command],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        if command[0] == "-c":
+            place, gain = done.stdout.split()
+            assert Path(place).is_relative_to(tmp_path)
+            assert float(gain) == 2.0
+        else:
+            assert "1.98" in done.stdout
+
+
+def test_pages_promise_no_package_index() -> None:
+    pages = [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", *(ROOT / "src").rglob("*.py")]
+    for page in pages:
+        assert not re.search(r"pip install ['\"]?kadanoff", page.read_text("utf-8")), page
+
+
+def test_an_extra_is_installed_by_its_packages() -> None:
+    assert install_command("gp") == "pip install 'gpytorch>=1.12'"
+    assert install_command("hf").startswith("pip install 'tokenizers")

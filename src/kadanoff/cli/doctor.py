@@ -62,6 +62,7 @@ def command(result: Result) -> None:
 def survey() -> dict[str, Any]:
     """Everything ``doctor`` shows, as JSON values."""
     from kadanoff import __version__
+    from kadanoff.errors import install_command
 
     return {
         "kadanoff": __version__,
@@ -75,7 +76,7 @@ def survey() -> dict[str, Any]:
                 "packages": {name: _version(name) for name in names},
                 "complete": all(_version(name) for name in names),
                 "purpose": purpose,
-                "install": f"pip install 'kadanoff[{extra}]'",
+                "install": install_command(extra),
             }
             for extra, (names, purpose) in EXTRAS.items()
         },

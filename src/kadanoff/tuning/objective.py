@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kadanoff.data.examples import Example, device_of
+from kadanoff.data.forms import Example, device_of
 from kadanoff.errors import DataError, UsageError
 from kadanoff.trace.hf import main_output, map_tensors, own_loss
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kadanoff.data.batch import check_inputs
-from kadanoff.data.examples import Example, example, examples
+from kadanoff.data.forms import Example, example, examples
 from kadanoff.errors import DataError, UsageError
 from kadanoff.trace.hf import map_tensors, tensors_in
 
@@ -28,7 +28,7 @@ class Stream:
     Parameters
     ----------
     data
-        A batch (in any form of :func:`kadanoff.data.examples.example`); a dataset given as one
+        A batch (in any form of :func:`kadanoff.data.forms.example`); a dataset given as one
         batch of more than 256 samples, which is taken ``batch`` samples at a time; an iterable of
         batches, which begins anew when it runs out; or a function of the number of the step that
         returns a batch.

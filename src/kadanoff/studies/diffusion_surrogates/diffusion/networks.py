@@ -187,7 +187,7 @@ def fourier_operator(
     Raises
     ------
     MissingExtraError
-        Without ``pip install 'kadanoff[surrogates]'``.
+        Without the packages of the extra ``surrogates``.
     """
     models = require_extra("neuralop.models", "surrogates")
     net = models.FNO(

@@ -38,7 +38,7 @@ def qnode(
     Raises
     ------
     MissingExtraError
-        Without ``pip install 'kadanoff[quantum]'``.
+        Without the packages of the extra ``quantum``.
     """
     qml = require_extra("pennylane", "quantum")
     if device.startswith("lightning"):
