@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,37 +10,14 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from kadanoff.activations.derivatives import autodiff
+from kadanoff.activations.kinks import one_sided, significant_jump
 from kadanoff.errors import DomainError
 
-__all__ = ["Activation", "autodiff"]
+__all__ = ["Activation", "Function", "wide_probe"]
 
 Function = Callable[[Tensor], Tensor]
 ClosedForm = Callable[[int, int, Tensor, Tensor, Tensor], "Tensor | None"]
-
-# a kink's one-sided limits are read this far to either side
-_BESIDE = 1e-11
-# smaller jumps are the rounding of the one-sided limits
-_SMALLEST_JUMP = 1e-8
-
-
-def autodiff(f: Function, k: int) -> Function:
-    """The k-th derivative of an elementwise function, by automatic differentiation."""
-    if k == 0:
-        return f
-
-    def derivative(z: Tensor) -> Tensor:
-        with torch.enable_grad():
-            z0 = z.detach().requires_grad_(True)
-            value = f(z0)
-            for _ in range(k):
-                if not value.requires_grad:
-                    return torch.zeros_like(z)
-                (value,) = torch.autograd.grad(
-                    value.sum(), z0, create_graph=True, materialize_grads=True
-                )
-        return value.detach()
-
-    return derivative
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +41,8 @@ class Activation:
         σ(−z) = −σ(z).
     closed_form : callable or None
         ``(k1, k2, K11, K12, K22) -> ⟨σ⁽ᵏ¹⁾ σ⁽ᵏ²⁾⟩`` or None for the orders it does not cover.
+    taken_from : str
+        What it was found from where a callable was given, e.g. "recognised as relu by its values".
     """
 
     name: str
@@ -72,6 +52,7 @@ class Activation:
     slopes: tuple[float, float] | None = None
     odd: bool = False
     closed_form: ClosedForm | None = None
+    taken_from: str = ""
 
     def __call__(self, z: Tensor) -> Tensor:
         return self.f(z)
@@ -97,20 +78,33 @@ class Activation:
 
     @cached_property
     def _jumps(self) -> dict[tuple[int, float], float]:
-        jumps = {}
-        for kink in self.kinks:
-            beside = _BESIDE * max(1.0, abs(kink))
-            sides = torch.tensor([kink - beside, kink + beside], dtype=torch.float64)
-            for k in range(4):
-                low, high = self.derivative(k)(sides).tolist()
-                jump = high - low
-                jumps[k, kink] = jump if abs(jump) > _SMALLEST_JUMP * (1 + abs(high)) else 0.0
-        return jumps
+        return {
+            (k, kink): significant_jump(self.derivative(k), kink, self.kinks)
+            for kink in self.kinks
+            for k in range(4)
+        }
 
     def jump(self, k: int, kink: float) -> float:
-        """σ⁽ᵏ⁾(kink + 0) − σ⁽ᵏ⁾(kink − 0), for k = 0 … 3."""
+        """σ⁽ᵏ⁾(kink + 0) − σ⁽ᵏ⁾(kink − 0), for k = 0 … 3; 0 where it does not jump."""
         return self._jumps[k, kink]
+
+    def limits(self, k: int, place: float) -> tuple[float, float]:
+        """σ⁽ᵏ⁾(place − 0) and σ⁽ᵏ⁾(place + 0)."""
+        return one_sided(self.derivative(k), place, self.kinks)
+
+    def fingerprint(self) -> bytes:
+        """Differs for activations that differ anywhere on |z| ≤ 1e6, as far as a grid can see."""
+        digest = hashlib.sha256(repr((self.kinks, self.slopes)).encode())
+        digest.update(self.f(wide_probe()).double().numpy().tobytes())
+        return digest.digest()
 
     def closed(self, k1: int, k2: int, K11: Tensor, K12: Tensor, K22: Tensor) -> Tensor | None:
         """Closed form of ⟨σ⁽ᵏ¹⁾(z₁) σ⁽ᵏ²⁾(z₂)⟩, or None if there is none."""
         return self.closed_form(k1, k2, K11, K12, K22) if self.closed_form else None
+
+
+def wide_probe() -> Tensor:
+    """Points on which activations are told apart: |z| from 1e-6 to 1e6, denser below 13."""
+    near = torch.linspace(-12.3, 12.7, 401, dtype=torch.float64)
+    far = torch.logspace(-6, 6, 361, dtype=torch.float64)
+    return torch.cat([near, far, -far])

@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["cosine", "erf", "gelu", "homogeneous", "monomial", "relu_squared", "sine"]
+__all__ = ["cosine", "erf", "gelu", "homogeneous", "monomial", "relu_squared", "sign", "sine"]
 
 
 def _angle(a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -42,6 +42,14 @@ def homogeneous(minus: float, plus: float):
         return None
 
     return closed
+
+
+def sign(k1: int, k2: int, a: Tensor, b: Tensor, c: Tensor) -> Tensor | None:
+    """σ = sgn(z): the arcsine law (2/π) asin(K12/√(K11 K22)); a zero vector has no sign."""
+    if (k1, k2) != (0, 0):
+        return None
+    norm, psi, _ = _angle(a, b, c)
+    return torch.where(norm > 0, 1 - 2 * psi / math.pi, torch.zeros_like(b))
 
 
 def erf(k1: int, k2: int, a: Tensor, b: Tensor, c: Tensor) -> Tensor | None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kadanoff.activations import closed
 from kadanoff.activations.base import Activation, Function
+from kadanoff.activations.piecewise import PIECEWISE
 
 __all__ = [
     "FACTORIES",
@@ -234,6 +235,27 @@ def _softplus(beta: float = 1.0) -> Activation:
     return _smooth(name, order)
 
 
+def _tanh_shrink() -> Activation:
+    def order(k: int) -> Function:
+        tanh = _tanh_k(k)
+        if k == 0:
+            return lambda z: z - tanh(z)
+        return lambda z: (1.0 if k == 1 else 0.0) - tanh(z)
+
+    return _smooth("tanh_shrink", order, odd=True)
+
+
+def _log_sigmoid() -> Activation:
+    """log s(z) = −softplus(−z)."""
+
+    def order(k: int) -> Function:
+        if k == 0:
+            return lambda z: -torch.logaddexp(-z, torch.zeros_like(z))
+        return lambda z: (-1) ** (k - 1) * _sigmoid_k(k - 1)(-z)
+
+    return _smooth("log_sigmoid", order)
+
+
 def _relu_squared() -> Activation:
     ds = (lambda z: 2 * z.clamp(min=0), lambda z: _sides(z, 0.0, 2.0), _zero, _zero)
     return Activation(
@@ -291,4 +313,7 @@ FACTORIES: dict[str, Callable[..., Activation]] = {
     "relu_squared": _relu_squared,
     "monomial": _monomial,
     "hard_tanh": _hard_tanh,
+    "tanh_shrink": _tanh_shrink,
+    "log_sigmoid": _log_sigmoid,
+    **PIECEWISE,
 }

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import re
-from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from kadanoff.activations.base import Activation, Function, autodiff
-from kadanoff.activations.library import FACTORIES, homogeneous
-from kadanoff.errors import DomainError, UsageError
+from kadanoff.activations.base import Activation, Function, wide_probe
+from kadanoff.activations.derivatives import autodiff
+from kadanoff.activations.kinks import find_kinks
+from kadanoff.activations.library import FACTORIES
+from kadanoff.activations.recognise import by_identity, by_values
+from kadanoff.errors import UsageError
 
 __all__ = ["activation", "names"]
 
@@ -24,11 +27,15 @@ _SYNONYMS = {
     "relu2": "relu_squared",
     "square": "monomial",
     "hardtanh": "hard_tanh",
+    "hardsigmoid": "hard_sigmoid",
+    "hardswish": "hard_swish",
+    "hardshrink": "hard_shrink",
+    "softshrink": "soft_shrink",
+    "tanhshrink": "tanh_shrink",
+    "logsigmoid": "log_sigmoid",
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
 }
-# |z| over which a callable is examined, and the spacing
-_SCAN, _STEP = 40.0, 1 / 64
 
 
 def names() -> list[str]:
@@ -43,16 +50,21 @@ def activation(spec: Any, **parameters: float) -> Activation:
     ----------
     spec : str, callable, torch module or Activation
         ``"tanh"``, ``"leaky_relu(0.2)"``, ``torch.nn.GELU()``, ``torch.tanh``, or any elementwise
-        function of a tensor. A function that equals a registered one is recognised by its values
-        and gets its closed forms; for any other, derivatives come by automatic differentiation
-        and kinks are searched for on |z| < 40.
+        function of a tensor. PyTorch's own modules and functions are known by what they are; a
+        function that equals a registered one in all kinks and, from |z| = 1e-6 to 1e6, in value
+        gets its closed forms. For any other, derivatives come by automatic differentiation and
+        kinks from the operations it runs (:mod:`kadanoff.activations.kinks`).
+        ``.taken_from`` of the result says which.
     **parameters
         Of a named activation, e.g. ``slope=0.2``, ``power=3``.
 
     Raises
     ------
     UsageError
-        Unknown name, or a callable that is not an elementwise function of one tensor.
+        Unknown name; a callable that is not an elementwise function of one tensor, or whose
+        gradient is not its derivative.
+    DomainError
+        More than 64 kinks.
 
     Examples
     --------
@@ -95,43 +107,58 @@ def _by_name(text: str, parameters: dict[str, float]) -> Activation:
 
 
 def _by_value(function: Any) -> Activation:
+    same = by_identity(function)
+    if isinstance(same, Activation):
+        return same
+    if same is not None:
+        return _by_name(same, {})
     f = _elementwise(function)
-    probe = _probe()
-    values = f(probe)
-    for known in _known():
-        if torch.allclose(known(probe), values, rtol=1e-10, atol=1e-11):
-            return known
+    kinks = find_kinks(f)
+    known = by_values(f, kinks)
+    if known is not None:
+        return known
+    _check_gradient(f, kinks)
     name = getattr(function, "__name__", type(function).__name__)
     name = name if name != "<lambda>" else "user function"
-    found = _homogeneous(name, probe, values) or _parametrised(f, probe, values)
-    if found is not None:
-        return found
-    odd = bool(torch.allclose(f(-probe), -values, rtol=1e-10, atol=1e-12))
-    return Activation(name, f, (), _find_kinks(f), odd=odd)
+    probe = wide_probe()
+    odd = kinks == tuple(-kink + 0.0 for kink in reversed(kinks))
+    odd = odd and bool(torch.allclose(f(-probe), -f(probe), rtol=1e-10, atol=1e-12))
+    places = ", ".join(f"{kink:.6g}" for kink in kinks) or "none"
+    return Activation(name, f, (), kinks, odd=odd, taken_from=f"a callable; kinks found: {places}")
 
 
-def _parametrised(f: Function, probe: Tensor, values: Tensor) -> Activation | None:
-    """Parametrised families that keep their explicit derivatives: ELU(alpha), Hardtanh(a, b)."""
-    ends = f(torch.tensor([-1e4, 1e4], dtype=torch.float64)).tolist()
-    guesses: list[Activation] = []
-    if ends[0] < 0 and ends[0] > -1e3:
-        guesses.append(FACTORIES["elu"](-ends[0]))
-    if ends[0] < ends[1] < 1e3 and ends[0] > -1e3:
-        guesses.append(FACTORIES["hard_tanh"](*ends))
-    for guess in guesses:
-        if torch.allclose(guess(probe), values, rtol=1e-10, atol=1e-11):
-            return guess
-    return None
+def _check_gradient(f: Function, kinks: tuple[float, ...]) -> None:
+    """A derivative that autograd gets wrong must not become a theory of another function."""
+    z = torch.linspace(-3.03, 3.11, 41, dtype=torch.float64)
+    h = 1e-5
+    for kink in kinks:
+        z = z[(z - kink).abs() > 4 * h]
+    differences = (f(z + h) - f(z - h)) / (2 * h)
+    gradient = autodiff(f, 1)(z)
+    finite = torch.isfinite(differences)
+    scale = 1 + differences[finite].abs().max() if finite.any() else 1.0
+    wrong = ((gradient - differences).abs() > 1e-4 * scale) & finite
+    if wrong.any():
+        at = int(wrong.nonzero()[0])
+        raise UsageError(
+            f"The activation's gradient is not its derivative: at z = {z[at]:.4g} autograd gives "
+            f"{gradient[at]:.4g}, differences give {differences[at]:.4g}.",
+            "It is detached, computed outside PyTorch, or a straight-through estimator: pass a "
+            "function that autograd differentiates, or kadanoff.activations.Activation with "
+            "explicit derivatives.",
+        )
 
 
 def _elementwise(function: Any) -> Function:
-    """``function`` in float64, whatever the dtype of a module's own parameters."""
+    """``function`` in float64: of a module, a copy in evaluation mode."""
+    if isinstance(function, torch.nn.Module):
+        function = copy.deepcopy(function).double().eval()
 
     def f(z: Tensor) -> Tensor:
         try:
             return function(z)
         except RuntimeError:
-            # a module with float32 parameters (PReLU) refuses float64 input
+            # a closure over float32 parameters may refuse float64 input
             return function(z.float()).to(z.dtype)
 
     z = torch.tensor([-1.0, 0.25, 2.0], dtype=torch.float64)
@@ -155,68 +182,3 @@ def _elementwise(function: Any) -> Function:
             "Softmax, normalisations and gates are not activations in this sense.",
         )
     return lambda z: f(z.clone()).detach() if not z.requires_grad else f(z.clone())
-
-
-@lru_cache(maxsize=1)
-def _probe() -> Tensor:
-    return torch.linspace(-12.3, 12.7, 401, dtype=torch.float64)
-
-
-@lru_cache(maxsize=1)
-def _known() -> tuple[Activation, ...]:
-    return (*(factory() for factory in FACTORIES.values()), FACTORIES["monomial"](3))
-
-
-def _homogeneous(name: str, probe: Tensor, values: Tensor) -> Activation | None:
-    minus, plus = float(values[0] / probe[0]), float(values[-1] / probe[-1])
-    if not torch.allclose(torch.where(probe > 0, plus * probe, minus * probe), values, atol=1e-6):
-        return None
-    # float32 parameters give the slope to seven digits; write down what was meant
-    minus, plus = (float(f"{slope:.7g}") for slope in (minus, plus))
-    if minus == plus == 0:
-        return None
-    if plus == 1.0:
-        return FACTORIES["leaky_relu"](minus) if minus else FACTORIES["relu"]()
-    return homogeneous(name, minus, plus)
-
-
-def _find_kinks(f: Function) -> tuple[float, ...]:
-    """Points where f, f' or f'' jumps, by halving the intervals whose rise does not shrink."""
-    kinks: list[float] = []
-    for k in range(3):
-        kinks += _find_jumps(autodiff(f, k))
-    kept: list[float] = []
-    for kink in sorted(kinks):
-        if not kept or kink - kept[-1] > 1e-6:
-            kept.append(kink)
-    if len(kept) > 64:
-        raise DomainError(
-            f"The activation has more than 64 kinks in |z| < {_SCAN:g}.",
-            "Such a function cannot be integrated accurately; use a smoother one.",
-        )
-    return tuple(kept)
-
-
-def _find_jumps(g: Function) -> list[float]:
-    # an odd offset keeps the grid off round numbers, where kinks like to sit
-    grid = torch.arange(-_SCAN, _SCAN, _STEP, dtype=torch.float64) + 0.37 * _STEP
-    low, high = grid[:-1], grid[1:]
-    rise = (g(high) - g(low)).abs()
-    floor = 1e-6 * (1 + rise[torch.isfinite(rise)].max())
-    for _ in range(46):
-        keep = rise > floor
-        low, high, rise = low[keep], high[keep], rise[keep]
-        if not len(low):
-            return []
-        middle = (low + high) / 2
-        at = g(middle)
-        left, right = (at - g(low)).abs(), (g(high) - at).abs()
-        use_left = left >= right
-        part = torch.where(use_left, left, right)
-        low = torch.where(use_left, low, middle)
-        high = torch.where(use_left, middle, high)
-        # the rise of a smooth function halves with the interval; that of a jump stays
-        rise = torch.where(part > 0.75 * rise, part, torch.where(high - low > 1e-5, part, 0 * part))
-    snapped = ((low + high) / 2).tolist()
-    # where a float lands within rounding of a short decimal, the decimal was meant
-    return [round(kink, 9) + 0.0 if abs(kink - round(kink, 9)) < 1e-9 else kink for kink in snapped]
