@@ -68,6 +68,11 @@ class _Observer(TorchDispatchMode):
         # where the results of the operations lie: one that lies elsewhere came from outside
         self.made = {points.untyped_storage().data_ptr()}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # nothing is compiled here, and importing the compiler takes two seconds
+        return False
+
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
         for result in out if isinstance(out, (tuple, list)) else (out,):

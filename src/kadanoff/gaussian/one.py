@@ -28,6 +28,9 @@ _CUTS_X = (0.0, 1.25, 2.5, 4.0, 6.0, 8.5, REACH)
 # the two Gauss-Legendre orders whose difference is the error estimate
 _ORDER, _CHECK = 20, 14
 _REFINEMENTS = 7
+# largest share of an average that the integrand may have left at the last node
+_TAIL = 1e-9
+_ENDS = (-REACH, -0.95 * REACH, 0.95 * REACH, REACH)
 
 
 @dataclass(frozen=True)
@@ -175,9 +178,45 @@ def one(f: Function, K, kinks: Sequence[float] = (), *, tolerance: float = 1e-12
     bell = gaussian_cuts().expand(len(flat), -1)
     edges = torch.cat([in_x.clamp(-REACH, REACH), bell], 1).sort(1).values
 
+    ends = root * torch.tensor(_ENDS, dtype=root.dtype)
+
     def attempt(order: int, halvings: int) -> tuple[Tensor, Tensor]:
         x, w = panel_nodes(edges, order, halvings)
         values = f(root * x)
-        return (w * values).sum(1).reshape(K.shape), (w * values.abs()).sum(1).reshape(K.shape)
+        size = (w * values.abs()).sum(1)
+        if halvings == 0 and order == _ORDER:
+            _check_tails(f(ends), size, K.reshape(-1))
+        return (w * values).sum(1).reshape(K.shape), size.reshape(K.shape)
 
     return refine(attempt, tolerance)
+
+
+def _check_tails(ends: Tensor, size: Tensor, K: Tensor) -> None:
+    """Refuse a function that grows so fast that much of its average lies beyond REACH.
+
+    What is left at the end must be a small share of the average, or fall steeply there as the
+    Gaussian does (a function that is zero but in its far tails may be tiny everywhere).
+
+    Parameters
+    ----------
+    ends : Tensor, shape (M, 4)
+        The function at the places _ENDS.
+    size : Tensor, shape (M,)
+        ⟨|f|⟩ as far as REACH.
+    K : Tensor, shape (M,)
+
+    Raises
+    ------
+    ConvergenceError
+    """
+    places = torch.tensor(_ENDS, dtype=ends.dtype)
+    integrand = ends.abs() * torch.exp(-0.5 * places**2) / math.sqrt(2 * math.pi)
+    last, before = integrand[:, [0, 3]], integrand[:, [1, 2]]
+    heavy = ((last > _TAIL * size[:, None]) & (last > 0.02 * before)).any(1)
+    if bool(heavy.any()):
+        worst = float(K[heavy].max())
+        raise ConvergenceError(
+            f"A Gaussian average at variance {worst:.3g} is not resolved: the function grows so "
+            f"fast that most of it lies beyond {REACH:g} standard deviations.",
+            "Use smaller kernels (C_W, inputs), or an activation that grows more slowly.",
+        )
