@@ -7,6 +7,7 @@ that is zero. They are answered here by formulas that have all of them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -65,16 +66,13 @@ def _hardswish(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 # kernels that PyTorch differentiates only once
-_REPLACED = {
-    torch.nn.functional.hardsigmoid: _hardsigmoid,
-    torch._C._nn.hardsigmoid: _hardsigmoid,
-    torch.nn.functional.hardswish: _hardswish,
-    torch._C._nn.hardswish: _hardswish,
-}
+_REPLACED: dict[str, Any] = {"hardsigmoid": _hardsigmoid, "hardswish": _hardswish}
 
 
 class _Differentiable(TorchFunctionMode):
     """Answers those kernels by formulas with all derivatives."""
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        return _REPLACED.get(func, func)(*args, **(kwargs or {}))
+    def __torch_function__(self, func: Any, types, args=(), kwargs=None):
+        name = getattr(func, "__name__", "")
+        answer: Any = _REPLACED.get(name, func)
+        return answer(*args, **(kwargs or {}))
