@@ -52,12 +52,13 @@ def test_every_order_of_arguments_binds_to_the_same_names():
     table, index = torch.randn(5, 3), torch.tensor([1, 2])
     for function, args in (
         (F.embedding, (index, table)),
-        (torch.embedding, (table, index)),
-        (aten.embedding.default, (table, index)),
+        (torch.embedding, (table, index, -1)),
+        (aten.embedding.default, (table, index, -1)),
     ):
         found = bind(function, args, {})
         assert found["input"] is index
         assert found["weight"] is table
+        assert found.get("padding_idx") is None
     x, mean, gain = torch.randn(4, 3), torch.zeros(3), torch.ones(3)
     for function, args in (
         (F.batch_norm, (x, mean, mean, gain, None)),

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kadanoff.errors import AnalysisError, DataError, KadanoffError, UsageError
-from kadanoff.kernels.jacobians import Block, jacobian
+from kadanoff.kernels.jacobians import JacobianBlock, jacobian
 
 __all__ = ["empirical_ntk", "ntk_vector_product"]
 
@@ -17,7 +16,7 @@ OUTPUTS = ("trace", "full", "diagonal")
 
 
 def empirical_ntk(
-    model: Any,
+    model: nn.Module,
     X1: Tensor,
     X2: Tensor | None = None,
     outputs: str = "trace",
@@ -124,7 +123,7 @@ def empirical_ntk(
 
 
 def ntk_vector_product(
-    model: Any, X1: Tensor, X2: Tensor | None, v: Tensor, *, block: int = 256
+    model: nn.Module, X1: Tensor, X2: Tensor | None, v: Tensor, *, block: int = 256
 ) -> Tensor:
     """Θ(X1, X2) v without forming Θ: a backward pass over X2, then a forward derivative over X1.
 
@@ -165,7 +164,7 @@ def ntk_vector_product(
     return torch.cat(out)
 
 
-def _parameters(model: Any) -> list[Tensor]:
+def _parameters(model: nn.Module) -> list[Tensor]:
     if not isinstance(model, torch.nn.Module):
         raise UsageError(f"An nn.Module is wanted, got {type(model).__name__}.")
     for name, module in model.named_modules():
@@ -199,7 +198,7 @@ def _starts(count: int, size: int) -> list[slice]:
     return [slice(i, min(i + size, count)) for i in range(0, count, size)]
 
 
-def _plain(model: Any, parameters: list[Tensor], X: Tensor) -> tuple[int, torch.dtype, float]:
+def _plain(model: nn.Module, parameters: list[Tensor], X: Tensor) -> tuple[int, torch.dtype, float]:
     """Of the first sample alone, by plain automatic differentiation: the number of outputs, their
     dtype, and |∂f_0/∂θ|²."""
     with torch.enable_grad():
@@ -209,7 +208,7 @@ def _plain(model: Any, parameters: list[Tensor], X: Tensor) -> tuple[int, torch.
     return len(y), y.dtype, square
 
 
-def _verify(plain: float, dtype: torch.dtype, block: Block) -> None:
+def _verify(plain: float, dtype: torch.dtype, block: JacobianBlock) -> None:
     """Hold the first sample of a block against what it gives alone."""
     found = 0.0
     for d, h in block.products.values():

@@ -13,15 +13,16 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from kadanoff.kernels.calls import Call, Watch
+from kadanoff.kernels.uses import ParameterUses, Use
+from kadanoff.trace.recorder import Recorder
 
-__all__ = ["Block", "jacobian"]
+__all__ = ["JacobianBlock", "jacobian"]
 
 
 @dataclass
-class Block:
+class JacobianBlock:
     """Jacobians of B samples: ``products`` hold (δ (B, O, T, out), h (B, T, in)) per parameter."""
 
     samples: int
@@ -34,7 +35,7 @@ class Block:
         kept = [*self.explicit.values(), *(t for pair in self.products.values() for t in pair)]
         return sum(t.numel() * t.element_size() for t in kept)
 
-    def gram(self, other: Block, outputs: str) -> Tensor:
+    def gram(self, other: JacobianBlock, outputs: str) -> Tensor:
         """Θ between two blocks: (B1, B2), (B1, B2, O) or (B1, B2, O, O)."""
         total: Any = 0
         for key, (d1, h1) in self.products.items():
@@ -72,14 +73,14 @@ def _product(d1: Tensor, h1: Tensor, d2: Tensor, h2: Tensor, outputs: str) -> Te
     return d.mean(2) if outputs == "trace" else d
 
 
-def jacobian(model: Any, parameters: list[Tensor], x: Tensor, spare: int) -> Block:
+def jacobian(model: nn.Module, parameters: list[Tensor], x: Tensor, spare: int) -> JacobianBlock:
     """The Jacobians of a block of inputs; ``spare`` bytes are free for batched general ones."""
     with torch.enable_grad():
         watch, y = _forward(model, parameters, x)
         B, O = y.shape
-        block = Block(B, O)
-        uses: dict[int, list[tuple[Call, str]]] = {}
-        for call in watch.calls:
+        block = JacobianBlock(B, O)
+        uses: dict[int, list[tuple[Use, str]]] = {}
+        for call in watch.uses:
             batched = call.shape[0] == B and call.arguments["input"].shape[0] == B
             for name in ("weight", "bias"):
                 key = id(call.arguments.get(name))
@@ -99,7 +100,11 @@ def jacobian(model: Any, parameters: list[Tensor], x: Tensor, spare: int) -> Blo
 
 
 def _structured(
-    block: Block, y: Tensor, calls: list[Call], parameters: list[Tensor], uses: dict[int, list]
+    block: JacobianBlock,
+    y: Tensor,
+    calls: list[Use],
+    parameters: list[Tensor],
+    uses: dict[int, list],
 ) -> None:
     """Fills the block as the backward passes go by, so that only products keep their δ."""
     B, O = block.samples, block.outputs
@@ -140,7 +145,7 @@ def _with_bias(p: Tensor, uses: dict[int, list], B: int) -> Tensor | None:
     return torch.cat([h, torch.ones_like(h[..., :1])], 2)
 
 
-def _product_source(p: Tensor, found: list[tuple[Call, str]], B: int, O: int) -> Tensor | None:
+def _product_source(p: Tensor, found: list[tuple[Use, str]], B: int, O: int) -> Tensor | None:
     """The inputs (B, T, in) of a linear map used once, where a product is cheaper."""
     call, name = found[0]
     if len(found) > 1 or name != "weight" or call.kind != "linear":
@@ -151,16 +156,17 @@ def _product_source(p: Tensor, found: list[tuple[Call, str]], B: int, O: int) ->
     return h if T == 1 or T * T * (inner + O * out) < O * out * inner else None
 
 
-def _forward(model: Any, parameters: list[Tensor], x: Tensor) -> tuple[Watch, Tensor]:
+def _forward(model: nn.Module, parameters: list[Tensor], x: Tensor) -> tuple[ParameterUses, Tensor]:
     for copy in (False, True):
-        with Watch(parameters, copy) as watch:
+        watch = ParameterUses(parameters, copy)
+        with Recorder(model, watch, paths=False):
             y = model(x)
-        if all(call.intact() for call in watch.calls):
+        if all(call.intact() for call in watch.uses):
             break
     return watch, y.reshape(len(x), -1)
 
 
-def _passes(y: Tensor, calls: list[Call], O: int) -> Iterator[tuple[int | None, list[Tensor]]]:
+def _passes(y: Tensor, calls: list[Use], O: int) -> Iterator[tuple[int | None, list[Tensor]]]:
     """∂y_o/∂(result of each call): all outputs at once, (None, (B, O, …)), or (o, (B, 1, …))."""
     edges = [c.edge for c in calls]
     # convolutions have fast kernels for batches of images, not for batches of these
@@ -191,7 +197,7 @@ def _passes(y: Tensor, calls: list[Call], O: int) -> Iterator[tuple[int | None, 
 
 
 def _sum(
-    parts: list[tuple[Call, str, Tensor]],
+    parts: list[tuple[Use, str, Tensor]],
     p: Tensor,
     B: int,
     O: int,
@@ -215,7 +221,7 @@ def _sum(
     return out
 
 
-def _explicit(call: Call, name: str, delta: Tensor, p: Tensor, B: int, O: int) -> Tensor:
+def _explicit(call: Use, name: str, delta: Tensor, p: Tensor, B: int, O: int) -> Tensor:
     a, x = call.arguments, call.arguments["input"]
     if call.kind == "linear":
         d = delta.reshape(B, O, -1, call.shape[-1])
@@ -243,7 +249,7 @@ def _explicit(call: Call, name: str, delta: Tensor, p: Tensor, B: int, O: int) -
 
 
 def _conv(
-    call: Call,
+    call: Use,
     delta: Tensor,
     p: Tensor,
     B: int,
@@ -283,7 +289,9 @@ def _patches(a: dict[str, Any], kernel: torch.Size) -> Tensor:
     return F.unfold(x, kernel, dilation=size, padding=padding, stride=stride)
 
 
-def _general(block: Block, model: Any, parameters: list[Tensor], x: Tensor, spare: int) -> None:
+def _general(
+    block: JacobianBlock, model: nn.Module, parameters: list[Tensor], x: Tensor, spare: int
+) -> None:
     """Vector products, one sample and output at a time, for parameters of no known structure."""
     rows: dict[int, list[Tensor]] = {id(p): [] for p in parameters}
     for i in range(block.samples):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from kadanoff.errors import AnalysisError
 from kadanoff.sparsity.inputs import Example
 from kadanoff.sparsity.keep import keep_threshold, keep_topk, threshold, topk
-from kadanoff.sparsity.structure import Hidden, Node, Recorder, record, sample_rows
+from kadanoff.sparsity.structure import Hidden, HiddenFinder, Step, find_hidden, sample_rows
 
 __all__ = [
     "Block",
@@ -75,28 +75,30 @@ class Program:
         return values[-1]
 
 
-def program_of(node: Node, recorder: Recorder) -> Program | None:
-    """Replayable form of everything between ``node`` and its one linear map.
+def program_of(value: Step, finder: HiddenFinder) -> Program | None:
+    """Replayable form of everything between a value and its one linear map.
 
     None if a step uses a tensor that is neither that map's output nor a parameter: replaying it
     would repeat one run's numbers.
     """
-    place: dict[int, int] = {id(root): 0 for root in node.roots()}
+    place: dict[int, int] = {id(root): 0 for root in value.roots()}
     if len(place) != 1:
         return None
     steps, names = [], []
-    for step in node.below():
+    for step in value.below():
         args, kwargs = [], {}
-        for index, value in enumerate(step.args):
+        for index, argument in enumerate(step.args):
             source = step.sources.get(index)
-            args.append(_Slot(place[id(source)]) if source is not None else value)
-        for key, value in step.kwargs.items():
+            args.append(_Slot(place[id(source)]) if source is not None else argument)
+        for key, argument in step.kwargs.items():
             source = step.sources.get({"input": -1, "other": -2}.get(key, -3))
-            kwargs[key] = _Slot(place[id(source)]) if source is not None else value
-        for value in [*args, *kwargs.values()]:
-            if isinstance(value, Tensor) and value.numel() > 1 and not recorder.name_of(value):
+            kwargs[key] = _Slot(place[id(source)]) if source is not None else argument
+        for argument in (*args, *kwargs.values()):
+            constant = isinstance(argument, Tensor) and argument.numel() > 1
+            if constant and not finder.name_of(argument):
                 return None
-        steps.append((step.func, tuple(args), {k: v for k, v in kwargs.items() if k != "inplace"}))
+        kwargs.pop("inplace", None)
+        steps.append((step.func, tuple(args), kwargs))
         names.append(step.op)
         place[id(step)] = len(steps)
     return Program(steps, names, not {"topk", "keep_topk"} & set(names))
@@ -215,11 +217,11 @@ def common_path(paths: list[str]) -> str:
     return ".".join(shared)
 
 
-def _matrix(node: Node | None, recorder: Recorder, model: nn.Module) -> Matrix | None:
-    if node is None:
+def _matrix(step: Step | None, finder: HiddenFinder, model: nn.Module) -> Matrix | None:
+    if step is None:
         return None
-    source = node.parent or node
-    name = recorder.name_of(source.weight)
+    source = step.whole
+    name = finder.name_of(source.weight)
     if source.kind != "linear" or name is None or not name.endswith("weight"):
         return None
     path = name[: -len(".weight")] if "." in name else ""
@@ -231,13 +233,13 @@ def _matrix(node: Node | None, recorder: Recorder, model: nn.Module) -> Matrix |
     transposed = source.transposed and stored.shape == source.weight.shape
     if transposed and stored.stride() != source.weight.stride():
         transposed = False
-    return Matrix(path, module, transposed, node.columns)
+    return Matrix(path, module, transposed, step.columns)
 
 
 @torch.no_grad()
 def find_blocks(
     model: nn.Module, example: Example, tokens: int = 64
-) -> tuple[list[Block], Recorder]:
+) -> tuple[list[Block], HiddenFinder]:
     """MLP blocks met in one call of the model, in order, with some tokens of their traffic.
 
     Raises
@@ -248,18 +250,18 @@ def find_blocks(
     blocks: list[Block] = []
     seen: set[str] = set()
 
-    def report(hidden: Hidden, recorder: Recorder) -> None:
+    def report(hidden: Hidden, finder: HiddenFinder) -> None:
         if hidden.kind not in ("mlp", "gated") or hidden.consumer is None:
             return
-        gate = hidden.gate or hidden.node
-        first = _matrix(gate.roots()[0] if len(gate.roots()) == 1 else None, recorder, model)
-        down = _matrix(hidden.consumer, recorder, model)
+        gate = hidden.gate or hidden.step
+        first = _matrix(gate.roots()[0] if len(gate.roots()) == 1 else None, finder, model)
+        down = _matrix(hidden.consumer, finder, model)
         if first is None or down is None:
             return
         up, notes = None, []
         if hidden.kind == "gated" and hidden.up is not None:
             straight = hidden.up.kind in ("linear", "part")
-            up = _matrix(hidden.up, recorder, model) if straight else None
+            up = _matrix(hidden.up, finder, model) if straight else None
             if up is None:
                 notes.append("the second branch is not a plain linear map")
         if first.path in seen:
@@ -268,8 +270,8 @@ def find_blocks(
                     block.notes.append("used more than once in a pass")
             return
         seen.add(first.path)
-        program = program_of(gate, recorder)
-        root = gate.roots()[0].parent or gate.roots()[0]
+        program = program_of(gate, finder)
+        root = gate.roots()[0].whole
         block = Block(
             hidden.kind, first, down, program, up, hidden.exact_zeros,
             root.tokens, notes=notes,
@@ -283,7 +285,7 @@ def find_blocks(
             block.activation_path = homes.pop()
         blocks.append(block)
 
-    recorder = record(model, lambda: example.run(model), report, keep=tokens)
+    finder = find_hidden(model, lambda: example.run(model), report, keep=tokens)
     if not blocks:
         raise AnalysisError(
             f"No MLP block was found in {type(model).__name__}.",
@@ -291,7 +293,7 @@ def find_blocks(
             "activations of convolutions can be measured (profile), not skipped.",
         )
     _check_owners(model, example, blocks)
-    return blocks, recorder
+    return blocks, finder
 
 
 def _check_owners(model: nn.Module, example: Example, blocks: list[Block]) -> None:

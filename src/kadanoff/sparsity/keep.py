@@ -1,6 +1,6 @@
 """Keeping few activations: Top-k and magnitude thresholds, as functions, modules and an MLP.
 
-Both are seen by Kadanoff's structural recorder as one operation each, so that a model that uses
+Both are seen by Kadanoff's recorder as one operation each, so that a model that uses
 them is profiled and accelerated like one with a ReLU.
 """
 

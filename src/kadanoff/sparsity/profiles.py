@@ -16,7 +16,7 @@ from kadanoff.files import write_json
 from kadanoff.sparsity.blocks import program_of
 from kadanoff.sparsity.inputs import examples
 from kadanoff.sparsity.statistics import Counts, error_threshold, rows_of
-from kadanoff.sparsity.structure import Hidden, Recorder, record
+from kadanoff.sparsity.structure import Hidden, HiddenFinder, find_hidden
 from kadanoff.style.numbers import percent
 
 __all__ = [
@@ -122,7 +122,7 @@ class Profile:
 
 
 class _Layer:
-    def __init__(self, hidden: Hidden, recorder: Recorder, error: float, name: str) -> None:
+    def __init__(self, hidden: Hidden, finder: HiddenFinder, error: float, name: str) -> None:
         self.name, self.kind, self.exact = name, hidden.kind, hidden.exact_zeros
         self.next_weight: tuple[int, int] | None = None
         weight = hidden.consumer.weight if hidden.consumer is not None else None
@@ -137,7 +137,7 @@ class _Layer:
             product = rows_of(hidden.product, channel).reshape(flat.shape)
             self.threshold = error_threshold(flat, product, weight, error)
         self.counts = Counts(rows.shape[-1])
-        self.expected = None if channel else _expected(hidden, recorder, self.threshold)
+        self.expected = None if channel else _expected(hidden, finder, self.threshold)
 
     def add(self, hidden: Hidden, scratch: dict[Any, Tensor]) -> None:
         rows = rows_of(hidden.skippable.detach(), hidden.kind == "conv")
@@ -181,12 +181,12 @@ def _quantiles_of_a_normal(device: torch.device) -> Tensor:
     return torch.special.ndtri((torch.arange(2001, device=device) + 0.5).double() / 2001)
 
 
-def _expected(hidden: Hidden, recorder: Recorder, threshold: float) -> float | None:
+def _expected(hidden: Hidden, finder: HiddenFinder, threshold: float) -> float | None:
     """P(the neuron is active) for z ~ N(mean b, |x|² E[W²] + var b), mean over a few tokens x."""
-    gate = hidden.gate or hidden.node
+    gate = hidden.gate or hidden.step
     root = gate.roots()[0]
-    source = root.parent or root
-    program = program_of(gate, recorder)
+    source = root.whole
+    program = program_of(gate, finder)
     if program is None or not program.pointwise or source.tokens is None:
         return None
     assert source.weight is not None
@@ -208,12 +208,12 @@ def _expected(hidden: Hidden, recorder: Recorder, threshold: float) -> float | N
     return float((a >= threshold if threshold > 0 else a != 0).double().mean())
 
 
-def layer_name(hidden: Hidden, recorder: Recorder) -> str:
+def layer_name(hidden: Hidden, finder: HiddenFinder) -> str:
     """Path of the module that owns the neurons' weights."""
-    gate = hidden.gate or hidden.node
+    gate = hidden.gate or hidden.step
     for root in gate.roots():
-        source = root.parent or root
-        name = recorder.name_of(source.weight)
+        source = root.whole
+        name = finder.name_of(source.weight)
         if name:
             return name.rsplit(".", 1)[0] if "." in name else name
         if source.path:
@@ -275,18 +275,18 @@ def profile(
         for done, example in enumerate(calls):
             seen: dict[str, int] = {}
 
-            def report(hidden: Hidden, recorder: Recorder, seen=seen) -> None:
-                name = layer_name(hidden, recorder)
+            def report(hidden: Hidden, finder: HiddenFinder, seen=seen) -> None:
+                name = layer_name(hidden, finder)
                 # a module used twice in one pass is two layers
                 seen[name] = seen.get(name, -1) + 1
                 key = (name, seen[name])
                 if key not in layers:
                     shown = name if seen[name] == 0 else f"{name}#{seen[name] + 1}"
-                    layers[key] = _Layer(hidden, recorder, error, shown)
+                    layers[key] = _Layer(hidden, finder, error, shown)
                 layers[key].add(hidden, scratch)
 
             # a few inputs of every linear map, once, for the theory
-            record(model, lambda example=example: example.run(model), report,
+            find_hidden(model, lambda example=example: example.run(model), report,
                    keep=0 if layers else 8, paths=False)  # fmt: skip
             if progress is not None:
                 progress(done + 1, len(calls))

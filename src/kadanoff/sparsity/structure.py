@@ -1,8 +1,8 @@
 """Finding hidden activations by data flow: no module's name or class is looked at.
 
-While a forward pass runs, every torch call is seen by a function mode. A linear map whose input
-came from another linear map through elementwise functions reads a hidden activation; if that
-input is a product of two such branches, the block is gated.
+While a forward pass runs, every torch call is seen by the recorder. A linear map whose input came
+from another linear map through elementwise functions reads a hidden activation; if that input is a
+product of two such branches, the block is gated.
 """
 
 from __future__ import annotations
@@ -14,148 +14,123 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from kadanoff.errors import UsageError
+from kadanoff.trace.operations import TABLE, Family
+from kadanoff.trace.recorder import FunctionCall, Observer, Recorder
 
-__all__ = ["Hidden", "Node", "Recorder", "record", "sample_rows"]
+__all__ = ["Hidden", "HiddenFinder", "Step", "find_hidden", "sample_rows"]
+
+
+def _names_of(*families: Family) -> frozenset[str]:
+    return frozenset(operation.name for operation in TABLE.values() if operation.family in families)
+
 
 # a function that is an activation by itself, wherever it stands (a power is part of a norm, say)
 _ACTIVATIONS = frozenset(
-    [
-        "relu",
-        "relu6",
-        "gelu",
-        "silu",
-        "sigmoid",
-        "tanh",
-        "elu",
-        "selu",
-        "celu",
-        "leaky_relu",
-        "prelu",
-        "softplus",
-        "hardswish",
-        "hardtanh",
-        "mish",
-        "threshold",
-        "topk",
-        "keep_topk",
-        "keep_threshold",
-        "logsigmoid",
-        "softsign",
-    ]
+    name
+    for name in _names_of("activation", "selection")
+    if not TABLE[name].doubtful and name != "glu"  # which halves what it is given
 )
-_NONLINEAR = _ACTIVATIONS | {
-    "rrelu",
-    "hardsigmoid",
-    "pow",
-    "square",
-    "exp",
-    "erf",
-    "abs",
-    "clamp",
-    "clamp_min",
-    "clamp_max",
-    "maximum",
-    "minimum",
-    "where",
-    "sin",
-    "cos",
-    "sqrt",
-    "gt",
-    "ge",
-    "lt",
-    "le",
-    "sign",
+_NONLINEAR = _ACTIVATIONS | _names_of("elementwise") | {"sin", "cos", "erf", "abs"}
+_SAME = _names_of("dropout", "reshape")
+_CASTS = _names_of("cast")
+_SPLITS = _names_of("split")
+_FOLLOWED = _NONLINEAR | _names_of("arithmetic") | _SAME | _CASTS | _SPLITS | {"keep_columns"}
+# their neurons are channels
+_CHANNELS = frozenset(
+    name for name in _names_of("convolution", "norm", "pooling") if TABLE[name].channel == 1
+)
+
+# linear maps by a matrix on the right: the argument it acts on, and the one that is the matrix
+_LINEAR = {
+    "linear": ("input", "weight"),
+    "addmm": ("mat1", "mat2"),
+    "matmul": ("input", "other"),
+    "mm": ("input", "mat2"),
 }
-_ARITHMETIC = frozenset(["add", "sub", "mul", "div", "truediv", "neg", "multiply", "subtract"])
-_CASTS = frozenset(["to", "float", "bfloat16", "half", "double", "type_as", "type"])
-_SAME = frozenset(
-    [
-        "dropout",
-        "alpha_dropout",
-        "feature_alpha_dropout",
-        "view",
-        "reshape",
-        "contiguous",
-        "clone",
-        "detach",
-        "flatten",
-        "squeeze",
-        "unsqueeze",
-        "view_as",
-    ]
-)
-_CONV = frozenset(
-    [
-        "conv1d",
-        "conv2d",
-        "conv3d",
-        "conv_transpose1d",
-        "conv_transpose2d",
-        "conv_transpose3d",
-        "batch_norm",
-        "instance_norm",
-        "group_norm",
-        "max_pool2d",
-        "avg_pool2d",
-        "boolean_dispatch",
-    ]
-)
-_LINEAR = frozenset(["linear", "addmm", "matmul", "mm"])
-_SPLIT = frozenset(["chunk", "split", "tensor_split"])
 
 
 @dataclass(eq=False)
-class Node:
-    """One recorded call. ``kind``: linear, part (slice of a linear's output), conv, map."""
+class Step:
+    """One value on the way through a model: what made it, of what.
+
+    Attributes
+    ----------
+    kind : str
+        ``"linear"``, ``"part"`` (a slice of a linear map's output), ``"conv"`` (the neurons are
+        channels), or ``"map"`` (a function entry by entry).
+    op : str
+        Canonical name of the function.
+    func, args, kwargs
+        The call itself, so that it can be run again.
+    sources : dict of int to Step
+        Which arguments are values that are followed: by position, -1 for ``input=`` and -2 for
+        ``other=``.
+    path : str
+        Module that made the call.
+    weight, bias : Tensor or None
+    transposed : bool
+        The weight is (in, out).
+    columns : (int, int) or None
+        Of a part: which outputs of its ``parent``.
+    tokens : Tensor or None
+        Some of the inputs of a linear map, if they were asked for.
+    channel : bool
+        The neurons are channels.
+    used : bool
+        A linear map has read it.
+    kept : tuple
+        (start, stop, function, options ...) of :func:`kadanoff.sparsity.keep.keep_columns`.
+    """
 
     kind: str
     op: str
     func: Any = None
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
-    sources: dict[int, Node] = field(default_factory=dict)
+    sources: dict[int, Step] = field(default_factory=dict)
     path: str = ""
     weight: Tensor | None = None
     bias: Tensor | None = None
     transposed: bool = False
     columns: tuple[int, int] | None = None
-    parent: Node | None = None
-    tokens: Tensor | None = None  # some of its inputs, if the recorder keeps them
+    parent: Step | None = None
+    tokens: Tensor | None = None
     channel: bool = False
     used: bool = False
-    kept: tuple[Any, ...] = ()  # (start, stop, function, options ...) of keep_columns
+    kept: tuple[Any, ...] = ()
 
     @property
     def nonlinear(self) -> bool:
         return self.kind == "map" and self.op in _NONLINEAR
 
-    def roots(self) -> list[Node]:
+    @property
+    def whole(self) -> Step:
+        """The linear map itself, where this is a part of its output."""
+        return self.parent or self
+
+    def roots(self) -> list[Step]:
         """The linear maps this value was made from by elementwise functions."""
         if self.kind in ("linear", "part", "conv"):
             return [self]
-        found: list[Node] = []
+        found: list[Step] = []
         for source in self.sources.values():
             found += [r for r in source.roots() if r not in found]
         return found
 
-    def below(self) -> list[Node]:
+    def below(self) -> list[Step]:
         """All maps from here down to the roots, each once, sources first."""
         if self.kind in ("linear", "part", "conv"):
             return []
-        found: list[Node] = []
+        found: list[Step] = []
         for source in self.sources.values():
             found += [n for n in source.below() if n not in found]
         return [*found, self]
 
     def curved(self) -> bool:
         """Whether anything but sums and copies lies between here and the roots."""
-        return any(
-            n.nonlinear or (n.op in ("mul", "multiply") and len(n.sources) == 2)
-            for n in self.below()
-        )
+        return any(n.nonlinear or (n.op == "mul" and len(n.sources) == 2) for n in self.below())
 
 
 @dataclass(eq=False)
@@ -168,17 +143,17 @@ class Hidden:
     """
 
     kind: str
-    node: Node
+    step: Step
     skippable: Tensor
     product: Tensor
-    gate: Node | None = None  # node whose value is `skippable`
-    up: Node | None = None
-    consumer: Node | None = None
+    gate: Step | None = None  # the step whose value is `skippable`
+    up: Step | None = None
+    consumer: Step | None = None
 
     @property
     def ops(self) -> list[str]:
-        node = self.gate or self.node
-        return [n.op for n in node.below() if n.kind == "map"]
+        step = self.gate or self.step
+        return [s.op for s in step.below() if s.kind == "map"]
 
     @property
     def exact_zeros(self) -> bool:
@@ -188,185 +163,194 @@ class Hidden:
         return bool(zeroing & set(self.ops)) or bool(clamped & set(self.ops))
 
 
-class Recorder(TorchFunctionMode):
-    """Function mode that calls ``report(hidden, self)`` for every hidden activation, in order.
+class HiddenFinder(Observer):
+    """Calls ``report(hidden, self)`` for every hidden activation, in order, while a model runs.
 
     The tensors handed over are the model's own: read them, at once.
+
+    Parameters
+    ----------
+    report : callable
+    keep : int
+        Copy so many rows of every linear map's input to its ``tokens``.
+
+    Attributes
+    ----------
+    linears : list of Step
+        The linear maps by a parameter, in the order of the forward pass.
     """
 
-    def __init__(
-        self, model: nn.Module, report: Callable[[Hidden, Recorder], None], keep: int = 0
-    ) -> None:
-        super().__init__()
+    names = _FOLLOWED | _CHANNELS | frozenset(_LINEAR)
+
+    def __init__(self, report: Callable[[Hidden, HiddenFinder], None], keep: int = 0) -> None:
         self.keep = keep
         self.report = report
-        self.nodes: dict[int, tuple[Any, Node]] = {}
-        self.pending: list[tuple[Node, Tensor]] = []
-        self.stack: list[str] = [""]
-        self.names: dict[int, str] = {}
-        self.linears: list[Node] = []
-        for path, module in model.named_modules():
-            # one walk over the modules; parameters before buffers, as named_parameters has them
-            for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
-                if tensor is not None and tensor.numel():
-                    name = f"{path}.{name}" if path else name
-                    self.names.setdefault(tensor.untyped_storage().data_ptr(), name)
+        self.linears: list[Step] = []
+        self._steps: dict[int, tuple[Any, Step]] = {}
+        self._pending: list[tuple[Step, Tensor]] = []
 
     def name_of(self, tensor: Tensor | None) -> str | None:
         """Name of the parameter or buffer whose memory ``tensor`` shares."""
-        if tensor is None:
-            return None
-        try:
-            return self.names.get(tensor.untyped_storage().data_ptr())
-        except (RuntimeError, NotImplementedError):
-            return None
+        return self.recorder.parameter_of(tensor) or self.recorder.buffer_of(tensor)
 
-    def node_of(self, value: Any) -> Node | None:
+    # -- the values that are followed ----------------------------------------------------------
+
+    def _step_of(self, value: Any) -> Step | None:
         if not isinstance(value, Tensor):
             return None
-        entry = self.nodes.get(id(value))
+        entry = self._steps.get(id(value))
         return entry[1] if entry is not None and entry[0]() is value else None
 
-    def _put(self, tensor: Tensor, node: Node) -> None:
+    def _put(self, tensor: Tensor, step: Step) -> None:
         key = id(tensor)
-        nodes = self.nodes
+        steps = self._steps
 
         def forget(reference: Any) -> None:
-            if key in nodes and nodes[key][0] is reference:
-                del nodes[key]
+            if key in steps and steps[key][0] is reference:
+                del steps[key]
 
-        nodes[key] = (weakref.ref(tensor, forget), node)
+        steps[key] = (weakref.ref(tensor, forget), step)
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        name = _plain(getattr(func, "__name__", ""))
-        if name in _LINEAR:
-            return self._linear(name, func, args, kwargs)
-        sources = (
-            {i: n for i, a in enumerate(args) if (n := self.node_of(a)) is not None}
-            if name in _KNOWN
-            else {}
-        )
-        for key in ("input", "other"):
-            if name in _KNOWN and (n := self.node_of(kwargs.get(key))) is not None:
-                sources[-1 if key == "input" else -2] = n
-        result = func(*args, **kwargs)
-        if name in _CONV and isinstance(result, Tensor):
-            weight = args[1] if len(args) > 1 else kwargs.get("weight")
-            weight = weight if isinstance(weight, Tensor) and self.name_of(weight) else None
-            self._put(result, Node("conv", name, path=self.stack[-1], weight=weight, channel=True))
-        elif sources:
-            self._elementwise(name, func, args, kwargs, sources, result)
-        return result
+    def _sources(self, call: FunctionCall) -> dict[int, Step]:
+        places = [*enumerate(call.args)]
+        places += [(-1, call.kwargs.get("input")), (-2, call.kwargs.get("other"))]
+        found = ((place, self._step_of(value)) for place, value in places)
+        return {place: step for place, step in found if step is not None}
 
-    def _elementwise(self, name, func, args, kwargs, sources, result) -> None:
+    # -- one call after another ----------------------------------------------------------------
+
+    def after(self, call: FunctionCall, output: Any) -> None:
+        if call.name in _LINEAR:
+            self._linear(call, output)
+        elif call.name in _CHANNELS:
+            self._convolution(call, output)
+        elif call.name in _FOLLOWED:
+            sources = self._sources(call)
+            if sources:
+                self._follow(call, sources, output)
+
+    def _convolution(self, call: FunctionCall, output: Any) -> None:
+        if not isinstance(output, Tensor):
+            return
+        # of an affine norm its gain, of another one its running mean
+        weight = call.arguments.get("weight")
+        named = [weight, *call.tensors()[1:]]
+        weight = next((t for t in named if self.name_of(t) is not None), None)
+        self._put(output, Step("conv", call.name, path=call.path, weight=weight, channel=True))
+
+    def _follow(self, call: FunctionCall, sources: dict[int, Step], output: Any) -> None:
         first = next(iter(sources.values()))
-        if name in _SPLIT:
-            if first.kind == "linear" and isinstance(result, (tuple, list)):
-                self._split(first, result, args, kwargs)
+        if call.name in _SPLITS:
+            if first.kind == "linear" and isinstance(output, (tuple, list)):
+                self._split(first, call, output)
             return
-        if not isinstance(result, Tensor):
+        if not isinstance(output, Tensor):
             return
-        if name == "keep_columns":
+        if call.name == "keep_columns":
             if first.kind == "linear":
-                self._put(result, replace(first, kept=tuple(args[1:])))
+                self._put(output, replace(first, kept=tuple(call.args[1:])))
             return
-        source = args[0] if args else kwargs.get("input")
-        if name in _SAME or (name in _CASTS and result is source):
-            if isinstance(source, Tensor) and source.shape[-1:] == result.shape[-1:]:
-                self._put(result, first)
-            return
-        if isinstance(source, Tensor) and result.shape[-1:] != source.shape[-1:]:
-            return
-        node = Node(
-            "map", name, func, tuple(args), dict(kwargs), sources, self.stack[-1],
-            channel=any(n.channel for n in sources.values()),
-        )  # fmt: skip
-        self._put(result, node)
-        if node.nonlinear:
-            if node.channel and result.ndim >= 3 and name in _ACTIVATIONS:
-                if not any(n.nonlinear for n in node.below()[:-1]):
-                    self.report(Hidden("conv", node, result, result), self)
-            elif name in _ACTIVATIONS:
-                self.pending.append((node, result))
+        source = call.args[0] if call.args else call.kwargs.get("input")
+        same_width = isinstance(source, Tensor) and source.shape[-1:] == output.shape[-1:]
+        if call.name in _SAME or (call.name in _CASTS and output is source):
+            if same_width:
+                self._put(output, first)
+        elif same_width or not isinstance(source, Tensor):
+            self._map(call, sources, output)
 
-    def _split(self, linear: Node, parts, args, kwargs) -> None:
-        dim = kwargs.get("dim", args[2] if len(args) > 2 else 0)
+    def _map(self, call: FunctionCall, sources: dict[int, Step], output: Tensor) -> None:
+        """A function entry by entry."""
+        step = Step(
+            "map",
+            call.name,
+            call.func,
+            tuple(call.args),
+            dict(call.kwargs),
+            sources,
+            call.path,
+            channel=any(source.channel for source in sources.values()),
+        )
+        self._put(output, step)
+        if call.name not in _ACTIVATIONS:
+            return
+        if step.channel and output.ndim >= 3:
+            if not any(earlier.nonlinear for earlier in step.below()[:-1]):
+                self.report(Hidden("conv", step, output, output), self)
+        else:
+            self._pending.append((step, output))
+
+    def _split(self, linear: Step, call: FunctionCall, parts: Any) -> None:
+        dim = call.kwargs.get("dim", call.args[2] if len(call.args) > 2 else 0)
         if not parts or dim not in (-1, parts[0].ndim - 1):
             return
         start = 0
         for part in parts:
             stop = start + part.shape[-1]
-            node = Node("part", "part", parent=linear, columns=(start, stop))
+            step = Step("part", "part", parent=linear, columns=(start, stop))
             if linear.kept[:2] == (start, stop):
                 function, *options = linear.kept[2:]
                 arguments = (part, *options)
-                node = Node("map", function.__name__, function, arguments, sources={0: node})
-            self._put(part, node)
+                step = Step("map", function.__name__, function, arguments, sources={0: step})
+            self._put(part, step)
             start = stop
 
-    def _linear(self, name, func, args, kwargs):
-        arguments = dict(zip(_ARGUMENTS[name], args)) | kwargs
-        x = arguments.get("input", arguments.get("mat1"))
-        weight = arguments.get("weight", arguments.get("mat2", arguments.get("other")))
-        bias = arguments.get("bias")
-        source = self.node_of(x)
-        known = isinstance(weight, Tensor) and weight.ndim == 2 and self.name_of(weight) is not None
-        node = Node(
-            "linear", name, path=self.stack[-1], weight=weight, bias=bias,
-            transposed=name != "linear",
-            tokens=sample_rows(x, self.keep) if self.keep and known else None,
-        )  # fmt: skip
-        if known:
-            self.linears.append(node)
-            if source is not None and not source.channel and source.curved():
-                self._hidden(source, x, node)
-        result = func(*args, **kwargs)
-        if known:
-            self._put(result, node)
-        return result
+    def _linear(self, call: FunctionCall, output: Any) -> None:
+        data, matrix = (call.arguments.get(name) for name in _LINEAR[call.name])
+        if not isinstance(data, Tensor) or not isinstance(matrix, Tensor):
+            return
+        if matrix.ndim != 2 or self.name_of(matrix) is None:
+            return
+        operation = TABLE[call.name]
+        step = Step(
+            "linear",
+            call.name,
+            path=call.path,
+            weight=matrix,
+            bias=call.arguments.get(operation.bias or ""),
+            transposed=call.name != "linear",
+            tokens=sample_rows(data, self.keep) if self.keep else None,
+        )
+        self.linears.append(step)
+        source = self._step_of(data)
+        if source is not None and not source.channel and source.curved():
+            self._hidden(source, data, step)
+        self._put(output, step)
 
-    def _hidden(self, node: Node, value: Tensor, consumer: Node) -> None:
-        for n in node.below():
-            n.used = True
-        self.pending = [(n, v) for n, v in self.pending if not n.used]
-        hidden = Hidden("mixed", node, value, value, consumer=consumer)
-        if node.op in ("mul", "multiply") and len(node.sources) == 2:
-            (i, left), (j, right) = sorted(node.sources.items(), reverse=True)
-            left_roots, right_roots = left.roots(), right.roots()
-            if not set(left_roots) & set(right_roots):
+    # -- what is reported ----------------------------------------------------------------------
+
+    def _hidden(self, step: Step, value: Tensor, consumer: Step) -> None:
+        for earlier in step.below():
+            earlier.used = True
+        self._pending = [(s, v) for s, v in self._pending if not s.used]
+        hidden = Hidden("mixed", step, value, value, consumer=consumer)
+        if step.op == "mul" and len(step.sources) == 2:
+            (i, left), (j, right) = sorted(step.sources.items(), reverse=True)
+            if not set(left.roots()) & set(right.roots()):
                 if not left.curved():
                     i, left, j, right = j, right, i, left
                 if left.curved():
-                    hidden = Hidden("gated", node, _argument(node, i), value, left, right, consumer)
+                    skippable = _argument(step, i)
+                    hidden = Hidden("gated", step, skippable, value, left, right, consumer)
                 self.report(hidden, self)
                 return
-        if len(node.roots()) == 1:
+        if len(step.roots()) == 1:
             hidden.kind = "mlp"
         self.report(hidden, self)
 
     def finish(self) -> None:
         """Report the activations that no linear map read (before pooling, say)."""
-        for node, value in self.pending:
-            if not node.used and node.roots():
-                kind = "mlp" if len(node.roots()) == 1 else "mixed"
-                self.report(Hidden(kind, node, value, value), self)
-        self.pending, self.nodes = [], {}
+        for step, value in self._pending:
+            roots = step.roots()
+            if not step.used and roots:
+                kind = "mlp" if len(roots) == 1 else "mixed"
+                self.report(Hidden(kind, step, value, value), self)
+        self._pending, self._steps = [], {}
 
 
-_KNOWN = frozenset(["keep_columns"]) | _NONLINEAR | _ARITHMETIC | _CASTS | _SAME | _SPLIT
-_ARGUMENTS = {
-    "linear": ("input", "weight", "bias"),
-    "addmm": ("bias", "mat1", "mat2"),
-    "matmul": ("input", "other"),
-    "mm": ("input", "mat2"),
-}
-
-
-def _argument(node: Node, position: int) -> Tensor:
+def _argument(step: Step, position: int) -> Tensor:
     if position >= 0:
-        return node.args[position]
-    return node.kwargs["input" if position == -1 else "other"]
+        return step.args[position]
+    return step.kwargs["input" if position == -1 else "other"]
 
 
 def sample_rows(x: Tensor, count: int) -> Tensor:
@@ -381,28 +365,24 @@ def sample_rows(x: Tensor, count: int) -> Tensor:
     return x[torch.unravel_index(rows, x.shape[:-1])]
 
 
-def _plain(name: str) -> str:
-    name = name.strip("_")
-    if name in ("radd", "rmul", "rsub", "rtruediv", "rdiv", "iadd", "imul", "isub", "rmatmul"):
-        name = name[1:]
-    return name
-
-
-def record(
+def find_hidden(
     model: nn.Module,
     run: Callable[[], Any],
-    report: Callable[[Hidden, Recorder], None],
+    report: Callable[[Hidden, HiddenFinder], None],
     keep: int = 0,
     paths: bool = True,
-) -> Recorder:
-    """Call ``run()`` (which calls ``model``) and ``report(hidden, recorder)`` each one met.
+) -> HiddenFinder:
+    """Call ``run()`` (which calls ``model``) and ``report(hidden, finder)`` each hidden one met.
 
     Parameters
     ----------
+    model : nn.Module
+    run : callable
+    report : callable
     keep : int
-        Copy so many rows of every linear map's input to its node's ``tokens``.
+        Copy so many rows of every linear map's input to its step's ``tokens``.
     paths : bool
-        Note which module made each call (``Node.path``); costs two hooks a module.
+        Note which module made each call (``Step.path``); costs two hooks a module.
 
     Raises
     ------
@@ -413,23 +393,7 @@ def record(
         raise UsageError(
             "A TorchScript model hides its calls.", "Pass the Python nn.Module it was made from."
         )
-    recorder = Recorder(model, report, keep)
-    handles = []
-    for path, module in model.named_modules() if paths else ():
-
-        def enter(_module, _args, path=path):
-            recorder.stack.append(path)
-
-        def leave(_module, _args, _output):
-            recorder.stack.pop()
-
-        handles.append(module.register_forward_pre_hook(enter))
-        handles.append(module.register_forward_hook(leave, always_call=True))
-    try:
-        with recorder:
-            run()
-        recorder.finish()
-    finally:
-        for handle in handles:
-            handle.remove()
-    return recorder
+    finder = HiddenFinder(report, keep)
+    with Recorder(model, finder, paths=paths):
+        run()
+    return finder

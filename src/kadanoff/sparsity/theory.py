@@ -218,7 +218,7 @@ def measure_drift(model: nn.Module, data: Any) -> list[DriftMeasurement]:
     example = examples(data, model, 1)[0]
     if example.targets is None:
         raise UsageError("The drift needs targets.", "Pass data = (inputs, targets).")
-    blocks, recorder = find_blocks(model, example)
+    blocks, finder = find_blocks(model, example)
     kept: dict[str, Tensor] = {}
     handles = []
     for block in blocks:
@@ -243,7 +243,7 @@ def measure_drift(model: nn.Module, data: Any) -> list[DriftMeasurement]:
     for block in blocks:
         a = kept.get(block.name)
         if a is not None and a.grad is not None:
-            last = recorder.linears[-1].path == block.down.path
+            last = finder.linears[-1].path == block.down.path
             predicted = _predicted(loss, output, block.down.rows()) if last else None
             found.append(_drift_of(block.name, a.detach(), a.grad, predicted))
     return found

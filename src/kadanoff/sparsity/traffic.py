@@ -99,7 +99,7 @@ def bytes_report(
     was = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        blocks, recorder = find_blocks(model, examples(data, model, 1)[0])
+        blocks, finder = find_blocks(model, examples(data, model, 1)[0])
     finally:
         for module, mode in was.items():
             module.training = mode
@@ -122,9 +122,9 @@ def bytes_report(
         saved += gain
         total_mlp += whole
     read: dict[int, int] = {}
-    for node in recorder.linears:
-        if node.weight is not None:
-            weight = node.weight
+    for step in finder.linears:
+        if step.weight is not None:
+            weight = step.weight
             read[weight.untyped_storage().data_ptr()] = weight.numel() * weight.element_size()
     model_bytes = max(sum(read.values()), total_mlp)
     return BytesReport(

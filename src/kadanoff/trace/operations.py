@@ -435,6 +435,9 @@ def bind(
         names = TABLE[name].arguments if name in TABLE else ("input",)
     found = dict(zip(names, args)) | dict(kwargs)
     found = {renamed.get(key, key): value for key, value in found.items()}
+    from_aten = schema is not None or func in _ORDERS
+    if from_aten and name.startswith("embedding") and found.get("padding_idx", 0) < 0:
+        found["padding_idx"] = None  # which aten calls a negative number
     if getattr(func, "__name__", "") == "__rmatmul__" and len(args) == 2:
         found = {"input": args[1], "other": args[0]}
     return found

@@ -89,8 +89,17 @@ class Observer:
     Calls do not nest: what a torch function calls inside is not seen, and the composite functions
     that are looked into are not reported themselves. ``before`` and ``after`` of one call follow
     each other.
+
+    Attributes
+    ----------
+    names : frozenset of str or None
+        Canonical names of the functions it wants to hear of; None: all of them. Attributes are
+        calls of ``"get"``, reported if they are tensors (``x.T``, not ``x.shape``).
+    recorder : Recorder
+        Who tells it; set when recording begins.
     """
 
+    names: frozenset[str] | None = None
     recorder: Recorder
 
     def begin(self, recorder: Recorder) -> None:
@@ -152,6 +161,8 @@ class Recorder(TorchFunctionMode):
         self._stack: list[Frame] = []
         self._handles: list[Any] = []
         self._depth = 0
+        wanted = [observer.names for observer in observers]
+        self._names = None if None in wanted else frozenset().union(*filter(None, wanted))
         self._parameters: dict[int, str] | None = None
         self._buffers: dict[int, str] = {}
 
@@ -239,9 +250,13 @@ class Recorder(TorchFunctionMode):
         if name in COMPOSITE and isinstance(func, _FUNCTION):
             with self:
                 return _opened(func)(*args, **kwargs)
-        call = FunctionCall(
-            func, name, args, kwargs, self._stack[-1] if self._stack else self._outside
-        )
+        if self._names is not None and name not in self._names:
+            return func(*args, **kwargs)
+        # of the attributes, only those that are tensors (x.T) take part in the computation
+        if name == "get" and not isinstance(value := func(*args, **kwargs), Tensor):
+            return value
+        frame = self._stack[-1] if self._stack else self._outside
+        call = FunctionCall(func, name, args, kwargs, frame)
         for observer in self.observers:
             observer.before(call)
         output = func(*args, **kwargs)
