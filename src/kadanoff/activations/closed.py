@@ -53,12 +53,15 @@ def sign(k1: int, k2: int, a: Tensor, b: Tensor, c: Tensor) -> Tensor | None:
 
 
 def erf(k1: int, k2: int, a: Tensor, b: Tensor, c: Tensor) -> Tensor | None:
-    """σ = erf(z)."""
-    root = ((1 + 2 * a) * (1 + 2 * c)).sqrt()
+    """σ = erf(z): (2/π) asin(2b/√((1+2a)(1+2c))), and its derivative with respect to b."""
+    norm = (a * c).sqrt()
+    # (1 + 2a)(1 + 2c) − 4b² as a sum of positive terms: nothing cancels at large norms
+    rest = 1 + 2 * (a + c) + 4 * (norm - b).clamp_min(0) * (norm + b).clamp_min(0)
     if (k1, k2) == (0, 0):
-        return (2 / math.pi) * torch.asin((2 * b / root).clamp(-1, 1))
+        # asin(x/r) = atan2(x, √(r² − x²)) keeps its digits where the angle is near π/2
+        return (2 / math.pi) * torch.atan2(2 * b, rest.sqrt())
     if (k1, k2) == (1, 1):
-        return (4 / math.pi) / (root**2 - 4 * b**2).sqrt()
+        return (4 / math.pi) / rest.sqrt()
     return None
 
 
