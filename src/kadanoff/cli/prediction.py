@@ -89,7 +89,7 @@ def predicted(
     if found.classes is not None:
         targets = (y_test[:, None] == found.classes[None]).double()
         result |= _accuracy(found, y_test)
-    result |= _errors(found, targets)
+    result |= _errors(found, targets, training.noise if training.method == "bayes" else 0.0)
     labels = as_targets(y_train, points.train, arch.n_out).y
     kernels = blocks(arch, arch.inputs(X_train), labels, arch.inputs(X_test))
     result |= _speed(kernels.Theta_AA, kernels.y, training.eta, more.batch)
@@ -135,12 +135,16 @@ def _rms(x: Tensor) -> float:
     return float(x.norm() / x.numel() ** 0.5)
 
 
-def _errors(found: Prediction, target: Tensor) -> dict[str, float]:
-    """Squared error of the mean network, and of one network; how often 2 std hold the target."""
+def _errors(found: Prediction, target: Tensor, noise: float) -> dict[str, float]:
+    """Squared error of the mean network, and of one network; how often 2 std hold the target.
+
+    A target is the function plus label noise of variance ``noise``: both spread it.
+    """
     off = found.mean - target.reshape(found.mean.shape)
     squares = (off**2).mean(1)
     bias, variance = found.expected_error(target)
-    inside = off.abs() <= 2 * found.std[:, None]
+    spread_of_target = (found.std[:, None] ** 2 + noise).sqrt()
+    inside = off.abs() <= 2 * spread_of_target
     # one test point has no spread
     spread = float(squares.std()) / math.sqrt(len(squares)) if len(squares) > 1 else math.nan
     return {

@@ -71,7 +71,7 @@ def _errors(result: dict[str, Any]) -> list[tuple[str, str]]:
         ("variance between networks", short(result["variance"])),
         ("expected error of one network", short(result["mse_of_one_network"])),
         ("error of predicting zero", short(result["mse_of_zero"])),
-        ("targets within two std", percent(result["inside_two_std"])),
+        ("targets within two std (noise included)", percent(result["inside_two_std"])),
         ("leave-one-out squared error", short(result.get("leave_one_out_mse"))),
     ]
     if result.get("log_evidence") is not None:
