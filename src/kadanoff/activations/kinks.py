@@ -14,8 +14,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from kadanoff.activations.branches import Regimes, regimes
 from kadanoff.activations.derivatives import autodiff
-from kadanoff.activations.regimes import Regimes, regimes
 from kadanoff.errors import DomainError
 
 __all__ = ["find_kinks", "one_sided", "significant_jump"]

@@ -1,4 +1,8 @@
-"""What the theory needs to know of a network, and reading it off a PyTorch model."""
+"""What the theory needs to know of a network, and reading it off a PyTorch model.
+
+``network``  Descriptions of networks: fully connected, with or without skip connections
+``reading``  Reading a PyTorch model into the description that the theory works on
+"""
 
 from kadanoff.architecture.network import MLP, Network, Residual
 from kadanoff.architecture.reading import describe

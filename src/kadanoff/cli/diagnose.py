@@ -33,7 +33,7 @@ def command(
 
     output = Output("diagnose", result, [html])
     with waiting("loading the model and the data"):
-        from kadanoff.cli.prepare import analysed, prepare
+        from kadanoff.cli.prepared import analysed, prepare
 
         loaded, sample = prepare(model, seed=seed, device=device)
     with waiting("measuring every layer"), analysed(model.target):

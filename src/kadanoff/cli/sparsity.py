@@ -49,7 +49,7 @@ def command(
 
     output = Output("sparsity", result, [html])
     with waiting("loading the model and the data"):
-        from kadanoff.cli.prepare import analysed, prepare
+        from kadanoff.cli.prepared import analysed, prepare
         from kadanoff.sparsity.report import measure, show_sparsity
 
         loaded, sample = prepare(model, seed=seed, device=device)

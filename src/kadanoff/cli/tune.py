@@ -66,7 +66,7 @@ def command(
 
     output = Output("tune", result, [save, check.html])
     with waiting("loading the model and the data"):
-        from kadanoff.cli.prepare import analysed, prepare
+        from kadanoff.cli.prepared import analysed, prepare
         from kadanoff.tuning import initialise
 
         loaded, sample = prepare(model, seed=seed, device=device)

@@ -2,6 +2,13 @@
 
 Banta, Cai, Craig & Zhang, "Structures of Neural Network Effective Theories" (2023): connected
 correlators of preactivations as sums of diagrams in which every loop costs a power of 1/n.
+
+``couplings``    What one neuron contributes to a diagram
+``criticality``  One condition for all correlators, where they go off criticality
+``drawing``      Drawings of diagrams in the house style
+``evaluation``   Diagrams evaluated: connected correlators of every layer, to any order in 1/n
+``recursions``   The sum of diagrams written out: the recursion of a connected correlator
+``rules``        The diagrams of connected 2k-point correlators
 """
 
 from __future__ import annotations

@@ -1,4 +1,27 @@
-"""Ensembles of random networks by simulation: drawn, or sampled without drawing weights."""
+"""Ensembles of random networks by simulation: drawn, or sampled without drawing weights.
+
+``blocks``        Blocks of networks with their own seeds, merged in order
+``checkpoint``    Checkpoints of an ensemble: the sums after a whole number of blocks
+``comparison``    Predictions beside measurements: z-scores, and the size of the next order
+``control``       Control variates: the part of a network's fluctuations with known mean
+``differential``  dNTK and ddNTK statistics: directional derivatives along gradients
+``direct``        Statistics straight from preactivations and NTKs of whole layers
+``haar``          Orthogonal weight matrices of many networks, known only by their action
+``matrices``      Weight matrices of many networks at once: drawn, or known only by their action
+``module``        Ensembles of any user's `torch.nn.Module`
+``moments``       Sums over networks in a fixed number of bins: mergeable, of constant memory
+``normals``       Standard normal numbers: one independent
+``plan``          What one ensemble measures and how: everything a worker needs
+``plots``         Figures of comparisons and scalings
+``probed``        Statistics of whole layers by a few gradients
+``reference``     The infinite-width point that finite networks are compared with
+``result``        The statistics of a simulated ensemble, under the names of the flow
+``run``           `ensemble`: what is asked for, planned, sampled and estimated
+``statistics``    From a block of networks to sums over networks: what both samplers measure
+``tangent``       NTK statistics of a block of networks: probes
+``trunk``         The forward pass of a block of networks on the inputs, drawn or implicit
+``widths``        Ensembles at several widths, extrapolated to infinite width at fixed depth
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,23 @@
-"""Activation sparsity: measure it, train it in, and turn it into speed."""
+"""Activation sparsity: measure it, train it in, and turn it into speed.
+
+``backends``    Ways to read only the weight rows that are needed; all offer the same operations
+``blocks``      The MLP blocks of a model as data: their matrices, the function between
+``calibrate``   Timing dense against sparse on this machine
+``convert``     Turn a trained model into one whose hidden activations are mostly exact zeros
+``inputs``      What a user may pass as data, brought to one form
+``keep``        Keeping few activations: Top-k and magnitude thresholds, as functions
+``page``        The HTML report of `kadanoff sparsity`
+``predictor``   A low-rank guess of the active set, so that the first matrix can be skipped too
+``profiles``    How few neurons fire: the activation profile of a model on data
+``report``      Everything about a model's sparsity on given data at once
+``screen``      Find out which neurons cannot fire from a quarter of the first matrix
+``skip``        Forward passes that read only the weight rows they need
+``speed``       Swap MLP blocks for ones that skip what is inactive
+``statistics``  Counts of active neurons, gathered batch by batch
+``structure``   Finding hidden activations by data flow: no module's name or class is looked at
+``theory``      What theory says about sparsity: the fraction active at initialisation
+``traffic``     FLOPs and bytes that a token, or a batch, could skip
+"""
 
 from __future__ import annotations
 

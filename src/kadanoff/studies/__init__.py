@@ -11,6 +11,15 @@ physics that only one paper needs lives in its study.
 ``registry``   the studies there are
 ``page``       a result as one HTML page
 
+``diffusion_surrogates``  Deep-learning surrogates for the diffusion equation
+``edge_of_chaos``         The edge of chaos, in depth and in time
+``effective_theories``    Structures of neural network effective theories
+``exact_priors``          Exact priors of finite networks (Zavatone-Veth & Pehlevan, 2021)
+``lazy_neurons``          Lazy neurons: trained Transformers fire few hidden units (Li et al., 2022)
+``principles``            The principles of deep learning theory: criticality, L/n, the NTK
+``quantum_laziness``      Laziness, barren plateaus and noise in variational circuits
+``sparsity_principle``    The sparsity principle: why is AI hard and physics simple?
+
 >>> import kadanoff as kd
 >>> kd.studies.get("exact-priors").paper
 'zavatone2021'

@@ -1,4 +1,10 @@
-"""Growing the atlas: a paper with its citations and references, or the papers of a file."""
+"""Growing the atlas: a paper with its citations and references, or the papers of a file.
+
+``client``           Fetching JSON politely: cache, back-off as the server asks, bounded answers
+``files``            BibTeX, RIS and CSL-JSON files: hostile until read
+``openalex``         OpenAlex: pure parsers, and pages of citing and referenced works
+``semanticscholar``  Semantic Scholar Graph API v1: pure parsers
+"""
 
 from __future__ import annotations
 

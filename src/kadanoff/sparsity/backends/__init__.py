@@ -4,6 +4,11 @@
 ``nonzero(a)``: the active set; ``combine(table, rows, values, bias)``: bias + Σ_q values_q
 table[rows_q]; ``combine_union``: the same for a few tokens whose active sets have a union ``rows``.
 Weights and tables are (m, d), one neuron a contiguous row.
+
+``numba_backend``   Row skipping by compiled loops on the CPU
+``numba_kernels``   Compiled loops that read each needed weight row once, at memory speed
+``torch_backend``   Row skipping with torch alone
+``triton_backend``  Row skipping on CUDA by Triton: one program reads a tile of some active rows
 """
 
 from __future__ import annotations

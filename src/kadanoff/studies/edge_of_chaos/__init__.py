@@ -5,4 +5,5 @@
 ``page``       what the page says, in order: computes, decides, draws
 ``study``      the study as the registry finds it
 ``chaos``      recurrent networks, tangent growth, trainability
+``page_networks``  The second half of the page: recurrent networks, loops, training
 """

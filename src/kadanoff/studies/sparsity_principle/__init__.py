@@ -6,4 +6,5 @@
 ``study``      the study as the registry finds it
 ``ising``      spins with sparse Hamiltonians: sampling, learning the couplings
 ``hypercube``  functions on the hypercube: parities, labelings, learners
+``page_networks``  The second half of the page: networks described by few couplings
 """

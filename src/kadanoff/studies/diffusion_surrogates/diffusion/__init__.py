@@ -2,6 +2,18 @@
 
 Toledo-Marín, Fox, Sluka & Glazier, "Deep learning approaches to surrogates for solving the
 diffusion equation for mechanistic real-world simulations" (2021).
+
+``accuracy``    How wrong a predicted field is, a bound that needs no exact field, and the hybrid
+``discs``       Nodes whose value is held fixed (vessels), by the capacitance matrix
+``krylov``      Conjugate gradients for batches of fields, and gradients through any solve
+``networks``    Networks that map a source image to a field: the authors' pair, a U-Net
+``poisson``     The screened Poisson equation (γ − D∇²) u = α on a rectangular lattice
+``sources``     Random sources as the authors generate them, and the pairs
+``stepping``    Time stepping to the stationary state
+``training``    Training of surrogates: weighted losses, roll-back, checkpoints
+``transforms``  Eigenbases of the second difference on a line, for three kinds of wall
+``uptake``      Non-linear (Michaelis–Menten) uptake, with fixed-value vessels
+``variable``    Diffusion constants and decay rates that vary in space
 """
 
 from kadanoff.studies.diffusion_surrogates.diffusion.accuracy import (

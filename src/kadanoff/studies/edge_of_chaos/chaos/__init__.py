@@ -1,4 +1,11 @@
-"""The edge of chaos in time and in depth: recurrent networks, finite width, trainability."""
+"""The edge of chaos in time and in depth: recurrent networks, finite width, trainability.
+
+``linear``        The linear recurrent network with loops: closed forms to order 1/N
+``recurrent``     Dynamical mean field of random recurrent networks
+``simulate``      Random recurrent networks of finite size, integrated in time with a nearby copy
+``tangent``       Two nearby inputs in finite networks, by simulation of their exact law
+``trainability``  Which depths train at which initial variance
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,13 @@
 Liu, Lin & Jiang, "Laziness, barren plateau, and noises in machine learning" (2022). A batched
 simulator on torch carries the averages; the circuits are also PennyLane programs (extra
 ``quantum``).
+
+``circuits``     Variational circuits U(θ) = W_L e^{iθ_L X_L} ⋯ W_1 e^{iθ_1 X_1} W_0
+``kernel``       The quantum neural tangent kernel of a circuit, its second-order companion
+``observables``  Pauli words and observables on n qubits, as index permutations with phases
+``pennylane``    The same circuits as PennyLane programs
+``theory``       Closed forms of random variational circuits: gradients, kernel, fluctuations
+``training``     Gradient descent on circuits, without noise and with noisy angles or finite shots
 """
 
 from kadanoff.studies.quantum_laziness.quantum import theory

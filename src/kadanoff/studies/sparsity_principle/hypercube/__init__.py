@@ -1,4 +1,9 @@
-"""Functions on the hypercube: parities, all labelings, and what learners make of sparse ones."""
+"""Functions on the hypercube: parities, all labelings, and what learners make of sparse ones.
+
+``labelings``  No free lunch, exactly: every labeling of the hypercube
+``learners``   Learners for `off_training`: all patterns of labels at once
+``parities``   Functions of n bits in the basis of parities: f(x) = Σ_S f̂_S χ_S(x)
+"""
 
 from kadanoff.studies.sparsity_principle.hypercube.labelings import (
     Generalisation,

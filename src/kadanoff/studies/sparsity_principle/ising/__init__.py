@@ -1,4 +1,9 @@
-"""Spins with sparse Hamiltonians: the ladder of sparsity, sampling, and learning the couplings."""
+"""Spins with sparse Hamiltonians: the ladder of sparsity, sampling, and learning the couplings.
+
+``couplings``  The ladder of sparsity: which couplings a Hamiltonian of N spins may have
+``learn``      Couplings from data: from measured energies by least squares
+``model``      Boltzmann distributions p(s) ∝ exp(Σ_S J_S Π_{j∈S} s_j): listed for few spins
+"""
 
 from kadanoff.studies.sparsity_principle.ising.couplings import (
     Terms,
