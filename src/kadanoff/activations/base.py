@@ -99,7 +99,15 @@ class Activation:
         return digest.digest()
 
     def closed(self, k1: int, k2: int, K11: Tensor, K12: Tensor, K22: Tensor) -> Tensor | None:
-        """Closed form of ⟨σ⁽ᵏ¹⁾(z₁) σ⁽ᵏ²⁾(z₂)⟩, or None if there is none."""
+        """Closed form of ⟨σ⁽ᵏ¹⁾(z₁) σ⁽ᵏ²⁾(z₂)⟩, or None if there is none.
+
+        Parameters
+        ----------
+        k1, k2 : int
+            Orders of the derivatives.
+        K11, K12, K22 : Tensor, one shape
+            Covariance of (z₁, z₂), entry by entry.
+        """
         return self.closed_form(k1, k2, K11, K12, K22) if self.closed_form else None
 
 

@@ -45,7 +45,15 @@ def homogeneous(minus: float, plus: float):
 
 
 def sign(k1: int, k2: int, a: Tensor, b: Tensor, c: Tensor) -> Tensor | None:
-    """σ = sgn(z): the arcsine law (2/π) asin(K12/√(K11 K22)); a zero vector has no sign."""
+    """σ = sgn(z): the arcsine law (2/π) asin(K12/√(K11 K22)); a zero vector has no sign.
+
+    Parameters
+    ----------
+    k1, k2 : int
+        Orders of the derivatives of the two factors.
+    a, b, c : Tensor, one shape
+        K11, K12 and K22 of (z₁, z₂).
+    """
     if (k1, k2) != (0, 0):
         return None
     norm, psi, _ = _angle(a, b, c)
@@ -53,7 +61,15 @@ def sign(k1: int, k2: int, a: Tensor, b: Tensor, c: Tensor) -> Tensor | None:
 
 
 def erf(k1: int, k2: int, a: Tensor, b: Tensor, c: Tensor) -> Tensor | None:
-    """σ = erf(z): (2/π) asin(2b/√((1+2a)(1+2c))), and its derivative with respect to b."""
+    """σ = erf(z): (2/π) asin(2b/√((1+2a)(1+2c))), and its derivative with respect to b.
+
+    Parameters
+    ----------
+    k1, k2 : int
+        Orders of the derivatives of the two factors.
+    a, b, c : Tensor, one shape
+        K11, K12 and K22 of (z₁, z₂).
+    """
     norm = (a * c).sqrt()
     # (1 + 2a)(1 + 2c) − 4b² as a sum of positive terms: nothing cancels at large norms
     rest = 1 + 2 * (a + c) + 4 * (norm - b).clamp_min(0) * (norm + b).clamp_min(0)
@@ -81,17 +97,41 @@ def _trigonometric(k1: int, k2: int, a: Tensor, b: Tensor, c: Tensor, phase: int
 
 
 def sine(k1: int, k2: int, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """σ = sin(z)."""
+    """σ = sin(z).
+
+    Parameters
+    ----------
+    k1, k2 : int
+        Orders of the derivatives of the two factors.
+    a, b, c : Tensor, one shape
+        K11, K12 and K22 of (z₁, z₂).
+    """
     return _trigonometric(k1, k2, a, b, c, 0)
 
 
 def cosine(k1: int, k2: int, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """σ = cos(z)."""
+    """σ = cos(z).
+
+    Parameters
+    ----------
+    k1, k2 : int
+        Orders of the derivatives of the two factors.
+    a, b, c : Tensor, one shape
+        K11, K12 and K22 of (z₁, z₂).
+    """
     return _trigonometric(k1, k2, a, b, c, 1)
 
 
 def gelu(k1: int, k2: int, a: Tensor, b: Tensor, c: Tensor) -> Tensor | None:
-    """σ = z Φ(z), the exact GELU."""
+    """σ = z Φ(z), the exact GELU.
+
+    Parameters
+    ----------
+    k1, k2 : int
+        Orders of the derivatives of the two factors.
+    a, b, c : Tensor, one shape
+        K11, K12 and K22 of (z₁, z₂).
+    """
     if k1 != k2 or k1 > 1:
         return None
     p, q = 1 + a, 1 + c
@@ -132,7 +172,15 @@ _RELU = homogeneous(0.0, 1.0)
 
 
 def relu_squared(k1: int, k2: int, a: Tensor, b: Tensor, c: Tensor) -> Tensor | None:
-    """σ = max(z, 0)²: the second arc-cosine kernel, and 4 times the first one."""
+    """σ = max(z, 0)²: the second arc-cosine kernel, and 4 times the first one.
+
+    Parameters
+    ----------
+    k1, k2 : int
+        Orders of the derivatives of the two factors.
+    a, b, c : Tensor, one shape
+        K11, K12 and K22 of (z₁, z₂).
+    """
     if (k1, k2) == (0, 0):
         _, psi, area = _angle(a, b, c)
         return (3 * area * b + (math.pi - psi) * (a * c + 2 * b**2)) / (2 * math.pi)

@@ -152,7 +152,17 @@ def _matters(f: Function, kink: float, others: tuple[float, ...]) -> bool:
 
 
 def significant_jump(g: Function, kink: float, others: tuple[float, ...] = ()) -> float:
-    """g(kink + 0) − g(kink − 0), and 0 where it is only the rounding of the two limits."""
+    """g(kink + 0) − g(kink − 0), and 0 where it is only the rounding of the two limits.
+
+    Parameters
+    ----------
+    g : callable
+        The function, or one of its derivatives.
+    kink : float
+        Where it may jump.
+    others : tuple of float
+        Further kinks, which the limits keep away from.
+    """
     below, above = one_sided(g, kink, others)
     around = kink + max(abs(kink), 1e-3) * torch.tensor(_AROUND, dtype=torch.float64)
     values = g(around).abs()

@@ -38,7 +38,14 @@ def _zero(z: Tensor) -> Tensor:
 
 
 def homogeneous(name: str, minus: float, plus: float) -> Activation:
-    """σ(z) = a₋ z for z < 0, a₊ z for z > 0."""
+    """σ(z) = a₋ z for z < 0, a₊ z for z > 0.
+
+    Parameters
+    ----------
+    name : str
+    minus, plus : float
+        Slopes a₋ and a₊.
+    """
     if minus == plus:
         fs: list[Function] = [lambda z: plus * z, lambda z: torch.full_like(z, plus)]
     else:

@@ -61,6 +61,16 @@ def fixed_point(spec: Any, C_b: float, C_W: float, K: float = 1.0, gamma: float 
     """The fixed point that K' = C_b + C_W ⟨σ²⟩_K + γ² K reaches from ``K``; 0 or inf if it dies
     or explodes.
 
+    Parameters
+    ----------
+    spec : str, callable or Activation
+    C_b, C_W : float
+        Variances of bias and (rescaled) weights, dimensionless.
+    K : float
+        Where the iteration starts: K of the first layer.
+    gamma : float
+        Strength of a skip.
+
     Raises
     ------
     UsageError

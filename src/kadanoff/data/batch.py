@@ -133,7 +133,16 @@ def check_inputs(x: torch.Tensor, name: str) -> None:
 
 
 def check_targets(y: torch.Tensor, n: int, name: str) -> None:
-    """Raise a :class:`DataError` if targets do not belong to ``n`` samples."""
+    """Raise a :class:`DataError` if targets do not belong to ``n`` samples.
+
+    Parameters
+    ----------
+    y : Tensor
+    n : int
+        How many samples there are.
+    name : str
+        What the data is called in messages.
+    """
     check_inputs(y, f"The targets of {name}")
     if len(y) != n:
         raise DataError(

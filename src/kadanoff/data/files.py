@@ -80,7 +80,14 @@ def tensor(value: Any, name: str) -> torch.Tensor:
 
 
 def from_arrays(inputs: Any, targets: Any, name: str) -> Batch:
-    """Make a checked :class:`Batch` of two arrays or tensors (``targets`` may be None)."""
+    """Make a checked :class:`Batch` of two arrays or tensors (``targets`` may be None).
+
+    Parameters
+    ----------
+    inputs, targets : array or Tensor, the samples along the first axis
+    name : str
+        What the data is called in messages.
+    """
     x = tensor(inputs, name)
     if x.ndim == 1:
         raise DataError(
@@ -93,7 +100,15 @@ def from_arrays(inputs: Any, targets: Any, name: str) -> Batch:
 
 
 def labelled(x: Any, targets: Any, name: str) -> Batch:
-    """Put checked inputs (a tensor, or tensors in a dict or tuple) and targets together."""
+    """Put checked inputs (a tensor, or tensors in a dict or tuple) and targets together.
+
+    Parameters
+    ----------
+    x : Tensor, or a dict or tuple of them
+    targets : array or Tensor, or None
+    name : str
+        What the data is called in messages.
+    """
     if targets is None:
         return Batch(x, None, name.strip("'"))
     y = tensor(targets, f"The target array of {name}")

@@ -74,7 +74,17 @@ class Correlators:
         return found.reshape(len(found)) if len(self.pairs) == 1 else found
 
     def cumulant(self, k: int, n: int | None = None, order: int | None = None) -> np.ndarray:
-        """κ_k of Ĝ at width ``n``, summed up to ``order`` in 1/n; shapes as ``coefficient``."""
+        """κ_k of Ĝ at width ``n``, summed up to ``order`` in 1/n; shapes as ``coefficient``.
+
+        Parameters
+        ----------
+        k : int
+            1 is the mean, 2 the four-point vertex, …: the connected 2k-point function.
+        n : int, optional
+            Width of every hidden layer; by default that of the architecture.
+        order : int, optional
+            Highest power of 1/n; by default all that were computed.
+        """
         top = self.order if order is None else order
         if not k - 1 <= top <= self.order:
             raise UsageError(f"κ_{k} begins at order {k - 1}; orders up to {self.order} are known.")

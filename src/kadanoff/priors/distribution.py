@@ -218,7 +218,17 @@ class ExactPrior:
     def pdf(
         self, h: Tensor, kappa: Tensor | float | None = None, *, radial: bool = False
     ) -> Tensor:
-        """Density at h of the continuous part; arguments as for :meth:`logpdf`."""
+        """Density at h of the continuous part; arguments as for :meth:`logpdf`.
+
+        Parameters
+        ----------
+        h : Tensor
+            Outputs, or their norms if ``radial``.
+        kappa : Tensor or float, optional
+            Scale of the outputs, see :meth:`logpdf`.
+        radial : bool
+            Whether ``h`` is a norm.
+        """
         return self.logpdf(h, kappa, radial=radial).exp()
 
     # -- distribution ------------------------------------------------------------------------

@@ -141,6 +141,15 @@ def figure(
     """Make a figure and its axes without pyplot (nothing global, nothing to close).
 
     Call it inside :func:`house_style`. Returns ``(figure, axes)`` as ``plt.subplots`` does.
+
+    Parameters
+    ----------
+    nrows, ncols : int
+        Axes.
+    width, height : float
+        In inches.
+    **kwargs
+        As ``plt.subplots`` takes them.
     """
     from matplotlib.figure import Figure
 
@@ -158,7 +167,20 @@ def points(
     index: int = 0,
     **kwargs: Any,
 ) -> None:
-    """Draw a measurement: points with one-sigma error bars; ``index`` picks colour and marker."""
+    """Draw a measurement: points with one-sigma error bars; ``index`` picks colour and marker.
+
+    Parameters
+    ----------
+    ax : Axes
+    x, value, error : array, one shape
+        ``error`` is one standard error; without it there are points alone.
+    label : str
+        For the legend.
+    index : int
+        Picks colour and marker.
+    **kwargs
+        As ``Axes.errorbar`` takes them.
+    """
     import numpy as np
 
     settings: dict[str, Any] = {
@@ -200,7 +222,17 @@ def to_svg(fig: Figure, title: str, description: str = "", *, themed: bool = Tru
 
 
 def inline_svg(svg: str, title: str, description: str = "", *, themed: bool = True) -> str:
-    """Return an SVG document as one element to put inside a page (see :func:`to_svg`)."""
+    """Return an SVG document as one element to put inside a page (see :func:`to_svg`).
+
+    Parameters
+    ----------
+    svg : str
+        The whole document.
+    title, description : str
+        What a screen reader says.
+    themed : bool
+        Whether colours follow the reader's theme.
+    """
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     key = "f" + hashlib.sha256((title + svg).encode()).hexdigest()[:8]
@@ -226,7 +258,16 @@ def inline_svg(svg: str, title: str, description: str = "", *, themed: bool = Tr
 def save(
     fig: Figure, stem: str | os.PathLike[str], formats: Sequence[str] = ("svg", "png")
 ) -> None:
-    """Write ``stem.svg`` and ``stem.png`` atomically, in the light theme on its background."""
+    """Write ``stem.svg`` and ``stem.png`` atomically, in the light theme on its background.
+
+    Parameters
+    ----------
+    fig : Figure
+    stem : path
+        Without the suffix.
+    formats : sequence of str
+        Suffixes.
+    """
     from kadanoff.files import atomic_open
 
     with house_style():

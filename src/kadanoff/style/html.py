@@ -35,7 +35,15 @@ def text(value: object) -> Raw:
 
 
 def figure_block(svg: str, caption: str, heading: str = "") -> Raw:
-    """A figure from :func:`kadanoff.style.figures.to_svg` with a plain explanation under it."""
+    """A figure from :func:`kadanoff.style.figures.to_svg` with a plain explanation under it.
+
+    Parameters
+    ----------
+    svg : str
+        An SVG element.
+    caption, heading : str
+        Plain text below and above.
+    """
     head = f"<h3>{text(heading)}</h3>" if heading else ""
     return Raw(f'<figure class="plot">{head}{svg}<figcaption>{text(caption)}</figcaption></figure>')
 
@@ -58,6 +66,14 @@ def callout(kind: str, heading: str, body: str = "", remedy: str = "", label: st
     """A boxed statement. ``kind`` is ``"good"``, ``"bad"``, ``"warn"`` or ``"info"``.
 
     The kind is also written out in words (``label``), so that colour is not the only cue.
+
+    Parameters
+    ----------
+    kind : {"good", "bad", "warn", "info"}
+    heading, body, remedy : str
+        Plain text, escaped here.
+    label : str
+        The kind in a word; by default one that fits.
     """
     words = label or {"good": "Healthy", "bad": "Finding", "warn": "Note", "info": "Note"}[kind]
     inner = f'<p class="label">{text(words)}</p><p class="lead">{text(heading)}</p>'
@@ -73,7 +89,17 @@ def table(
     *,
     explain: Sequence[str] = (),
 ) -> Raw:
-    """A table that scrolls sideways on a phone; ``explain`` gives a tooltip for each column."""
+    """A table that scrolls sideways on a phone; ``explain`` gives a tooltip for each column.
+
+    Parameters
+    ----------
+    head : sequence of str
+    rows : iterable of sequences
+        Cells, escaped here unless they are :class:`Raw`.
+    caption : str
+    explain : sequence of str
+        A tooltip for each column.
+    """
     hints = list(explain) + [""] * (len(head) - len(explain))
     top = "".join(
         f'<th scope="col"{f" title={_quoted(hint)}" if hint else ""}>{text(name)}</th>'

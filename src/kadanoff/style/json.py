@@ -42,7 +42,17 @@ def _torch() -> str:
 
 
 def envelope(kind: str, payload: dict[str, Any], *, seed: int | None = None) -> dict[str, Any]:
-    """Wrap a result in ``schema_version``, ``kind``, ``versions`` and ``seed``, all JSON values."""
+    """Wrap a result in ``schema_version``, ``kind``, ``versions`` and ``seed``, all JSON values.
+
+    Parameters
+    ----------
+    kind : str
+        What the result is: ``"diagnosis"``, ``"study"``, …
+    payload : dict
+        Its fields; anything that :func:`kadanoff.files.jsonable` takes.
+    seed : int, optional
+        None where nothing was drawn.
+    """
     head = {
         "schema_version": SCHEMA_VERSION,
         "kind": kind,

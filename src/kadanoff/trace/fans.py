@@ -77,7 +77,17 @@ def fans(operation: Operation, arguments: Mapping[str, Any], weight: str | None)
 
 
 def shape_fans(layout: Layout | None, shape: Sequence[int], groups: int = 1) -> tuple[int, int]:
-    """(fan_in, fan_out) of a weight of this shape and layout; ``groups`` as in convolutions."""
+    """(fan_in, fan_out) of a weight of this shape and layout; ``groups`` as in convolutions.
+
+    Parameters
+    ----------
+    layout : str or None
+        Where the fan-in sits, as the table of operations has it.
+    shape : sequence of int
+        Of the weight.
+    groups : int
+        As in convolutions.
+    """
     size = torch.Size(shape)
     if layout == "table":
         return 1, size[-1]

@@ -68,6 +68,19 @@ def jacobians_along(
     Each backward pass runs only through the part of the graph between the two tensors, so that
     all of them together cost about one backward pass a probe.
 
+    Parameters
+    ----------
+    edges : sequence
+        Places in the autograd graph, in the order of the chain.
+    shapes, dtypes : sequences
+        Of the tensors at these places.
+    device : torch.device
+    samples : int
+        Size of the batch, the first axis of each tensor.
+    probes : int
+        Random vectors for each norm.
+    generator : torch.Generator
+
     Returns
     -------
     list of Tensor or None, shape (samples,)

@@ -85,6 +85,14 @@ def default_loss(output: Any, targets: Any = None, task: str | None = None) -> T
     """The loss of one batch, None if there is nothing to compare the output with.
 
     See :func:`loss_for` for parameters and errors.
+
+    Parameters
+    ----------
+    output : Any
+        Whatever the model returned.
+    targets : optional
+    task : {"classification", "regression"}, optional
+        Where the targets leave it open.
     """
     found = loss_for(output, targets, task)
     return None if found is None else found(output, targets)

@@ -16,6 +16,12 @@ __all__ = ["eager"]
 def eager(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> nn.Module:
     """An ordinary module that computes what a TorchScript module computes; others as they are.
 
+    Parameters
+    ----------
+    model : nn.Module
+    args, kwargs
+        What it is called with.
+
     Raises
     ------
     AnalysisError

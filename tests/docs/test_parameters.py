@@ -1,0 +1,66 @@
+"""Public functions with three or more parameters say what each is: shapes, units, normalisation."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent.parent / "src" / "kadanoff"
+# applications and programs; and rooms where this is still to be done
+LEFT = {
+    "atlas",
+    "cli",
+    "studies",
+    "diagnosis",
+    "ensembles",
+    "gaussian",
+    "kernels",
+    "learning",
+    "program",
+    "rgflow",
+    "sparsity",
+    "tuning",
+}
+ROOMS = sorted({p.relative_to(SOURCE).parts[0].removesuffix(".py") for p in SOURCE.rglob("*.py")})
+
+
+def public(module: ast.Module) -> Iterator[tuple[str, ast.FunctionDef]]:
+    """Functions that a module offers, and the methods of its classes."""
+    offered = set()
+    for node in module.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            offered = {ast.literal_eval(name) for name in getattr(node.value, "elts", [])}
+    for node in module.body:
+        if isinstance(node, ast.FunctionDef) and node.name in offered:
+            yield node.name, node
+        if isinstance(node, ast.ClassDef) and node.name in offered:
+            for method in node.body:
+                if isinstance(method, ast.FunctionDef) and not method.name.startswith("_"):
+                    yield f"{node.name}.{method.name}", method
+
+
+def parameters(function: ast.FunctionDef) -> list[str]:
+    given = function.args
+    names = [a.arg for a in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+    return [name for name in names if name not in ("self", "cls")]
+
+
+def without_section(room: str) -> list[str]:
+    files = (SOURCE / room).rglob("*.py") if (SOURCE / room).is_dir() else [SOURCE / f"{room}.py"]
+    found = []
+    for path in sorted(files):
+        if path.stem.startswith("_") and path.stem != "__init__":
+            continue
+        for name, function in public(ast.parse(path.read_text("utf-8"))):
+            said = ast.get_docstring(function) or ""
+            if len(parameters(function)) >= 3 and "Parameters\n---" not in said:
+                found.append(f"{path.relative_to(SOURCE)}: {name}")
+    return found
+
+
+@pytest.mark.parametrize("room", [room for room in ROOMS if room not in LEFT and room[0] != "_"])
+def test_functions_of_three_parameters_say_what_each_is(room: str) -> None:
+    assert without_section(room) == []
