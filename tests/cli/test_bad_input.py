@@ -93,7 +93,6 @@ CASES = {
     "no parameters": (["{}/models.py:bare"], "no parameters"),
     "nan in weights": (["{}/models.py:nan"], "'0.weight'"),
     "complex weights": (["{}/models.py:complex_weights"], "complex"),
-    "width 1": (["{}/models.py:narrow"], "width 1"),
     "nan": (["{}/models.py:good", "--data", "{}/nan.npy"], "NaN"),
     "inf": (["{}/models.py:good", "--data", "{}/inf.npy"], "infinite"),
     "empty": (["{}/models.py:good", "--data", "{}/empty.npy"], "empty"),
@@ -110,7 +109,7 @@ CASES = {
 
 
 # what diagnose cannot do and tune can, or takes otherwise
-DIAGNOSE_ALONE = {"html in no folder", "width 1"}
+DIAGNOSE_ALONE = {"html in no folder"}
 CALLS = [("diagnose", name) for name in CASES]
 CALLS += [("tune", name) for name in CASES if name not in DIAGNOSE_ALONE]
 

@@ -17,8 +17,9 @@ SMALL = ("--kwargs", '{"depth": 12, "width": 64}', "--batch", "48")
 
 def test_sick_and_healthy(capsys, tmp_path):
     html, file = tmp_path / "r.html", tmp_path / "r.json"
+    deep = ("--kwargs", '{"depth": 40, "width": 64}', "--batch", "48")
     code, out, _ = run(
-        capsys, "diagnose", TANH.format("default"), *SMALL, "--html", html, "--json", file
+        capsys, "diagnose", TANH.format("default"), *deep, "--html", html, "--json", file
     )
     assert code == 1
     assert "SICK" in out.splitlines()[0]

@@ -22,10 +22,6 @@ def broken(value: float) -> nn.Sequential:
     return model
 
 
-def wide_one() -> nn.Sequential:
-    return nn.Sequential(nn.Linear(4, 1), nn.Tanh(), nn.Linear(1, 2))
-
-
 def complex_net() -> nn.Module:
     model = net()
     model[0].weight = nn.Parameter(model[0].weight.detach().to(torch.complex64))
@@ -44,7 +40,6 @@ CASES = [
     (net(), X.long(), "integers", DataError),
     (net(), X.to(torch.complex64), "complex", DataError),
     (complex_net(), X, "complex", UsageError),
-    (wide_one(), X, "width 1", UsageError),
     (net(), torch.ones(3, 5), "'0'", DataError),
     (net(), torch.tensor(1.0), "single number", DataError),
     (net(), "digits", "str", DataError),

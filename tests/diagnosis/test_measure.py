@@ -217,12 +217,12 @@ def test_torchscript():
 
 
 def test_json_round_trip(tmp_path):
-    found = diagnose(mlp(nn.Tanh, 6, 32, default=True), data())
+    found = diagnose(mlp(nn.ReLU, 24, 32, default=True), data())
     found.to_json(tmp_path / "report.json")
     tree = json.loads((tmp_path / "report.json").read_text())
     assert tree["exit_code"] == 1
     assert tree["schema_version"] == 1
-    assert len(tree["layers"]) == 7
+    assert len(tree["layers"]) == 25
     assert tree["layers"][0]["second_moment"]["value"] == found.layers[0].second_moment.value
 
 

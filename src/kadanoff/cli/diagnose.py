@@ -2,24 +2,120 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Annotated
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kadanoff.cli import options as opt
 from kadanoff.cli.output import Output, Result
+from kadanoff.cli.panels import Panel
+from kadanoff.errors import UsageError
 
-__all__ = ["command"]
+if TYPE_CHECKING:
+    from kadanoff.diagnosis import Recipe
+
+__all__ = ["Training", "command"]
+
+
+def _explain(code: str | None) -> None:
+    """Print the page of one kind of finding, or the list of all."""
+    if code is None:
+        return
+    from kadanoff.diagnosis.catalogue import explain
+    from kadanoff.style.progress import console
+
+    console().print(explain(code), markup=False, highlight=False)
+    raise typer.Exit(0)
+
+
+@dataclass(frozen=True)
+class Training(Panel, title="How it is trained"):
+    """The loss and the optimiser, and how many steps to try."""
+
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            help="Loss as `module:function` or `path/to/file.py:name`, called as "
+            "loss(output, targets). Default: the model's own, else the usual one for the targets."
+        ),
+    ] = None
+    optimizer: Annotated[str | None, typer.Option(help="sgd, adam, adamw, rmsprop or adagrad.")] = (
+        None
+    )
+    lr: Annotated[float | None, typer.Option(help="Its learning rate.")] = None
+    momentum: Annotated[float, typer.Option(help="Of SGD.")] = 0.0
+    weight_decay: Annotated[float, typer.Option(help="Of the optimizer.")] = 0.0
+    steps: Annotated[int, typer.Option(help="Steps planned, for rates too low.", min=1)] = 1000
+    tries: Annotated[
+        int | None,
+        typer.Option(
+            "--try",
+            min=0,
+            help="Real steps on a copy. Default: 30 if they take seconds, else none; 0: none.",
+        ),
+    ] = None
+
+    def recipe(self) -> Recipe | None:
+        """The optimiser, if anything was said of it.
+
+        Raises
+        ------
+        UsageError
+            An unknown name or a number out of range.
+        """
+        from kadanoff.diagnosis import Recipe
+
+        said = (self.optimizer, self.lr, self.momentum or None, self.weight_decay or None)
+        if all(value is None for value in said):
+            return None
+        name = (self.optimizer or ("sgd" if self.momentum else "adam")).lower()
+        return Recipe(name, self.lr, self.momentum, self.weight_decay)
+
+    def function(self) -> Any:
+        """The loss, if one is named.
+
+        Raises
+        ------
+        UsageError
+            It is missing, or cannot be called.
+        """
+        if self.loss is None:
+            return None
+        from torch import nn
+
+        from kadanoff.data.objects import attribute
+
+        found = attribute(self.loss, what="loss")
+        if isinstance(found, type) and issubclass(found, nn.Module):
+            found = found()
+        if not callable(found):
+            raise UsageError(
+                f"{self.loss!r} is a {type(found).__name__}, not a function of (output, targets).",
+                "Name a function, or a loss module such as torch.nn:CrossEntropyLoss.",
+            )
+        return found
 
 
 def command(
     model: opt.Model,
+    training: Training,
     result: Result,
     html: opt.Html = None,
-    loss: Annotated[
+    use_targets: Annotated[
         bool, typer.Option("--targets/--no-targets", help="Use the data's targets in the loss.")
     ] = True,
+    fail_on: Annotated[
+        str, typer.Option("--fail-on", help="Exit with 1 from this severity: critical or warning.")
+    ] = "warning",
+    explain: Annotated[
+        str | None,
+        typer.Option(
+            help="Print the page of a finding (KD101, or `all` for the list) and exit.",
+            callback=_explain,
+            is_eager=True,
+        ),
+    ] = None,
     seed: opt.Seed = 0,
     device: opt.Device = "cpu",
 ) -> None:
@@ -31,16 +127,31 @@ def command(
     """
     from kadanoff.style.progress import console, waiting
 
+    if fail_on not in ("critical", "warning"):
+        raise UsageError(f"--fail-on {fail_on!r} is no severity.", "Write critical or warning.")
     output = Output("diagnose", result, [html])
     with waiting("loading the model and the data"):
-        from kadanoff.cli.prepared import analysed, prepare
+        from kadanoff.cli.prepared import analysed, prepare_whole
 
-        loaded, sample = prepare(model, seed=seed, device=device)
+        loss, recipe = training.function(), training.recipe()
+        loaded, sample, whole = prepare_whole(model, seed=seed, device=device)
     with waiting("measuring every layer"), analysed(model.target):
         from kadanoff.diagnosis import diagnose
 
-        inputs = sample if loss else replace(sample, targets=None)
-        diagnosis = diagnose(loaded.model, inputs, seed=seed, device=device)
+        if not use_targets:
+            sample = replace(sample, targets=None)
+            whole = None if whole is None else replace(whole, targets=None)
+        diagnosis = diagnose(
+            loaded.model,
+            sample,
+            loss=loss,
+            optimizer=recipe,
+            steps=training.steps,
+            try_steps=training.tries,
+            every=whole,
+            seed=seed,
+            device=device,
+        )
     diagnosis = replace(
         diagnosis,
         notes=(*(f"{model.data}: {note}" for note in sample.notes), *diagnosis.notes),
@@ -52,4 +163,4 @@ def command(
     if output.for_people:
         console().print(diagnosis)
     output.say_where()
-    raise typer.Exit(diagnosis.exit_code)
+    raise typer.Exit(diagnosis.exit_code_for(fail_on))

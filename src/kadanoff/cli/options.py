@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kadanoff.data import Batch as Sample
 
 __all__ = [
+    "ALL",
     "Activation",
     "Batch",
     "Bias",
@@ -66,7 +67,22 @@ Data = Annotated[
         "`.parquet`, `.safetensors` or `.pt` file; or `module:callable`.",
     ),
 ]
-Batch = Annotated[int, typer.Option(help="Number of samples.")]
+
+
+def _count(text: str | int) -> int:
+    """A number of samples; ``all`` is :data:`ALL`."""
+    if str(text).strip().lower() == "all":
+        return ALL
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is neither a whole number nor 'all'") from None
+
+
+ALL = -1  # of --batch: every sample
+Batch = Annotated[
+    int, typer.Option(parser=_count, metavar="N|all", help="Number of samples, or `all` of them.")
+]
 Kwargs = Annotated[
     str | None, typer.Option(help="""Arguments of the factory as JSON: `'{"width": 64}'`.""")
 ]

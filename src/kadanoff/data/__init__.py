@@ -17,6 +17,7 @@ from kadanoff.data.forms import example as example
 from kadanoff.data.forms import examples as examples
 from kadanoff.data.loading import NAMES as NAMES
 from kadanoff.data.loading import load as load
+from kadanoff.data.loading import load_whole as load_whole
 from kadanoff.data.matching import adapt as adapt
 
-__all__ = ["NAMES", "Batch", "Example", "adapt", "example", "examples", "load"]
+__all__ = ["NAMES", "Batch", "Example", "adapt", "example", "examples", "load", "load_whole"]

@@ -19,7 +19,7 @@ from kadanoff.data.forms import as_tensor
 from kadanoff.data.objects import attribute
 from kadanoff.errors import DataError
 
-__all__ = ["NAMES", "load"]
+__all__ = ["NAMES", "load", "load_whole"]
 
 NAMES = ("digits", "breast_cancer", "wine", "diabetes", "text")
 
@@ -53,6 +53,14 @@ def load(source: str | os.PathLike[str], *, batch: int | None = 128, seed: int =
     MissingExtraError
         The file's format needs an optional package.
     """
+    return load_whole(source, batch=batch, seed=seed).sample(batch, seed)
+
+
+def load_whole(source: str | os.PathLike[str], *, batch: int | None = 128, seed: int = 0) -> Batch:
+    """Load a dataset and draw nothing from it; see :func:`load`.
+
+    ``batch`` is passed on to a callable that takes it, and bounds what is read of a torch dataset.
+    """
     if batch is not None and batch < 1:
         raise DataError(
             f"A batch of {batch} samples is empty.", "Ask for at least one (--batch 128)."
@@ -64,12 +72,12 @@ def load(source: str | os.PathLike[str], *, batch: int | None = 128, seed: int =
         )
     text = os.fspath(source)
     if text in NAMES:
-        return bundled(text).sample(batch, seed)
+        return bundled(text)
     path, column = _split(text)
     if path.suffix.lower() in SUFFIXES:
-        return read_file(path, column).sample(batch, seed)
+        return read_file(path, column)
     if ":" in text:
-        return _called(text, batch, seed).sample(batch, seed)
+        return _called(text, batch, seed)
     near = difflib.get_close_matches(text, NAMES, n=1)
     if near:
         raise DataError(f"There is no dataset {text!r}.", f"Did you mean {near[0]!r}?")
@@ -102,7 +110,8 @@ def _called(text: str, batch: int | None, seed: int) -> Batch:
     except (TypeError, ValueError):
         accepted = set()
     try:
-        value = function(**{key: known[key] for key in known if key in accepted})
+        given = {key: value for key, value in known.items() if value is not None}
+        value = function(**{key: given[key] for key in given if key in accepted})
     except Exception as error:
         raise DataError(
             f"The data callable {text!r} raised {type(error).__name__}: {error}",

@@ -1,13 +1,36 @@
-"""A model and a batch in, a diagnosis out: measurements, predictions, findings."""
+"""A model and a batch in, a diagnosis out: measurements, predictions, findings.
+
+``measure``         the walk from a model to a diagnosis
+``inputs``          what the user hands over, checked
+``survey``          one recorded forward pass and its backward passes
+``witness``         sums, softmaxes, norms, scans, losses and cut gradients met on the way
+``losses``          the loss that is used, and that of the best constant output
+``finite``          where NaN and infinity begin
+``facts``           data, output, targets and optimiser in numbers
+``weights``         drawn or trained, symmetric, half loaded
+``chain``           trends along the main signal path
+``theory``          what random weights would give
+``recipe``          the optimiser
+``trial``           a few real steps on a copy
+``evidence``        everything the rules look at
+``gather``          from raw measurements to the evidence
+``rules``           one file a topic
+``kinds``           the catalogue of findings, ``catalogue`` its pages
+``findings``        run the rules, settle severities, put causes first
+``result``          what comes out
+``terminal``, ``html``, ``plots``  how it is shown
+"""
 
 from __future__ import annotations
 
 from kadanoff.diagnosis.measure import diagnose as diagnose
+from kadanoff.diagnosis.recipe import Recipe as Recipe
 from kadanoff.diagnosis.result import Diagnosis as Diagnosis
 from kadanoff.diagnosis.result import Estimate as Estimate
 from kadanoff.diagnosis.result import Finding as Finding
 from kadanoff.diagnosis.result import LayerReport as LayerReport
 from kadanoff.diagnosis.result import ParameterReport as ParameterReport
+from kadanoff.diagnosis.result import TrialReport as TrialReport
 
 __all__ = [
     "Diagnosis",
@@ -15,5 +38,7 @@ __all__ = [
     "Finding",
     "LayerReport",
     "ParameterReport",
+    "Recipe",
+    "TrialReport",
     "diagnose",
 ]

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from kadanoff.diagnosis.plots import diagnosis_plots
 from kadanoff.diagnosis.terminal import span
-from kadanoff.style.html import Raw, Section, callout, cards, grid, page, table
+from kadanoff.style.html import Raw, Section, callout, cards, grid, page, table, text
 from kadanoff.style.numbers import percent, short, uncertain
 
 if TYPE_CHECKING:
-    from kadanoff.diagnosis.result import Diagnosis, Estimate, LayerReport
+    from kadanoff.diagnosis.result import Diagnosis, Estimate, Finding, LayerReport
 
 __all__ = ["diagnosis_html", "diagnosis_sections"]
 
@@ -36,27 +36,41 @@ def diagnosis_html(diagnosis: Diagnosis, *, title: str = "") -> str:
 def diagnosis_sections(d: Diagnosis) -> Iterator[Section]:
     """The parts of the page, for reports that hold more than one diagnosis."""
     yield Section("At a glance", cards(_cards(d)))
-    if d.findings:
-        boxes = [
-            callout(
-                "bad" if f.severity == "critical" else "warn",
-                f.sentence[:1].upper() + f.sentence[1:],
-                span(f.layers).capitalize() if f.layers else "",
-                f.remedy,
-                label=f"{i}. {f.severity}",
-            )
-            for i, f in enumerate(d.findings, start=1)
-        ]
-        yield Section("Findings, the costliest first", Raw("".join(boxes)))
+    real = [f for f in d.findings if f.severity != "note"]
+    if real:
+        boxes = [_finding(f, i) for i, f in enumerate(real, start=1)]
+        yield Section("Findings, causes first", Raw("".join(boxes)))
     blocks = diagnosis_plots(d)
     if blocks:
         yield Section("Layer by layer", grid(blocks))
     yield Section("All layers", _layer_table(d))
     if d.parameters:
         yield Section("All parameters", _parameter_table(d))
-    if d.notes:
-        notes = [callout("info", "", note, label="Note") for note in d.notes]
+    facts = [f for f in d.findings if f.severity == "note"]
+    if d.notes or facts:
+        notes = [callout("info", "", f.sentence, label=f.label) for f in facts]
+        notes += [callout("info", "", note, label="Note") for note in d.notes]
         yield Section("Notes", Raw("".join(notes)))
+
+
+def _finding(f: Finding, number: int) -> Raw:
+    """One finding, with its page of the catalogue to unfold."""
+    body = span(f.layers).capitalize() if f.layers else ""
+    if f.because_of:
+        body = f"{body + '. ' if body else ''}A consequence of: {', '.join(f.because_of)}."
+    elif f.cause:
+        body = f"{body + '. ' if body else ''}{f.cause}"
+    box = callout(
+        "bad" if f.severity == "critical" else "warn",
+        f.sentence[:1].upper() + f.sentence[1:],
+        body,
+        "" if f.because_of else f.remedy,
+        label=f"{number}. {f.severity}",
+    )
+    if not f.about:
+        return box
+    more = "".join(f"<p>{text(line)}</p>" for line in f.about.splitlines() if line)
+    return Raw(f"{box}<details><summary>{text(f.label)}</summary>{more}</details>")
 
 
 def _cards(d: Diagnosis) -> list[tuple[str, object, str]]:
@@ -75,7 +89,12 @@ def _cards(d: Diagnosis) -> list[tuple[str, object, str]]:
         e = d.input_correlation
         items.append(("Input correlation", uncertain(e.value, e.stderr), "cosine of two inputs"))
     if d.loss is not None:
-        items.append(("Loss", short(d.loss), d.loss_name))
+        stand_in = " (a stand-in: there is no loss and no target)" if d.loss_stands_in else ""
+        items.append(("Loss", short(d.loss), d.loss_name + stand_in))
+    if d.trial is not None and d.trial.losses:
+        end = short(d.trial.losses[-1]) if d.trial.finite else "infinity"
+        note = f"loss after {d.trial.steps} steps on a copy, {d.trial.recipe}"
+        items.append(("Trial", end, note))
     return items
 
 

@@ -24,6 +24,7 @@ class Inputs:
     kwargs: dict[str, Any]
     targets: Any = None
     samples: int = 0
+    task: str | None = None
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -93,7 +94,8 @@ def prepare(
         Empty, NaN, infinite or complex data; integers where the model wants real numbers.
     """
     found = example(data, model, targets)
-    inputs = Inputs(found.args, found.kwargs, found.targets)
+    task = getattr(data, "task", None)
+    inputs = Inputs(found.args, found.kwargs, found.targets, task=task)
     tensors = list(tensors_in((inputs.args, inputs.kwargs)))
     if not tensors:
         raise DataError(
@@ -138,8 +140,10 @@ def prepare(
         )
 
     def place(t: Tensor) -> Tensor:
+        wanted = t.requires_grad  # coordinates of a physics-informed net
         t = t.detach()
-        return t.to(device, dtype) if t.is_floating_point() else t.to(device)
+        t = t.to(device, dtype) if t.is_floating_point() else t.to(device)
+        return t.clone().requires_grad_(True) if wanted else t
 
     inputs.args = map_tensors(place, inputs.args)
     inputs.kwargs = map_tensors(place, inputs.kwargs)

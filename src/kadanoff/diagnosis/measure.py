@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from kadanoff.activations import Activation, activation
 from kadanoff.diagnosis.findings import examine
+from kadanoff.diagnosis.gather import collect, tried, whole
 from kadanoff.diagnosis.inputs import check_model, prepare
 from kadanoff.diagnosis.result import Diagnosis, Estimate, LayerReport, ParameterReport
 from kadanoff.diagnosis.survey import Survey, survey
@@ -43,8 +44,12 @@ def diagnose(
     model: nn.Module,
     data: Any,
     *,
-    loss: Callable[..., Tensor] | None = None,
+    loss: Callable[..., Any] | None = None,
     targets: Any = None,
+    optimizer: Any = None,
+    steps: int = 1000,
+    try_steps: int | None = None,
+    every: Any = None,
     seed: int = 0,
     device: Any = None,
     batch: int | None = None,
@@ -54,7 +59,8 @@ def diagnose(
 
     The model is run as its user runs it, with dropout off and batch normalisation in the mode it
     is in; nothing on it is changed. For a fully connected model the theory's prediction, with the
-    spread from one drawn network to the next, stands beside each measurement.
+    spread from one drawn network to the next, stands beside each measurement. A short trial on a
+    copy says whether it learns the batch at all.
 
     Parameters
     ----------
@@ -63,10 +69,24 @@ def diagnose(
     data : tensor, array, (inputs, targets), dict, or iterable of batches
         A dict is passed as keyword arguments. Of an iterable the first batch is taken.
     loss : callable, optional
-        ``loss(output, targets)``, for the gradients reported. Default: the model's own loss, cross
-        entropy or mean square according to the targets, else a random projection of the output.
+        ``loss(output, targets)``, or ``loss(output)`` without targets; it gets what the model
+        returns (a tuple is also passed part by part, then its main tensor alone). Default: the
+        model's own loss, if it returns one; else cross entropy for classes, binary cross entropy
+        for one output and labels 0 and 1, mean square for real targets; else, said as such, a
+        random projection of the output.
     targets : optional
         Targets, if not in ``data``.
+    optimizer : torch.optim.Optimizer, sequence of them, or Recipe, optional
+        Who trains the model: its rate is held against the largest stable one, its parameters
+        against the model's, and the trial uses a copy of it. Default: Adam at 10⁻³ in the trial.
+    steps : int
+        Training steps planned, for rates that are too low.
+    try_steps : int, optional
+        Real steps on a copy of the model. Default: 30 if they take a few seconds at most, else
+        none; 0: none.
+    every : optional
+        More data of the same kind (inputs, targets): labels and non-finite outputs are looked for
+        in all of it.
     seed : int
         Of the random probes and of what is random in the model.
     device : optional
@@ -94,6 +114,8 @@ def diagnose(
     start = time.perf_counter()
     if probes < 1:
         raise UsageError(f"probes must be at least 1, got {probes}.")
+    if steps < 1 or (try_steps is not None and try_steps < 0):
+        raise UsageError(f"steps = {steps}, try_steps = {try_steps}: both count steps.")
     model, note = unwrap(model) if isinstance(model, nn.Module) else (model, "")
     where = check_model(model, device)
     if where != next(model.parameters()).device and device is not None:
@@ -101,9 +123,10 @@ def diagnose(
     inputs = prepare(model, data, targets, batch, where)
     model = eager(model, inputs.args, inputs.kwargs)
     found = survey(model, inputs, loss, seed, probes)
+    if every is not None:
+        whole(model, every, found, where)
     notes = [note] if note else []
     arch, description = _describe(model, found.calls)
-    _check_widths(found)
     expectation = None
     if arch is not None:
         try:
@@ -116,14 +139,17 @@ def diagnose(
         except (KadanoffError, ArithmeticError, RuntimeError) as error:
             notes.append(f"no prediction: {error}")
     layers = _layers(model, found, expectation, arch, inputs.samples)
-    findings, verdict = examine(layers, arch, any(call.op == "batch_norm" for call in found.calls))
+    parameters = _parameters(model, found)
+    seen = collect(model, inputs, found, layers, parameters, arch, optimizer, steps)
+    seen = tried(seen, model, inputs, loss, optimizer, try_steps, seed, found.seconds)
+    findings, verdict = examine(seen)
     x = inputs.first
     statistics = reduce(x) if x.is_floating_point() and x.ndim > 1 else None
     chain = [layer for layer in layers if not layer.residual]
     return Diagnosis(
         model=type(model).__name__,
         layers=layers,
-        parameters=_parameters(model, found),
+        parameters=parameters,
         findings=findings,
         verdict=verdict,
         describable=expectation is not None,
@@ -136,6 +162,10 @@ def diagnose(
         input_correlation=_input_correlation(x),
         loss=found.loss,
         loss_name=found.loss_name,
+        loss_stands_in=found.stands_in,
+        constant_loss=found.constant,
+        trained=seen.trained,
+        trial=seen.trial,
         notes=tuple(dict.fromkeys((*notes, *inputs.notes, *found.notes))),
         meta=_meta(model, where, seed, probes, time.perf_counter() - start),
     )
@@ -191,17 +221,6 @@ def _variances(model: nn.Module, linear: list[Call]) -> dict[str, tuple[float, .
         "C_W": tuple(p.shape[1] * mean_square(p) for p in weights),
         "C_b": tuple(mean_square(parameters.get(owner + "bias")) for owner in owners),
     }
-
-
-def _check_widths(found: Survey) -> None:
-    for position in found.chain[:-1]:
-        call = found.calls[position]
-        if call.kind == "linear" and call.fan_out == 1 and not call.op.startswith("conv"):
-            raise UsageError(
-                f"Layer {call.path!r} has width 1: no statistics over its neurons exist, and "
-                "finite-width theory diverges.",
-                "Make hidden layers at least 2 wide (the theory wants widths well above the depth)",
-            )
 
 
 def _layers(
@@ -361,6 +380,7 @@ def _parameters(model: nn.Module, found: Survey) -> tuple[ParameterReport, ...]:
                 gradient_norm=gradient,
                 gradient_rms=None if gradient is None else gradient / math.sqrt(size),
                 aliases=tuple(aliases[id(p)][1:]),
+                trainable=p.requires_grad,
             )
         )
     return tuple(out)

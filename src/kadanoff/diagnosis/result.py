@@ -17,6 +17,7 @@ __all__ = [
     "Finding",
     "LayerReport",
     "ParameterReport",
+    "TrialReport",
 ]
 
 SCHEMA_VERSION = 1
@@ -164,6 +165,8 @@ class ParameterReport:
     gradient_rms : float or None
         ``gradient_norm / sqrt(number of entries)``.
     aliases : tuple of str
+    trainable : bool
+        Whether it requires a gradient; frozen parameters are shown without one.
     """
 
     name: str
@@ -172,21 +175,23 @@ class ParameterReport:
     gradient_norm: float | None
     gradient_rms: float | None
     aliases: tuple[str, ...] = ()
+    trainable: bool = True
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something is wrong, in plain words.
+    """Something is wrong (or worth knowing), in plain words.
 
     Attributes
     ----------
     code : str
-        Stable name of the rule, e.g. ``"ordered"``; see :mod:`kadanoff.diagnosis.findings`.
+        Stable name, e.g. ``"ordered"``; ``id`` is its stable number, e.g. ``"KD1001"``.
     severity : str
-        ``"critical"`` (will not train), ``"warning"`` (trains worse than it could).
+        ``"critical"`` (does not train with the ordinary recipe), ``"warning"`` (trains slowly, or
+        only with care), ``"note"`` (a fact).
     cost : float
         How much is lost, as a natural logarithm of signal or gradient lost (or blown up) over
-        the net, comparable between rules; findings are ranked by it, the worst first.
+        the net; findings of one severity are ranked by it.
     sentence : str
         One sentence with the number, its uncertainty and the threshold.
     remedy : str
@@ -195,6 +200,18 @@ class Finding:
         ``index`` of the layers concerned (empty: the whole net).
     value, stderr, threshold : float
         The number the sentence speaks of, its uncertainty, and the limit it broke.
+    id : str
+        Number of the kind in the catalogue of findings.
+    cause : str
+        Why it is bad, in one sentence.
+    where : tuple of str
+        Module paths or parameter names concerned.
+    because_of : tuple of str
+        Codes of the findings this one is a consequence of; empty for a cause.
+    docs : str
+        Its page in the documentation.
+    about : str
+        That page as text, a line a paragraph.
     """
 
     code: str
@@ -206,6 +223,67 @@ class Finding:
     value: float = math.nan
     stderr: float = math.nan
     threshold: float = math.nan
+    id: str = ""
+    cause: str = ""
+    where: tuple[str, ...] = ()
+    because_of: tuple[str, ...] = ()
+    docs: str = ""
+    about: str = ""
+
+    @property
+    def label(self) -> str:
+        """Number and name: ``KD101 softmax-before-cross-entropy``."""
+        return f"{self.id} {self.code}".strip()
+
+
+@dataclass(frozen=True)
+class TrialReport:
+    """What a few real training steps on a copy of the model showed.
+
+    Attributes
+    ----------
+    recipe : str
+        The optimiser in words.
+    steps : int
+        Steps taken.
+    losses : tuple of float
+        Loss before each step, and after the last one.
+    constant_loss : float or None
+        The loss of the best output that is the same for every input: what a net reaches that has
+        learned nothing about its inputs. None where it cannot be told.
+    learns : bool or None
+        Whether the loss fell below what a constant output reaches, or by a tenth where that is
+        not known; None if it was that low from the start (a trained model).
+    finite : bool
+        Whether loss and weights stayed finite.
+    update_ratio : float or None
+        Root mean square of a step over that of the weights, median over matrices.
+    dead_before, dead_after : float or None
+        Largest fraction of dead units in a layer before and after.
+    sharpness, edge : float or None
+        Largest eigenvalue of the (for Adam, preconditioned) Hessian, and the largest stable rate
+        that follows from it for this optimiser.
+    rate : float or None
+        The learning rate used.
+    unchanged : float or None
+        Fraction of weights that a step did not change at all (rounding).
+    seconds : float
+    """
+
+    recipe: str
+    steps: int
+    losses: tuple[float, ...]
+    constant_loss: float | None = None
+    learns: bool | None = None
+    finite: bool = True
+    update_ratio: float | None = None
+    dead_before: float | None = None
+    dead_after: float | None = None
+    sharpness: float | None = None
+    edge: float | None = None
+    rate: float | None = None
+    unchanged: float | None = None
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -240,6 +318,14 @@ class Diagnosis:
     loss : float or None
         Value of the loss whose gradients are reported; ``loss_name`` says which.
     loss_name : str
+    loss_stands_in : bool
+        Whether that loss is not the user's but a random projection of the output.
+    constant_loss : float or None
+        The loss of the best constant output, which knows nothing of the inputs.
+    trained : bool
+        Whether the weights look trained; expectations for random weights then raise no finding.
+    trial : TrialReport or None
+        What a few real training steps on a copy showed.
     notes : tuple of str
         What the reader should know: unwrapped compilation, failed parts, modes of the model.
     meta : mapping
@@ -263,19 +349,28 @@ class Diagnosis:
     input_correlation: Estimate | None = None
     loss: float | None = None
     loss_name: str = ""
+    loss_stands_in: bool = False
+    constant_loss: float | None = None
+    trained: bool = False
+    trial: TrialReport | None = None
     notes: tuple[str, ...] = ()
     meta: Mapping[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
     @property
     def healthy(self) -> bool:
-        """True if there is no finding."""
-        return not self.findings
+        """True if there is no finding worse than a note."""
+        return self.exit_code_for("warning") == 0
 
     @property
     def exit_code(self) -> int:
         """0 healthy, 1 there is a finding: the exit code of ``kadanoff diagnose``."""
-        return 1 if self.findings else 0
+        return self.exit_code_for("warning")
+
+    def exit_code_for(self, severity: str) -> int:
+        """1 if there is a finding at least as severe, ``"critical"`` or ``"warning"``, else 0."""
+        bad = {"critical"} if severity == "critical" else {"critical", "warning"}
+        return int(any(finding.severity in bad for finding in self.findings))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values of the whole tree."""

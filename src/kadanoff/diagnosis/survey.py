@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,12 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kadanoff.diagnosis.finite import Origin, all_finite, backward_origin, forward_origin
 from kadanoff.diagnosis.inputs import Inputs
+from kadanoff.diagnosis.losses import Loss, constant_loss, evaluate
+from kadanoff.diagnosis.witness import LossCall, Witness
 from kadanoff.errors import DataError, UsageError
-from kadanoff.trace.hf import main_output
+from kadanoff.trace.ends import ends_in
+from kadanoff.trace.hf import main_output, tensors_in
 from kadanoff.trace.jacobians import jacobians_along, jacobians_to_output
 from kadanoff.trace.layers import Call, Layers
-from kadanoff.trace.losses import loss_for
 from kadanoff.trace.recorder import Recorder
 from kadanoff.trace.sandbox import untouched
 
@@ -44,26 +48,53 @@ class Survey:
     Attributes
     ----------
     calls : list of Call
+    witness : Witness
+        Sums, softmaxes, norms, scans, cuts and loss calls.
     chain : list of int
         Positions in ``calls`` of what carries the whole signal.
     along, to_output : dict of int to Tensor
         Squared partial-Jacobian norms per sample, keyed by position in ``calls``.
     gradients : dict of str to float
-        Norm of the loss gradient by parameter name.
+        Norm of the loss gradient by name, of the trainable parameters that get one.
+    through_time : list of (str, str, Tensor)
+        Module and operation of each recurrence, and the root mean square of the loss gradient
+        with respect to each step's input.
+    output : Tensor or None
+        The main output, detached, and the function it ``ends`` in.
+    loss, loss_name, stands_in, constant
+        Value of the loss, what it is, and the loss of the best constant output.
+    aside : set of str
+        Trainable parameters that reach an output which the loss does not use.
+    seconds : float
+        Forward pass and gradient of the loss: what a training step costs.
+    loss_calls : list of LossCall
+    origin : Origin or None
+        Where the first NaN or infinity comes from.
     """
 
     calls: list[Call]
+    witness: Witness
     chain: list[int] = field(default_factory=list)
     along: dict[int, Tensor] = field(default_factory=dict)
     to_output: dict[int, Tensor] = field(default_factory=dict)
     gradients: dict[str, float] = field(default_factory=dict)
+    through_time: list[tuple[str, str, Tensor]] = field(default_factory=list)
+    output: Tensor | None = None
+    ends: str | None = None
+    attached: bool = True
     loss: float | None = None
     loss_name: str = ""
+    stands_in: bool = False
+    constant: float | None = None
+    aside: frozenset[str] = frozenset()
+    seconds: float = 0.0
+    loss_calls: list[LossCall] = field(default_factory=list)
+    origin: Origin | None = None
     notes: list[str] = field(default_factory=list)
 
 
 def survey(
-    model: nn.Module, inputs: Inputs, loss: Callable[..., Tensor] | None, seed: int, probes: int
+    model: nn.Module, inputs: Inputs, loss: Callable[..., Any] | None, seed: int, probes: int
 ) -> Survey:
     """Run the model once as its user does, and backward a few times.
 
@@ -74,40 +105,65 @@ def survey(
     """
     generator = torch.Generator().manual_seed(seed)
     layers = Layers(graph=True, adds=True)
-    recorder = Recorder(model, layers)
+    witness = Witness(model, inputs.samples, tensors_in((inputs.args, inputs.kwargs)))
+    recorder = Recorder(model, layers, witness)
+    trainable = {name for name, p in model.named_parameters() if p.requires_grad}
     with untouched(model, seed=seed, quiet=True, graph=True), torch.enable_grad():
+        started = time.perf_counter()
         try:
             with recorder:
                 output = model(*inputs.args, **inputs.kwargs)
         except Exception as error:
             raise _failure(model, inputs, recorder.last_path, layers.calls, error) from error
-        result = Survey(layers.calls)
+        result = Survey(layers.calls, witness)
+        result.seconds = time.perf_counter() - started
         main = main_output(output)
         if main is None:
             raise UsageError(
                 f"The model returned {type(output).__name__} without a floating tensor.",
                 "Return the output tensor, or a tuple or dict that holds it.",
             )
+        result.output, result.ends = main.detach(), ends_in(main)
+        result.attached = any(t.requires_grad for t in tensors_in(output))
         result.chain = layers.complete(main)
+        witness.in_loss = True
+        with Recorder(model, witness, paths=False):
+            used = evaluate(loss, output, main, inputs.targets, generator, inputs.task)
+        result.loss_calls = witness.seen.losses
+        result.loss, result.loss_name = float(used.value.detach()), used.name
+        result.stands_in = used.stands_in
+        result.constant = constant_loss(result.loss_calls, result.loss)
         if not main.requires_grad:
-            result.notes.append(
-                "the output does not depend on parameters through autograd (no_grad or "
-                "detach inside the model): no Jacobians and gradients"
-            )
-            return result
-        samples = main.shape[0] if main.ndim else 1
-        samples = inputs.samples if main.numel() % max(inputs.samples, 1) == 0 else samples
-        useful = [
-            i
-            for i, call in enumerate(result.calls)
-            if call.edge is not None and call.kind in ("linear", "add", "recurrent")
-        ]
-        picked = [result.calls[i].edge for i in useful]
-        values = jacobians_to_output(main, picked, samples, probes, generator)
-        result.to_output = {i: v for i, v in zip(useful, values) if v is not None}
-        _along(result, main, samples, probes, generator)
-        _gradients(model, result, inputs, output, main, loss, generator)
+            if not result.attached:
+                result.notes.append(
+                    "the output does not depend on parameters through autograd (no_grad or "
+                    "detach inside the model): no Jacobians and gradients"
+                )
+        else:
+            _jacobians(result, inputs, main, probes, generator)
+        if used.value.requires_grad:
+            started = time.perf_counter()
+            _gradients(model, result, used.value, trainable)
+            result.seconds += time.perf_counter() - started
+            _aside(model, result, output, trainable)
+        _not_finite(model, result, inputs, loss, output, used, seed)
     return result
+
+
+def _jacobians(
+    result: Survey, inputs: Inputs, main: Tensor, probes: int, generator: torch.Generator
+) -> None:
+    samples = main.shape[0] if main.ndim else 1
+    samples = inputs.samples if main.numel() % max(inputs.samples, 1) == 0 else samples
+    useful = [
+        i
+        for i, call in enumerate(result.calls)
+        if call.edge is not None and call.kind in ("linear", "add", "recurrent")
+    ]
+    picked = [result.calls[i].edge for i in useful]
+    values = jacobians_to_output(main, picked, samples, probes, generator)
+    result.to_output = {i: v for i, v in zip(useful, values) if v is not None}
+    _along(result, main, samples, probes, generator)
 
 
 def _along(result: Survey, main: Tensor, samples: int, probes: int, generator: Any) -> None:
@@ -120,57 +176,80 @@ def _along(result: Survey, main: Tensor, samples: int, probes: int, generator: A
     result.along = {i: v for i, v in zip(result.chain, steps) if v is not None}
 
 
-def _gradients(
-    model: nn.Module,
-    result: Survey,
-    inputs: Inputs,
-    output: Any,
-    main: Tensor,
-    loss: Callable[..., Tensor] | None,
-    generator: torch.Generator,
-) -> None:
-    value, result.loss_name = _loss(inputs, output, main, loss, generator)
-    names = [name for name, p in model.named_parameters() if p.requires_grad]
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    gradients = torch.autograd.grad(value, parameters, allow_unused=True)
+def _gradients(model: nn.Module, result: Survey, value: Tensor, trainable: set[str]) -> None:
+    named = [(name, p) for name, p in model.named_parameters() if name in trainable]
+    scans = result.witness.seen.scans
+    wanted = [p for _, p in named] + [scan.edge for scan in scans]
+    if not wanted:
+        return
+    found = torch.autograd.grad(value, wanted, allow_unused=True, retain_graph=True)
     with torch.no_grad():
         norms = {}
-        for name, gradient in zip(names, gradients):
+        for (name, _), gradient in zip(named, found):
             if gradient is not None:
                 gradient = gradient.coalesce().values() if gradient.is_sparse else gradient
                 peak = gradient.abs().amax() if gradient.numel() else gradient.sum()
                 peak = torch.where(peak > 0, peak, torch.ones_like(peak))
                 norms[name] = torch.linalg.vector_norm(gradient / peak).double() * peak.double()
         result.gradients = {name: norm.item() for name, norm in norms.items()}
-    result.loss = float(value.detach())
+        cells: dict[str, list[Tensor]] = {}
+        for scan, gradient in zip(scans, found[len(named) :]):
+            if gradient is None:
+                continue
+            if scan.steps == 1:
+                size = gradient.double().square().mean().sqrt().reshape(1)
+                cells.setdefault(f"{scan.path} {scan.op}", []).append(size)
+                continue
+            rows = gradient.movedim(scan.axis, 0).flatten(1).double()
+            result.through_time.append((scan.path, scan.op, rows.square().mean(1).sqrt()))
+        for name, sizes in cells.items():
+            path, op = name.split(" ")
+            result.through_time.append((path, op, torch.cat(sizes)))
 
 
-def _loss(
-    inputs: Inputs, output: Any, main: Tensor, loss: Any, generator: torch.Generator
-) -> tuple[Tensor, str]:
-    targets = inputs.targets
-    if loss is not None:
-        name = getattr(loss, "__name__", type(loss).__name__)
-        try:
-            value = loss(main, targets) if targets is not None else loss(output)
-        except Exception as error:
-            raise UsageError(
-                f"The loss {name} failed: {_first_line(error)}.",
-                "It is called as loss(output, targets), or loss(output) without targets.",
-            ) from error
-        if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
-            raise UsageError(
-                f"The loss {name} must return one number that depends on the parameters.",
-                "Return a scalar tensor, e.g. with reduction='mean'.",
-            )
-        return value.reshape(()), name
-    found = loss_for(output, targets)
-    if found is not None:
-        return found(output, targets), found.name
-    probe = torch.randn(main.shape, generator=generator).to(main.device, main.dtype)
-    rows = main.shape[0] if main.ndim else 1
-    value = (main * probe).sum() / (rows * (main.numel() / rows) ** 0.5)
-    return value, "random projection of the output"
+def _aside(model: nn.Module, result: Survey, output: Any, trainable: set[str]) -> None:
+    """Which parameters without gradient reach another output than the loss uses."""
+    named = dict(model.named_parameters())
+    lost = [name for name in trainable if name not in result.gradients]
+    ends = [t for t in tensors_in(output) if t.requires_grad]
+    if not lost or len(ends) < 2:
+        return
+    total = torch.stack([t.float().sum() for t in ends]).sum()
+    found = torch.autograd.grad(
+        total, [named[name] for name in lost], allow_unused=True, retain_graph=True
+    )
+    result.aside = frozenset(n for n, g in zip(lost, found) if g is not None)
+
+
+def _not_finite(
+    model: nn.Module,
+    result: Survey,
+    inputs: Inputs,
+    loss: Callable[..., Any] | None,
+    output: Any,
+    used: Loss,
+    seed: int,
+) -> None:
+    """If anything is not finite, run again and find where it begins."""
+
+    def run() -> Any:
+        torch.manual_seed(seed)
+        return model(*inputs.args, **inputs.kwargs)
+
+    def last(output: Any) -> Tensor:
+        main = main_output(output)
+        assert main is not None
+        again = torch.Generator().manual_seed(seed)
+        return evaluate(loss, output, main, inputs.targets, again, inputs.task).value
+
+    if not all_finite(output) or not all_finite(used.value):
+        result.origin = forward_origin(model, inputs.samples, run, last)
+    elif not all(map(_number, result.gradients.values())):
+        result.origin = backward_origin(lambda: last(run()), result.calls, used.value)
+
+
+def _number(value: float) -> bool:
+    return value - value == 0
 
 
 def _failure(

@@ -15,9 +15,9 @@ from kadanoff.style.numbers import percent, short, uncertain
 from kadanoff.style.terminal import View
 
 if TYPE_CHECKING:
-    from kadanoff.diagnosis.result import Diagnosis, Estimate, LayerReport
+    from kadanoff.diagnosis.result import Diagnosis, Estimate, Finding, LayerReport
 
-__all__ = ["diagnosis_terminal", "span"]
+__all__ = ["diagnosis_terminal", "loss_line", "span", "trial_line"]
 
 MAX_ROWS = 34
 
@@ -29,44 +29,86 @@ def diagnosis_terminal(diagnosis: Diagnosis) -> View:
 
 def _parts(d: Diagnosis, write: Callable[[str], str], plain: bool, width: int) -> Iterator[Any]:
     mark, colour = ("OK", "green") if d.healthy else ("SICK", "red")
-    count = "" if d.healthy else f" ({len(d.findings)} finding{'s' * (len(d.findings) > 1)})"
     yield Text.assemble(
         (f" {mark} ", f"bold reverse {colour}"),
         " ",
         (write(d.verdict[:1].upper() + d.verdict[1:]), "bold"),
     )
-    yield Text(write(_subject(d) + count), style="dim")
+    yield Text(write(_subject(d)), style="dim")
+    for line in (loss_line(d), trial_line(d)):
+        if line:
+            yield Text(write(line), style="dim")
+    for number, finding in enumerate((f for f in d.findings if f.severity != "note"), start=1):
+        yield Text("")
+        yield from _finding(finding, f"{number}. {finding.severity}: ", write)
     yield Text("")
     yield _layer_table(d, write, plain, width)
     if d.layers:
         yield Text(write(_legend(d)), style="dim")
-    for number, finding in enumerate(d.findings, start=1):
-        yield Text("")
-        tone = "red" if finding.severity == "critical" else "yellow"
-        layers = f" [{span(finding.layers)}]" if finding.layers else ""
-        yield Text.assemble(
-            (f"{number}. {finding.severity}: ", f"bold {tone}"),
-            write(finding.sentence),
-            (layers, "dim"),
-        )
-        if finding.remedy:
-            yield Padding(
-                Text.assemble(("do: ", "bold green"), write(finding.remedy)),
-                (0, 0, 0, 3),
-                expand=False,
-            )
+    for finding in d.findings:
+        if finding.severity == "note":
+            yield Text("")
+            yield Text(write(f"note: {finding.sentence} [{finding.label}]"), style="dim")
     for note in d.notes:
         yield Text("")
         yield Text(write(f"note: {note}"), style="dim")
 
 
+def _finding(finding: Finding, head: str, write: Callable[[str], str]) -> Iterator[Any]:
+    tone = "red" if finding.severity == "critical" else "yellow"
+    layers = f" [{span(finding.layers)}]" if finding.layers else ""
+    yield Text.assemble((head, f"bold {tone}"), write(finding.sentence), (layers, "dim"))
+    if finding.because_of:
+        said = f"a consequence of: {', '.join(finding.because_of)}"
+        yield Padding(Text(write(said), style="dim"), (0, 0, 0, 3), expand=False)
+        return
+    if finding.cause:
+        why = Text.assemble(("why: ", "bold"), write(finding.cause))
+        yield Padding(why, (0, 0, 0, 3), expand=False)
+    if finding.remedy:
+        do = Text.assemble(("do: ", "bold green"), write(finding.remedy))
+        yield Padding(do, (0, 0, 0, 3), expand=False)
+    more = f"{finding.label}: kadanoff diagnose --explain {finding.id}"
+    yield Padding(Text(more, style="dim"), (0, 0, 0, 3), expand=False)
+
+
 def _subject(d: Diagnosis) -> str:
+    count = sum(f.severity != "note" for f in d.findings)
     sign = f"{d.model}: {d.n_parameters:,} parameters, depth {d.depth}, {d.n_samples} samples"
     if d.aspect is not None:
         sign += f", depth/width {short(d.aspect, 2)}"
-    if d.loss is not None:
-        sign += f", loss {short(d.loss)}"
+    if count:
+        sign += f" ({count} finding{'s' * (count > 1)})"
     return sign
+
+
+def loss_line(d: Diagnosis) -> str:
+    """The loss, what it is, and what a model that knows nothing would have."""
+    if d.loss is None:
+        return ""
+    if d.loss_stands_in:
+        return (
+            f"loss: none was given and there are no targets; a {d.loss_name} stands in for it "
+            "(gradients below are of that)"
+        )
+    known = (
+        "" if d.constant_loss is None else f"; the best constant output {short(d.constant_loss)}"
+    )
+    return f"loss {short(d.loss)} ({d.loss_name}{known})"
+
+
+def trial_line(d: Diagnosis) -> str:
+    """What the trial showed."""
+    t = d.trial
+    if t is None or not t.losses:
+        return ""
+    end = short(t.losses[-1]) if t.finite else "infinity"
+    text = f"trial: {t.steps} steps on a copy ({t.recipe}): loss {short(t.losses[0])} -> {end}"
+    if t.learns is not None:
+        text += ", it learns" if t.learns else ", it does not learn"
+    if t.edge is not None:
+        text += f"; largest stable rate about {short(t.edge, 2)}"
+    return text
 
 
 def _legend(d: Diagnosis) -> str:
@@ -150,7 +192,7 @@ def _layer_table(d: Diagnosis, write: Callable[[str], str], plain: bool, width: 
     table.add_column("layer", no_wrap=True, max_width=room, overflow="crop")
     for name, _ in filled:
         table.add_column(write(name), justify="right", no_wrap=True, overflow="crop")
-    accused = {index for finding in d.findings for index in finding.layers}
+    accused = {i for finding in d.findings if finding.severity != "note" for i in finding.layers}
     previous = 0
     for layer in shown:
         if layer.index > previous + 1:

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kadanoff.errors import DataError
+from kadanoff.trace.ends import ends_in
 from kadanoff.trace.hf import main_output, own_loss
 
 __all__ = ["IGNORED", "Loss", "TargetError", "default_loss", "loss_for"]
@@ -226,8 +227,8 @@ def _cross_entropy(logits: Tensor, labels: Tensor, axis: int) -> Tensor:
 
 
 def _soft_cross_entropy(logits: Tensor, probabilities: Tensor, axis: int) -> Tensor:
-    logs = F.log_softmax(logits, axis)
-    return -(probabilities.to(logits.dtype) * logs).sum(axis).mean()
+    probabilities = probabilities.to(logits.dtype)
+    return F.cross_entropy(logits.movedim(axis, -1), probabilities.movedim(axis, -1))
 
 
 # -- real numbers ------------------------------------------------------------------------------
@@ -252,7 +253,7 @@ def _real(main: Tensor, targets: Tensor, task: str | None) -> Loss:
             )
         raise _unfit(main, targets)
     if task != "regression":
-        if main.shape == targets.shape and _sum_to_one(targets):
+        if main.shape == targets.shape and _sum_to_one(targets) and ends_in(main) != "sigmoid":
             return Loss("cross entropy", lambda z, y: _soft_cross_entropy(z, y, z.ndim - 1), -1)
         events = bool(((targets == 0) | (targets == 1)).all())
         if events and bool(targets.min() < targets.max()):
@@ -262,8 +263,7 @@ def _real(main: Tensor, targets: Tensor, task: str | None) -> Loss:
 
 def _binary(main: Tensor) -> Loss:
     """Binary cross entropy of logits, or of probabilities if the model ends in a sigmoid."""
-    name = "" if main.grad_fn is None else main.grad_fn.name()
-    if name.startswith("Sigmoid"):
+    if ends_in(main) == "sigmoid":
         function = F.binary_cross_entropy
     else:
         function = F.binary_cross_entropy_with_logits

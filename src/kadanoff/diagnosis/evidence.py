@@ -1,0 +1,103 @@
+"""Everything the rules look at, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from kadanoff.diagnosis.chain import Trend
+from kadanoff.diagnosis.facts import Columns, OptimizerFacts, Output, Targets
+from kadanoff.diagnosis.finite import Origin
+from kadanoff.diagnosis.result import LayerReport, ParameterReport, TrialReport
+from kadanoff.diagnosis.weights import Matrix
+from kadanoff.diagnosis.witness import Attention, Cut, LossCall, Normed, Sum
+
+__all__ = ["Evidence", "Time"]
+
+
+@dataclass(frozen=True)
+class Time:
+    """The loss gradient along a sequence: root mean square by step, first step first."""
+
+    path: str
+    op: str
+    sizes: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was measured of a model on a batch; every rule reads this and nothing else.
+
+    Attributes
+    ----------
+    layers, parameters : tuple
+        The reports.
+    chain : tuple of LayerReport
+        Layers that carry the whole signal, without embedding and readout.
+    gradient, signal, backward : Trend or None
+        See :mod:`kadanoff.diagnosis.chain`.
+    arch : Network or None
+        The theory's description.
+    loss, constant : float or None
+        Loss, and that of the best constant output.
+    own_loss, stands_in : bool
+        Whether the loss is the user's or the model's own; whether it is a random projection.
+    loss_calls : tuple of LossCall
+    unregistered : tuple of str
+        Modules and parameters kept where PyTorch does not see them.
+    affine : bool or None
+        Whether the whole model is an affine map of its inputs, by trying; None if not tried.
+    aside : set of str
+        Trainable parameters that reach an output which the loss does not use.
+    ladder : tuple of (float, float)
+        Other learning rates tried, and where their loss ended.
+    edge : float or None
+        An upper bound of the largest stable rate, where there was no trial.
+    ops : tuple of (str, str, str)
+        Kind, operation and module of everything that is not linear without weights, in order.
+    """
+
+    layers: tuple[LayerReport, ...] = ()
+    parameters: tuple[ParameterReport, ...] = ()
+    chain: tuple[LayerReport, ...] = ()
+    gradient: Trend | None = None
+    signal: Trend | None = None
+    backward: Trend | None = None
+    batch_normalised: bool = False
+    arch: Any = None
+    model: nn.Module | None = None
+    samples: int = 0
+    dtype: str = "float32"
+    loss: float | None = None
+    constant: float | None = None
+    loss_name: str = ""
+    own_loss: bool = False
+    stands_in: bool = False
+    loss_calls: tuple[LossCall, ...] = ()
+    output: Output | None = None
+    targets: Targets | None = None
+    inputs: Columns | None = None
+    duplicates: float = 0.0
+    padded: Any = None
+    attached: bool = True
+    trainable: frozenset[str] = frozenset()
+    aside: frozenset[str] = frozenset()
+    cuts: tuple[Cut, ...] = ()
+    unregistered: tuple[str, ...] = ()
+    origin: Origin | None = None
+    attentions: tuple[Attention, ...] = ()
+    sums: tuple[Sum, ...] = ()
+    norms: tuple[Normed, ...] = ()
+    times: tuple[Time, ...] = ()
+    matrices: tuple[Matrix, ...] = ()
+    trained: bool = False
+    affine: bool | None = None
+    ops: tuple[tuple[str, str, str], ...] = ()
+    optimizer: OptimizerFacts | None = None
+    steps: int = 1000
+    trial: TrialReport | None = None
+    ladder: tuple[tuple[float, float], ...] = ()
+    edge: float | None = None
+    constant_targets: bool = False

@@ -1,0 +1,102 @@
+"""The loss before the first step, and an output that does not depend on the input."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from kadanoff.diagnosis.evidence import Evidence
+from kadanoff.diagnosis.kinds import kind
+from kadanoff.diagnosis.result import Finding
+
+__all__ = ["RULES"]
+
+START = kind(
+    "KD601",
+    "loss-at-start",
+    "The loss starts too high",
+    what="A fresh net should know nothing: ln C for C classes, the variance of real targets. A "
+    "higher loss is confidence in random answers, and the first hundreds of steps go into "
+    "unlearning them.",
+    measured="The loss on the batch, against that of the best constant output (entropy of the "
+    "labels' frequencies, variance of the targets).",
+    threshold="2 nats above for cross entropy (logits of standard deviation 2), 10 times for "
+    "squared errors; critical from 10 nats or 100 times. Not said of trained nets.",
+    remedy="Make the last layer's weights smaller: nn.init.normal_(head.weight, "
+    "std=fan_in ** -0.5) or zero them; check that the norm before it is there.",
+    makes=("rate-too-high",),
+    scale=True,
+)
+CONSTANT = kind(
+    "KD602",
+    "output-constant",
+    "The output does not depend on the input",
+    what="All samples get the same output: whatever the model knows of them is lost on the way.",
+    measured="Standard deviation of the output over the samples, over its root mean square.",
+    threshold="A note from 10⁻⁴, a warning from 10⁻⁶ (a default ReLU net of 12 layers, which "
+    "learns slowly), critical from 10⁻⁷, where rounding begins. Not said of outputs that are zero "
+    "on purpose.",
+    remedy="See where the samples become alike: initialise for the activation (kadanoff tune), "
+    "add skip connections or normalisation.",
+    makes=("does-not-learn",),
+    scale=True,
+)
+
+
+def _start(e: Evidence) -> Iterator[Finding]:
+    if e.trained or e.stands_in or e.loss is None or e.constant is None:
+        return
+    if not math.isfinite(e.loss):
+        return
+    entropy = any("cross_entropy" in c.op or c.op == "nll_loss" for c in e.loss_calls)
+    last = next((x for x in reversed(e.layers) if x.role in ("readout", "hidden")), None)
+    layers = (last.index,) if last is not None else ()
+    if entropy:
+        over = e.loss - e.constant
+        if over < 2:
+            return
+        head = ""
+        if last is not None and last.weight_gain is not None:
+            head = f" (gain of the last layer, {last.path!r}: {last.weight_gain.value:.3g})"
+        yield START.found(
+            "critical" if over > 10 else "warning",
+            f"loss at the start: {e.loss:.3g}, a model that knows nothing has {e.constant:.3g}; "
+            f"the limit is 2 above{head}.",
+            cost=30 + over,
+            value=e.loss,
+            threshold=e.constant + 2,
+            layers=layers,
+        )
+    elif e.constant > 0 and e.loss > 10 * e.constant:
+        ratio = e.loss / e.constant
+        yield START.found(
+            "critical" if ratio > 100 else "warning",
+            f"loss at the start: {e.loss:.3g}, {ratio:.3g} times that of the best constant "
+            f"({e.constant:.3g}); the limit is 10 times.",
+            cost=30 + math.log(ratio),
+            value=e.loss,
+            threshold=10 * e.constant,
+            layers=layers,
+        )
+
+
+def _constant(e: Evidence) -> Iterator[Finding]:
+    out = e.output
+    if out is None or e.samples < 4 or out.shape[0] != e.samples or e.origin is not None:
+        return
+    size = max(abs(out.high), abs(out.low))
+    if size == 0 or not math.isfinite(out.varies):
+        return  # zero on purpose, or said elsewhere
+    ratio = out.varies / size
+    if ratio < 1e-4 and out.sums is None:
+        yield CONSTANT.found(
+            "critical" if ratio < 1e-7 else "warning" if ratio < 1e-6 else "note",
+            f"output constant: over {e.samples} samples the output varies by {ratio:.1g} of its "
+            "size (the limit is 1e-4).",
+            cost=15,
+            value=ratio,
+            threshold=1e-4,
+        )
+
+
+RULES = (_start, _constant)

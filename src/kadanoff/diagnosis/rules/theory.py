@@ -1,0 +1,55 @@
+"""What was measured against what the theory expects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kadanoff.diagnosis.evidence import Evidence
+from kadanoff.diagnosis.kinds import kind
+from kadanoff.diagnosis.result import Finding
+
+__all__ = ["RULES"]
+
+UNLIKE = kind(
+    "KD1101",
+    "unlike-theory",
+    "Far from what random weights give",
+    what="The expectation is exact for independent random weights of these variances: a distance "
+    "of many standard deviations says that the weights or the data are not what they seem.",
+    measured="z = (measured − expected) / spread from one drawn network to the next, of the second "
+    "moment of each layer.",
+    threshold="|z| > 8 at three layers or more, and a factor 2 from the expectation. Not said of "
+    "trained nets.",
+    remedy="Look at the first layer where it departs: weights that were changed after drawing, "
+    "correlated rows, or inputs outside the usual range.",
+    scale=True,
+)
+
+
+def _unlike(e: Evidence) -> Iterator[Finding]:
+    if e.trained or e.origin is not None:
+        return
+    far = []
+    for layer in e.layers:
+        m = layer.second_moment
+        if m.z is None or m.predicted is None or not m.predicted > 0:
+            continue
+        ratio = m.value / m.predicted
+        if abs(m.z) > 8 and not 0.5 < ratio < 2:
+            far.append((layer, m.z, ratio))
+    if len(far) < 3:
+        return
+    layer, z, ratio = far[0]
+    yield UNLIKE.found(
+        "warning",
+        f"unlike theory: from layer {layer.index} ({layer.path or layer.op}) on the second moment "
+        f"is {ratio:.3g} times what random weights of this size give, z = {z:.0f} (the limit is "
+        f"8); so at {len(far)} layers.",
+        cost=3,
+        value=z,
+        threshold=8,
+        layers=[x.index for x, _, _ in far],
+    )
+
+
+RULES = (_unlike,)
