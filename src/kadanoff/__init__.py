@@ -69,11 +69,11 @@ if TYPE_CHECKING:
     from kadanoff.critical import criticality as criticality
     from kadanoff.critical import phase_diagram as phase_diagram
     from kadanoff.diagnosis import diagnose as diagnose
-    from kadanoff.ensembles.comparison import compare as compare
-    from kadanoff.ensembles.run import ensemble as ensemble
     from kadanoff.kernels import empirical_ntk as empirical_ntk
     from kadanoff.kernels import kernel as kernel
     from kadanoff.learning import predict as predict
+    from kadanoff.program.front import compare as compare
+    from kadanoff.program.front import ensemble as ensemble
     from kadanoff.rgflow.information import aspect as aspect
     from kadanoff.rgflow.run import flow as flow
     from kadanoff.tuning import tune as tune

@@ -12,16 +12,63 @@ measured.py
     The law of a parameter as far as its entries tell; whether entries agree with a law.
 freshness.py
     Whether a model is fresh or trained, from its weights alone.
+matrix.py
+    The two conditional laws, and all the questions a matrix has answered.
+factor.py
+    Rows as combinations of orthonormal ones, also where they repeat each other.
+linear.py
+    A map that answers by its law, as autograd sees it.
+source.py
+    One parameter of one network: undrawn where it can be, drawn where it must be.
+views.py
+    Stand-ins for a parameter transposed, cut into rows, scaled, cast.
+mode.py
+    The function mode under which a model runs on its law.
+operations.py, convolution.py
+    The table of operations: how each is answered.
+skeleton.py
+    A model without its weights.
+batch.py
+    What the user hands over, as a model's call and targets.
+records.py
+    What is kept of one network.
+hosts.py
+    The same of a module with weights of its own.
+plan.py
+    One ensemble: everything a worker needs.
+pool.py
+    Replicas side by side: the infinite-width limit.
+finite.py
+    What stays random at infinite width.
+run.py
+    Ensembles of modules.
+result.py, comparison.py
+    What comes out, and two of them side by side.
+front.py
+    kadanoff.ensemble and kadanoff.compare: one name for modules and described networks.
 """
 
 from __future__ import annotations
 
-from kadanoff.program.freshness import Freshness as Freshness
-from kadanoff.program.freshness import looks_trained as looks_trained
-from kadanoff.program.initial import Built as Built
-from kadanoff.program.initial import Laws as Laws
-from kadanoff.program.initial import build as build
-from kadanoff.program.initial import laws as laws
-from kadanoff.program.law import Law as Law
+from typing import TYPE_CHECKING
 
-__all__ = ["Built", "Freshness", "Law", "Laws", "build", "laws", "looks_trained"]
+from kadanoff._lazy import attach
+
+if TYPE_CHECKING:
+    from kadanoff.program.comparison import ModuleComparison as ModuleComparison
+    from kadanoff.program.comparison import compare_modules as compare_modules
+    from kadanoff.program.freshness import Freshness as Freshness
+    from kadanoff.program.freshness import looks_trained as looks_trained
+    from kadanoff.program.initial import Built as Built
+    from kadanoff.program.initial import Laws as Laws
+    from kadanoff.program.initial import build as build
+    from kadanoff.program.initial import laws as laws
+    from kadanoff.program.law import Law as Law
+    from kadanoff.program.mode import Network as Network
+    from kadanoff.program.result import ModuleEnsemble as ModuleEnsemble
+    from kadanoff.program.result import Quantity as Quantity
+    from kadanoff.program.run import expect as expect
+    from kadanoff.program.run import module_ensemble as module_ensemble
+
+__getattr__, __dir__, _names = attach(__name__)
+__all__ = [*_names]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -1,0 +1,34 @@
+"""Who runs the backward passes of a real module: the counterpart of an undrawn network."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Real"]
+
+
+class Real:
+    """A module with its own weights, measured as networks without weights are."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+
+    @contextlib.contextmanager
+    def backward(self, record: bool) -> Iterator[None]:
+        """A new backward pass; ``record`` if it is the loss's."""
+        if record:
+            self._model.zero_grad(set_to_none=True)
+        yield
+
+    def gradients(self) -> dict[str, Tensor]:
+        """|∂𝓛/∂θ|² by parameter, after ``loss.backward()``."""
+        out = {}
+        for name, p in self._model.named_parameters():
+            if p.grad is not None:
+                grad = p.grad.coalesce().values() if p.grad.is_sparse else p.grad
+                out[name] = torch.linalg.vector_norm(grad.double()).square()
+        return out

@@ -1,0 +1,285 @@
+r"""A matrix of independent normal entries, known only by the questions it has answered.
+
+**Forward.** Let the rows of X (M, n) be all that W (n', n), entries N(0, σ²), is asked. The
+columns of W are i.i.d., so Z = X Wᵀ has n' independent columns, each N(0, σ² X Xᵀ): with
+X Xᵀ = L Lᵀ and g (r, n') standard normal,
+
+.. math:: Z = \sigma L g .
+
+**Backward.** With Q = L⁻¹X orthonormal, the question fixes W on the span of Q: W Qᵀ = σ gᵀ. The
+part of W on the complement, W (1 − QᵀQ), is independent of it. So for cotangents δ (M, n') with
+δ δᵀ = R Rᵀ and ν standard normal,
+
+.. math:: \delta W = \sigma\,[(\delta g^T)\, Q + R\,\nu\,(1 - Q^T Q)] .
+
+**Any number of questions from either side.** After W qᵢ = yᵢ and pⱼᵀ W = zⱼᵀ with orthonormal q
+and p, W is still Gaussian:
+
+.. math:: W = Y^T Q + P^T Z (1 - Q^T Q) + (1 - P^T P)\, \sigma G\, (1 - Q^T Q),
+
+G standard normal. A new question is split into what the known directions answer and a fresh part.
+
+**Pooled.** ``pool`` averages every product over a wide axis over replicas that run side by side:
+the Gram matrices of S networks of width n, or of one of width S n. The projection off the known
+directions is averaged too; without it gradients would grow by M/(S n) a map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from kadanoff.program.factor import Factor, factor
+
+__all__ = ["Matrix", "Question", "Side", "cheaper_undrawn"]
+
+Side = Literal["right", "left"]
+Pool = Callable[[Tensor], Tensor]
+
+
+def cheaper_undrawn(M: int, n: int, width: int) -> bool:
+    """Whether answering M rows costs less than drawing the n × width matrix.
+
+    Both laws together cost about 7.5 M² (n + n') + M³ flops; the map itself 6 M n n', and drawing
+    20 flops an entry.
+    """
+    return 7.5 * M * M * (n + width) + M**3 < (6 * M + 20) * n * width
+
+
+class Switch(Protocol):
+    """What a backward pass is for."""
+
+    recording: bool
+    keeping: bool
+
+
+@dataclass
+class Question:
+    """Rows asked of one side, kept until their cotangents come back."""
+
+    X: Tensor
+    side: Side
+    gram: Tensor | None  # X Xᵀ, float64
+
+
+class Matrix:
+    """Entries N(0, std²), R × C, undrawn.
+
+    Parameters
+    ----------
+    rows, columns : int
+        R, C. As a map, W takes C numbers to R ("right" questions, X of shape (M, C)); transposed,
+        R numbers to C ("left" questions, X of shape (M, R)).
+    std : float
+    normal : callable
+        ``normal((r, n), dtype)``: standard normal numbers, a new piece of one stream each time.
+    pool : callable, optional
+        Average over replicas.
+    always : bool
+        Answer undrawn also where drawing is cheaper; always so if pooled.
+    """
+
+    def __init__(
+        self,
+        rows: int,
+        columns: int,
+        std: float,
+        normal: Callable[..., Tensor],
+        pool: Pool | None = None,
+        always: bool = False,
+    ) -> None:
+        self.rows, self.columns, self.std = rows, columns, std
+        self.normal, self.pool, self.always = normal, pool, always or pool is not None
+        # orthonormal questions (k, n) and their answers (k, n'), by side
+        self.known: dict[Side, tuple[Tensor, Tensor] | None] = {"right": None, "left": None}
+        self._forward = dict(self.known)  # without what backward passes have asked
+        self.asked = 0  # rows asked in forward passes
+        self.uses = 0
+        self.W: Tensor | None = None
+        self.squares: Tensor | None = None
+        self.pairs: list[tuple[Tensor, Tensor]] = []  # (rows' side, columns' side) of ∂W
+
+    # -- questions -----------------------------------------------------------------------------
+
+    def width(self, side: Side) -> int:
+        """Numbers in an answer to a question of this side."""
+        return self.rows if side == "right" else self.columns
+
+    def undrawn(self, M: int) -> bool:
+        """Whether M more rows should be answered without drawing the matrix."""
+        if self.W is not None:
+            return False
+        if self.always:
+            return True
+        return cheaper_undrawn(self.asked + M, self.rows, self.columns)
+
+    def ask(self, X: Tensor, side: Side) -> tuple[Tensor, Question]:
+        """W x for the rows of X, and the question to give back with its cotangents."""
+        self.asked += len(X)
+        self.uses += 1
+        answer, gram = self._answer(X, side, keep=True)
+        self._forward = dict(self.known)
+        return answer, Question(X, side, gram)
+
+    def back(
+        self, question: Question, delta: Tensor, wanted: bool, switch: Switch
+    ) -> Tensor | None:
+        """The cotangents of a question's rows, given those of its answers.
+
+        Parameters
+        ----------
+        delta : Tensor, shape (M, width)
+        wanted : bool
+            Whether the rows' own cotangents are needed (data needs none).
+        switch : Switch
+            Whether ∂𝓛/∂W counts, and whether the answers must be remembered.
+        """
+        other: Side = "left" if question.side == "right" else "right"
+        answer, gram = None, None
+        if wanted:
+            # a matrix of one use is asked once a pass: nothing need be remembered
+            keep = self.uses > 1 or switch.keeping
+            answer, gram = self._answer(delta, other, keep)
+            if switch.keeping:
+                self._forward = dict(self.known)
+        if switch.recording:
+            self._record(question, delta, gram)
+        return answer
+
+    def _answer(self, X: Tensor, side: Side, keep: bool) -> tuple[Tensor, Tensor | None]:
+        if self.W is not None:
+            W = self.W.to(X.dtype)
+            return (X @ W.mT if side == "right" else X @ W), None
+        other: Side = "left" if side == "right" else "right"
+        n, width = X.shape[-1], self.width(side)
+        dtype = torch.promote_types(X.dtype, torch.float32)
+        rest = X.double()
+        share, floor, mine = None, None, self.known[side]
+        if mine is not None:
+            rest, share, floor = self._residue(rest, mine[0], dtype)
+        whole = len(X) >= n and self.pool is None and mine is None
+        gram = None
+        if whole:
+            # more rows than directions: one fresh answer a direction
+            found = Factor(rest, None)
+            r = n
+        else:
+            gram = self._mean(rest @ rest.mT)
+            found = factor(gram, floor)
+            r = found.L.shape[1]
+        fresh = self.normal((r, width), dtype).mul_(self.std)
+        L = found.L.to(dtype)
+        given = self.known[other]
+        if given is not None:
+            P = given[0]
+            fresh = fresh - self._mean(fresh @ P.mT) @ P
+        answer = L @ fresh
+        if given is not None:
+            answer = answer + self._mean(rest.to(dtype) @ given[1].mT) @ given[0]
+        if keep and r:
+            if whole:
+                basis = torch.eye(n, dtype=dtype, device=X.device)
+            else:
+                basis = found.basis(rest).to(dtype)
+            known = fresh
+            if given is not None:
+                known = fresh + self._mean(basis @ given[1].mT) @ given[0]
+            self.known[side] = _joined(mine, (basis, known))
+        if share is not None and mine is not None:
+            answer = answer + share.to(dtype) @ mine[1]
+            gram = None  # of the rest alone
+        return answer.to(X.dtype), gram
+
+    def _residue(self, X: Tensor, Q: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """What the known directions leave of X, X's share of them, and what counts as nothing."""
+        Q = Q.double()
+        eps = 64 * torch.finfo(dtype).eps
+        floor = max(eps * eps, 1e-24) * X.square().sum(-1)
+        share = self._mean(X @ Q.mT)
+        rest = X - share @ Q
+        # once more: what is left may be small beside what was taken out
+        again = self._mean(rest @ Q.mT)
+        return rest - again @ Q, share + again, self._mean(floor)
+
+    def _mean(self, product: Tensor) -> Tensor:
+        return product if self.pool is None else self.pool(product)
+
+    # -- gradients -----------------------------------------------------------------------------
+
+    def _record(self, question: Question, delta: Tensor, gram: Tensor | None) -> None:
+        """Add this use to ∂W = Σ δᵢ xᵢᵀ."""
+        right = question.side == "right"
+        if self.uses > 1 or self.W is not None:
+            pair = (delta, question.X) if right else (question.X, delta)
+            self.pairs.append((pair[0].detach(), pair[1].detach()))
+            return
+        X, D = question.X.double(), delta.double()
+        if len(X) > min(self.rows, self.columns):
+            self.squares = (D.mT @ X).square().sum()
+            return
+        # |∂W|² = Σ (X Xᵀ) ∘ (δ δᵀ): no matrix of W's size
+        G = X @ X.mT if question.gram is None or self.pool is not None else question.gram
+        H = D @ D.mT if gram is None or self.pool is not None else gram
+        self.squares = (G * H).sum()
+
+    def gradient_square(self) -> Tensor | None:
+        """|∂𝓛/∂W|² of what was recorded; None if nothing was."""
+        if not self.pairs:
+            return self.squares
+        U = torch.cat([u for u, _ in self.pairs]).double()
+        V = torch.cat([v for _, v in self.pairs]).double()
+        if len(U) < min(self.rows, self.columns):
+            return ((U @ U.mT) * (V @ V.mT)).sum()
+        return (U.mT @ V).square().sum()
+
+    def gradient(self) -> Tensor | None:
+        """∂𝓛/∂W (R, C) of what was recorded in pairs."""
+        if not self.pairs:
+            return None
+        total = self.pairs[0][0].mT @ self.pairs[0][1]
+        for u, v in self.pairs[1:]:
+            total = total + u.mT @ v
+        return total
+
+    def forget(self) -> None:
+        """Start a new backward pass: cotangents asked before, and what they recorded, are gone.
+
+        Each pass alone has its exact law; what different passes have answered is independent
+        given the forward pass.
+        """
+        self.known = dict(self._forward)
+        self.squares, self.pairs = None, []
+
+    # -- drawing it after all ------------------------------------------------------------------
+
+    def materialise(self, fresh: Tensor) -> Tensor:
+        """The matrix itself, given its answers so far.
+
+        Parameters
+        ----------
+        fresh : Tensor, shape (R, C)
+            A draw of its law, which knows of no answers.
+        """
+        W = fresh
+        right, left = self.known["right"], self.known["left"]
+        if left is not None:
+            P, Z = left
+            W = W - P.mT.to(W.dtype) @ (P.to(W.dtype) @ W - Z.to(W.dtype))
+        if right is not None:
+            Q, Y = right
+            W = W - (W @ Q.mT.to(W.dtype) - Y.mT.to(W.dtype)) @ Q.to(W.dtype)
+        self.known = {"right": None, "left": None}
+        self.W = W
+        return W
+
+
+def _joined(
+    mine: tuple[Tensor, Tensor] | None, more: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    if mine is None:
+        return more
+    return torch.cat([mine[0], more[0]]), torch.cat([mine[1], more[1]])

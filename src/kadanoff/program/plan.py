@@ -1,0 +1,210 @@
+"""One ensemble of a module: everything a worker needs to run a block of its networks."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kadanoff.errors import AnalysisError, KadanoffError
+from kadanoff.program.hosts import Real
+from kadanoff.program.law import Law
+from kadanoff.program.mode import Network
+from kadanoff.program.pool import together
+from kadanoff.program.records import Record, Task, channels, finite, measure
+from kadanoff.trace.hf import tensors_in
+from kadanoff.trace.sandbox import untouched
+
+__all__ = ["Notes", "Plan", "sums"]
+
+# of each number: networks that have it, sum, sum of squares; positive ones, and their logarithms
+MOMENTS = 6
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What the first network told besides its numbers."""
+
+    order: tuple[str, ...]
+    chain: tuple[str, ...]
+    drawn: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The sampling of one module; sends itself to workers.
+
+    Attributes
+    ----------
+    model : nn.Module
+        A skeleton (see :mod:`kadanoff.program.skeleton`).
+    factory : callable or None
+        Of "instances": builds one real network after another.
+    laws : dict of str to Law
+    task : Task
+    method : {"exact", "undrawn", "drawn", "instances"}
+    seed : int
+    device : torch.device
+    replicas : int
+        Networks that share Gram matrices; 1 leaves each its own.
+    limit_bytes : int or None
+    block : int
+        Networks in a block: the unit of dispatch and checkpoint.
+    """
+
+    model: nn.Module
+    factory: Callable[..., nn.Module] | None
+    laws: dict[str, Law]
+    task: Task
+    method: str
+    seed: int
+    device: torch.device
+    replicas: int = 1
+    limit_bytes: int | None = None
+    block: int = 4
+    sizes: dict[str, int] = field(default_factory=dict)
+
+    def run(self, block: int, size: int) -> list[tuple[int, dict[str, Tensor]]]:
+        """Sums over the networks of block number ``block``, a piece a network."""
+        first = block * self.block
+        with torch.enable_grad():
+            if self.replicas > 1:
+                records, _ = self.pooled(first, size)
+                total: dict[str, Tensor] = {}
+                for record in records:
+                    for key, value in sums(record).items():
+                        total[key] = total[key] + value if key in total else value
+                return [(len(records), total)]
+            return [(1, sums(self.network(first + i)[0])) for i in range(size)]
+
+    def network(self, index: int) -> tuple[Record, Notes]:
+        """Network number ``index`` and how it was answered."""
+        stream = np.random.SeedSequence([self.seed, index]).generate_state(3, np.uint64) >> 1
+        probes = torch.Generator().manual_seed(int(stream[1]))
+        with _plain_words(self.task, index):
+            if self.method == "instances":
+                record, notes = self._instance(int(stream[0]), probes, int(stream[2]))
+            else:
+                record, notes = self._undrawn(self.model, int(stream[0]), probes, int(stream[2]))
+        finite(record, index)
+        return record, notes
+
+    def _undrawn(
+        self, model: nn.Module, seed: int, probes: torch.Generator, noise: int, pool: Any = None
+    ) -> tuple[Record, Notes]:
+        generator = torch.Generator(self.device).manual_seed(seed)
+        network = Network(
+            model, self.laws, generator, self.device, self.method, pool, self.limit_bytes
+        )
+        guard = untouched(model, seed=noise, quiet=True, graph=True)
+        with guard if pool is None else contextlib.nullcontext(), network:
+            record = measure(model, network, self.task, probes, self.sizes)
+        drawn = {n: s.drawn for n, s in network.sources.items() if s.drawn and s.law.random}
+        return record, Notes(tuple(record.order), tuple(record.chain), drawn)
+
+    def _instance(self, seed: int, probes: torch.Generator, noise: int) -> tuple[Record, Notes]:
+        assert self.factory is not None
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = self.factory()
+        model = model.to(self.device)
+        for there, here in zip(self.model.modules(), model.modules()):
+            here.training = there.training
+        with untouched(model, seed=noise, quiet=True, graph=True):
+            record = measure(model, Real(model), self.task, probes, self.sizes)
+        return record, Notes(tuple(record.order), tuple(record.chain), {})
+
+    def pooled(self, first: int, size: int) -> tuple[list[Record], Notes]:
+        """``size`` networks side by side, every wide product averaged over them."""
+        states = [
+            np.random.SeedSequence([self.seed, first + i]).generate_state(3, np.uint64) >> 1
+            for i in range(size)
+        ]
+        models = [copy.deepcopy(self.model) for _ in range(size)]
+        for model in models:
+            _quiet(model)
+
+        def one(i: int, pool: Any) -> tuple[Record, Notes]:
+            probes = torch.Generator().manual_seed(int(states[i][1]))
+            with torch.enable_grad():
+                return self._undrawn(models[i], int(states[i][0]), probes, 0, pool)
+
+        with torch.random.fork_rng(devices=[]), _plain_words(self.task, first):
+            torch.manual_seed(int(states[0][2]))
+            found = together(one, size)
+        for i, (record, _) in enumerate(found):
+            finite(record, first + i)
+        return [record for record, _ in found], found[0][1]
+
+    def fingerprint(self) -> str:
+        """Changes with anything that changes the numbers."""
+        digest = hashlib.sha256()
+        task = self.task
+        for item in (
+            self.method, self.seed, self.replicas, self.block, self.device.type, task.probes,
+            sorted((n, repr(law)) for n, law in self.laws.items()),
+            [(n, type(m).__name__, m.training) for n, m in self.model.named_modules()],
+        ):  # fmt: skip
+            digest.update(repr(item).encode())
+        for tensor in tensors_in((task.args, task.kwargs, task.targets)):
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+
+def sums(record: Record) -> dict[str, Tensor]:
+    """One network's numbers as sums that add up over networks."""
+    out = {}
+    for name, value in channels(record):
+        log = float(np.log(value)) if value > 0 else 0.0
+        positive = float(value > 0)
+        out[name] = torch.tensor(
+            [1.0, value, value * value, positive, log, log * log], dtype=torch.float64
+        )
+    return out
+
+
+def _quiet(model: nn.Module) -> None:
+    """Dropout off; batch norms and recurrent modules as they are."""
+    for module in model.modules():
+        if not isinstance(module, (nn.modules.batchnorm._NormBase, nn.RNNBase)):
+            module.training = False
+
+
+@contextlib.contextmanager
+def _plain_words(task: Task, index: int):
+    """Exceptions inside the model in the user's words, lack of memory above all."""
+    try:
+        yield
+    except KadanoffError:
+        raise
+    except (RuntimeError, MemoryError) as error:
+        text = str(error)
+        wanted = re.search(r"allocate ([\d.]+ ?\w*)", text)
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "memory" in text.lower():
+            raise AnalysisError(
+                f"Out of memory: {wanted.group(1) if wanted else 'more'} more was wanted for one "
+                "network.",
+                "Fewer or shorter samples in the batch lower it most; probes=0 saves the graph "
+                "of the Jacobians; method='exact' draws no weight where that is cheaper.",
+            ) from error
+        raise _inside(task, error) from error
+    except (TypeError, ValueError, IndexError, AttributeError, AssertionError) as error:
+        raise _inside(task, error) from error
+
+
+def _inside(task: Task, error: Exception) -> AnalysisError:
+    shapes = [tuple(t.shape) for t in tensors_in((task.args, task.kwargs))]
+    first = (str(error).strip().splitlines() or ["no message"])[0][:200]
+    return AnalysisError(
+        f"The model failed on inputs of shape {shapes}: {type(error).__name__}: {first}",
+        "Check that model(batch) runs by itself; custom kernels that take a weight need "
+        "method='instances' with a factory.",
+    )

@@ -1,0 +1,149 @@
+"""Ensembles of modules: the same on any number of workers, resumable, and right."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import kadanoff as kd
+from kadanoff.errors import AnalysisError, DataError, UsageError
+from kadanoff.program import Law, ModuleEnsemble
+
+
+class Block(nn.Module):
+    """Two mixing layers of a small Transformer with a readout."""
+
+    def __init__(self, width=24, heads=2):
+        super().__init__()
+        self.embed = nn.Linear(6, width)
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(width, heads, 2 * width, 0.0, batch_first=True)
+            for _ in range(2)
+        )
+        self.head = nn.Linear(width, 3)
+
+    def forward(self, x):
+        x = self.embed(x)
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(x.mean(1))
+
+
+def _normal_laws(model: nn.Module) -> dict[str, Law]:
+    return {
+        n: Law(std=p.shape[-1] ** -0.5) if p.ndim > 1 else Law.constant(float("norm" in n))
+        for n, p in model.named_parameters()
+    }
+
+
+X = torch.randn(3, 5, 6, generator=torch.Generator().manual_seed(0))
+Y = torch.tensor([0, 2, 1])
+
+
+def _ensemble(n=12, **options):
+    model = Block()
+    options = {"laws": _normal_laws(model), "probes": 1} | options
+    return kd.ensemble(model, (X, Y), n, **options)
+
+
+def test_every_call_and_gradient_is_reported_with_error_and_spread():
+    ens = _ensemble()
+    assert ens.n_networks == 12
+    assert set(ens.gradients) == {n for n, _ in Block().named_parameters()}
+    fields = ens["layers.0.linear1"]
+    assert {"second_moment", "mean", "kurtosis", "correlation", "jacobian_to_output"} <= set(fields)
+    assert {"sample_correlation", "position_correlation"} <= set(fields)
+    assert all(q.spread > 0 for q in (fields["second_moment"], ens.loss))
+    assert ens.calls["output"]["second_moment"].value > 0
+    assert ens.chain
+    assert "2 attention heads" in ens.not_self_averaging[0]
+    assert "linear1" in str(ens)
+    with pytest.raises(UsageError, match=r"no call 'nowhere'"):
+        ens["nowhere"]
+
+
+def test_numbers_do_not_depend_on_workers_and_a_checkpoint_goes_on(tmp_path):
+    whole = _ensemble(seed=3)
+    two = _ensemble(seed=3, n_jobs=2)  # two processes
+    assert whole.to_dict()["calls"] == two.to_dict()["calls"]
+    path = tmp_path / "ens.ckpt"
+    part = _ensemble(8, seed=3, checkpoint=path)
+    assert part.n_networks == 8
+    rest = _ensemble(seed=3, checkpoint=path)
+    assert rest.to_dict()["gradients"] == whole.to_dict()["gradients"]
+    with pytest.raises(UsageError, match="another ensemble"):
+        _ensemble(seed=4, checkpoint=path)
+
+
+def test_the_result_survives_a_file():
+    ens = _ensemble(3)
+    assert str(ModuleEnsemble.from_dict(ens.to_dict())) == str(ens)
+    with pytest.raises(UsageError):
+        ModuleEnsemble.from_dict({"calls": 3})
+
+
+def test_it_stops_when_precise_enough():
+    ens = _ensemble(400, rtol=0.5)
+    assert ens.converged
+    assert ens.n_networks < 400
+
+
+def test_undrawn_networks_are_networks_drawn_from_the_same_laws():
+    undrawn = _ensemble(120, method="undrawn", probes=0)
+    drawn = _ensemble(120, method="drawn", seed=1, probes=0)
+    assert not undrawn.drawn
+    assert len(drawn.drawn) == 10
+    table = kd.compare(undrawn, drawn)
+    assert table.worst < 4.5, str(table)
+    assert table.worst_spread < 4.5, str(table)
+    assert 0.6 < table.rms < 1.5
+    # the test can fail: weights ten percent larger are found out
+    laws = {n: law.scaled(1.1) for n, law in _normal_laws(Block()).items()}
+    wrong = kd.compare(undrawn, _ensemble(60, method="drawn", laws=laws, probes=0))
+    assert wrong.worst > 6
+
+
+def test_the_model_is_left_as_it_was():
+    model = Block()
+    before = {n: p.detach().clone() for n, p in model.state_dict().items()}
+    state = torch.random.get_rng_state()
+    kd.ensemble(model, (X, Y), 2, laws=_normal_laws(model))
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert all(torch.equal(p, before[n]) for n, p in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())
+    assert model.training
+
+
+def test_meta_model_and_real_model_give_the_same_numbers():
+    laws = _normal_laws(Block())
+    with torch.device("meta"):
+        empty = Block()
+    ours = kd.ensemble(empty, (X, Y), 3, laws=laws)
+    assert ours.to_dict()["calls"] == kd.ensemble(Block(), (X, Y), 3, laws=laws).to_dict()["calls"]
+
+
+def test_bad_calls_are_named():
+    model, laws = Block(), _normal_laws(Block())
+    for options, text in (
+        ({"method": "guess"}, "method must be"),
+        ({"limit": True, "method": "drawn"}, "limit=True"),
+        ({"method": "instances"}, "one instance"),
+        ({"n_networks": 1}, "n_networks"),
+        ({"probes": -1}, "probes"),
+        ({"seed": 0.5}, "seed"),
+    ):
+        with pytest.raises(UsageError, match=text):
+            kd.ensemble(model, X, **{"n_networks": 2, "laws": laws, **options})
+    with pytest.raises(DataError, match="NaN"):
+        kd.ensemble(model, X * torch.nan, 2, laws=laws)
+    with pytest.raises(AnalysisError, match=r"shapes? .*\(3, 5, 7\)"):
+        kd.ensemble(model, torch.ones(3, 5, 7), 2, laws=laws)
+    with pytest.raises(UsageError, match="Expected a torch"):
+        kd.ensemble(3, X, 2)
+
+
+def test_draws_larger_than_allowed_are_refused():
+    model = nn.Sequential(nn.Linear(6, 64), nn.Tanh(), nn.LSTM(64, 64, batch_first=True))
+    with pytest.raises(AnalysisError, match=r"Drawing 2\.weight_ih_l0 needs .* GB"):
+        kd.ensemble(model, X, 2, limit_bytes=2000)
