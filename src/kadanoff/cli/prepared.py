@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
-from torch import nn
 
 from kadanoff.cli.options import ALL, Model
 from kadanoff.cli.target import LoadedModel, load_target, load_weights, parse_kwargs
-from kadanoff.data import Batch, adapt, load_whole
+from kadanoff.data import Batch, adapt, example, load_whole
 from kadanoff.devices import chosen
 from kadanoff.errors import AnalysisError, KadanoffError
+from kadanoff.trace.scripted import eager
 
 __all__ = ["analysed", "prepare", "prepare_whole"]
 
@@ -57,7 +56,9 @@ def prepare_whole(
             raise error from None
         note = "the model takes all samples together only: the batch was not cut"
         sample = replace(sample, notes=(*sample.notes, note))
-    return eager(loaded, sample), sample, _alike(whole, sample)
+    call = example(sample, loaded.model)
+    opened = replace(loaded, model=eager(loaded.model, call.args, call.kwargs))
+    return opened, sample, _alike(whole, sample)
 
 
 def _alike(whole: Batch, sample: Batch) -> Batch | None:
@@ -70,40 +71,6 @@ def _alike(whole: Batch, sample: Batch) -> Batch | None:
         return None
     inputs = whole.inputs.reshape(len(whole), *shape).to(dtype)
     return replace(whole, inputs=inputs).to(sample.inputs.device)
-
-
-def eager(loaded: LoadedModel, sample: Batch) -> LoadedModel:
-    """Open a TorchScript model: its layers cannot be seen until it is turned into a graph."""
-    if not isinstance(loaded.model, torch.jit.ScriptModule):
-        return loaded
-    inputs = sample.inputs
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            from torch._export.converter import TS2EPConverter
-
-            arguments = inputs if isinstance(inputs, tuple) else (inputs,)
-            program = TS2EPConverter(loaded.model, arguments).convert()
-            names = {name for name, _ in loaded.model.named_parameters()}
-            return replace(loaded, model=_with_parameters(program.module(), names))
-    except Exception as error:
-        first = (str(error).strip().splitlines() or ["no message"])[0][:160]
-        raise AnalysisError(
-            f"{loaded.spec!r} is TorchScript, whose layers cannot be seen, and it could not be "
-            f"turned into a graph ({type(error).__name__}: {first}).",
-            "Give the eager model it was made from, or a .pt2 file of torch.export.save.",
-        ) from error
-
-
-def _with_parameters(graph: nn.Module, names: set[str]) -> nn.Module:
-    """The converter lifts weights into buffers: make parameters of them again."""
-    for name, value in list(graph.named_buffers()):
-        if name in names:
-            place, _, leaf = name.rpartition(".")
-            owner = graph.get_submodule(place)
-            del owner._buffers[leaf]
-            owner.register_parameter(leaf, nn.Parameter(value.detach().clone()))
-    return graph
 
 
 @contextmanager
