@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 
 from kadanoff.files import atomic_write, write_json
-from kadanoff.sparsity import accelerate, bandwidth, profile
+from kadanoff.sparsity import accelerate, acceleration_of, bandwidth, profile
 from kadanoff.sparsity.backends import load
 from kadanoff.sparsity.blocks import Matrix
 from kadanoff.sparsity.screen import make_screen
@@ -277,7 +277,7 @@ def decoding(d: int, layers: int, steps: int, symbols: int, file: Path | None) -
             taken[name].append((time.thread_time() - start) / symbols)
     seconds = {name: float(np.median(values)) for name, values in taken.items()}
     ratios = np.array(taken["torch"]) / np.array(taken["ours"])
-    choices = fast.acceleration.blocks
+    choices = acceleration_of(fast).blocks
     # Amdahl with the measured times: all but the blocks stays
     apart = [
         (block_seconds(model, prompt, symbols), block_seconds(fast, prompt, symbols))

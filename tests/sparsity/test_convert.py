@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from kadanoff.errors import UsageError
-from kadanoff.sparsity import TopK, TopKMLP, profile, sparsify, threshold, topk
+from kadanoff.sparsity import TopK, TopKMLP, profile, sparsification_of, sparsify, threshold, topk
 
 
 @settings(max_examples=60, deadline=None)
@@ -94,7 +94,7 @@ def test_gated_blocks_by_structure(kind, method):
     model = nn.Sequential(kind(), kind()).eval()
     x = torch.randn(300, 16)
     sparse = sparsify(model, method, 0.9, data=x)
-    report = sparse.sparsification
+    report = sparsification_of(sparse)
     assert len(report.layers) == 2
     assert report.loss_before is None
     assert 0 < report.output_error < 1
@@ -113,12 +113,12 @@ def test_loss_change_and_little_harm_at_low_targets():
     model = nn.Sequential(nn.Linear(10, 200), nn.GELU(), nn.Linear(200, 4))
     x = torch.randn(400, 10)
     y = model(x).argmax(-1)
-    mild = sparsify(model, "threshold", 0.3, data=(x, y)).sparsification
-    harsh = sparsify(model, "threshold", 0.95, data=(x, y)).sparsification
+    mild = sparsification_of(sparsify(model, "threshold", 0.3, data=(x, y)))
+    harsh = sparsification_of(sparsify(model, "threshold", 0.95, data=(x, y)))
     assert mild.loss_change is not None
     assert abs(mild.loss_change) < 0.1 * abs(harsh.loss_change)
     assert mild.output_error < 0.1 < harsh.output_error
-    none = sparsify(model, "threshold", 0.0, data=(x, y)).sparsification
+    none = sparsification_of(sparsify(model, "threshold", 0.0, data=(x, y)))
     assert none.output_error == 0.0
     assert model.training
 
@@ -150,7 +150,7 @@ def test_relufy():
     relu = sparsify(model, "relufy", data=x)
     assert isinstance(relu[1], nn.ReLU)
     assert isinstance(model[1], nn.GELU)
-    assert relu.sparsification.layers[0].after == pytest.approx(0.5, abs=0.1)
+    assert sparsification_of(relu).layers[0].after == pytest.approx(0.5, abs=0.1)
     layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, activation="gelu")
     encoder = sparsify(layer, "relufy", data=torch.randn(2, 5, 16))
     assert profile(encoder, torch.randn(2, 5, 16)).layers[0].exact
@@ -185,17 +185,17 @@ def test_bad_calls():
 
 
 def test_reports_read_as_sentences():
-    from kadanoff.sparsity import accelerate, profile, restore, sparsify
+    from kadanoff.sparsity import accelerate, acceleration_of, profile, restore, sparsify
 
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, 4)).eval()
     x, y = torch.randn(32, 16), torch.arange(32) % 4
     assert str(profile(model, x)).splitlines()[1].startswith("  0: ")
     lean = sparsify(model, "topk", 0.75, data=(x, y))
-    said = str(lean.sparsification)
+    said = str(sparsification_of(lean))
     assert "the loss went from" in said
     assert "25.0% now (k = 16)" in said
     fast = accelerate(lean, x, force=True)
-    assert "of its dense time" in str(fast.acceleration)
-    assert len(str(fast.acceleration)) < 400
+    assert "of its dense time" in str(acceleration_of(fast))
+    assert len(str(acceleration_of(fast))) < 400
     restore(fast)

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from kadanoff.sparsity import Threshold, TopK, TopKMLP, accelerate, sparsify
+from kadanoff.sparsity import Threshold, TopK, TopKMLP, accelerate, acceleration_of, sparsify
 from kadanoff.sparsity.backends import available, load
 from kadanoff.sparsity.blocks import find_blocks, recipe_of
 from kadanoff.sparsity.inputs import examples
@@ -208,10 +208,10 @@ def test_threads_and_choice():
         backend.BYTES_PER_THREAD = size
     wide = TopKMLP(512, 4096, 40).eval()
     fast = accelerate(wide, torch.randn(16, 512), backend="numba", force=True)
-    (choice,) = fast.acceleration.blocks
+    (choice,) = acceleration_of(fast).blocks
     plain = accelerate(wide, torch.randn(16, 512), backend="numba", force=True, screen=False)
-    assert plain.acceleration.blocks[0].scope == "block"
+    assert acceleration_of(plain).blocks[0].scope == "block"
     assert choice.choice == "numba"
     assert choice.scope in ("block", "screened block")
     if choice.scope == "screened block":
-        assert "2.0 MiB" in fast.acceleration.notes[0]
+        assert "2.0 MiB" in acceleration_of(fast).notes[0]

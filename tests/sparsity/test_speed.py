@@ -18,8 +18,10 @@ from kadanoff.sparsity import (
     TopK,
     TopKMLP,
     accelerate,
+    acceleration_of,
     calibrate,
     restore,
+    sparsification_of,
     sparsify,
     speed,
     threshold,
@@ -29,6 +31,7 @@ from kadanoff.sparsity.backends import available, load
 from kadanoff.sparsity.blocks import find_blocks, recipe_of
 from kadanoff.sparsity.calibrate import Timing
 from kadanoff.sparsity.inputs import examples
+from kadanoff.sparsity.plans import BlockPlan
 from kadanoff.sparsity.predictor import fit_predictor
 from kadanoff.sparsity.skip import UnionCosts
 
@@ -70,8 +73,8 @@ def test_equals_dense(backend, d, m, gated, bias, dtype, seed, density, tokens):
     model, generator = block(d, m, gated, bias, dtype, seed, density)
     x = torch.randn(24, d, generator=generator).to(dtype)
     fast = accelerate(model, x, backend=backend, force=True)
-    assert fast.acceleration.blocks[0].choice == backend
-    assert fast.acceleration.exact
+    assert acceleration_of(fast).blocks[0].choice == backend
+    assert acceleration_of(fast).exact
     with torch.no_grad():
         y = model(x[:tokens])
         # the size of the terms summed, as the sum itself may cancel
@@ -101,7 +104,7 @@ def test_topk_and_thresholds_equal_dense(backend):
     x = torch.randn(50, 40)
     sparse = sparsify(silu, "threshold", 0.8, data=x)
     fast = accelerate(sparse, x, backend=backend, force=True)
-    assert fast.acceleration.blocks[0].active == pytest.approx(0.2, abs=0.05)
+    assert acceleration_of(fast).blocks[0].active == pytest.approx(0.2, abs=0.05)
     with torch.no_grad():
         assert close(fast(x[:1]), sparse(x[:1]))
 
@@ -201,7 +204,7 @@ def test_second_matrix_alone_where_the_owner_does_more():
     model = nn.Sequential(Functional(), Functional()).eval()
     x = torch.randn(10, 32)
     fast = accelerate(model, x, force=True)
-    assert {choice.scope for choice in fast.acceleration.blocks} == {"second matrix"}
+    assert {choice.scope for choice in acceleration_of(fast).blocks} == {"second matrix"}
     with torch.no_grad():
         assert close(fast(x[:1]), model(x[:1]))
         assert not torch.equal(fast(x[:1]), torch.zeros(1, 32))
@@ -268,9 +271,9 @@ def test_predictor_is_held_under_its_tolerance():
         fast = accelerate(
             model, x, predictor_rank=12, tolerance=0.05, force=True, backend=BACKENDS[-1]
         )
-        choice = fast.acceleration.blocks[0]
+        choice = acceleration_of(fast).blocks[0]
         assert choice.predictor is not None
-        assert not fast.acceleration.exact
+        assert not acceleration_of(fast).exact
         assert choice.predictor.predicted < 0.9
         fresh = torch.randn(200, 8, generator=generator) @ basis
         y = model(fresh)
@@ -278,7 +281,10 @@ def test_predictor_is_held_under_its_tolerance():
         assert float((mine - y).norm() / y.norm()) < 0.05
         # a tolerance that no predictor of rank 1 meets leaves the exact path
         strict = accelerate(model, x, predictor_rank=1, tolerance=1e-6, force=True)
-        assert strict.acceleration.exact or strict.acceleration.blocks[0].predictor.predicted > 0.9
+        assert (
+            acceleration_of(strict).exact
+            or acceleration_of(strict).blocks[0].predictor.predicted > 0.9
+        )
 
 
 def test_margin_of_a_predictor_is_chosen_on_other_tokens_than_it_is_judged_on():
@@ -338,24 +344,24 @@ def test_dense_stays_where_it_is_faster(monkeypatch):
     monkeypatch.setattr(speed, "time_blocks", lambda plans: timings)
     monkeypatch.setattr(speed, "_whole", lambda model, example: 1.0)
     fast = accelerate(model, x)
-    assert [b.choice for b in fast.acceleration.blocks] == ["dense", "torch"]
-    assert "faster" in fast.acceleration.blocks[0].reason
+    assert [b.choice for b in acceleration_of(fast).blocks] == ["dense", "torch"]
+    assert "faster" in acceleration_of(fast).blocks[0].reason
     assert "forward" not in vars(fast[0])
     assert "forward" in vars(fast[1])
     monkeypatch.setattr(speed, "_whole", lambda model, example: 1.05)
     slow = accelerate(model, x)
-    assert [b.choice for b in slow.acceleration.blocks] == ["dense", "dense"]
-    assert "1.05 times" in slow.acceleration.notes[0]
+    assert [b.choice for b in acceleration_of(slow).blocks] == ["dense", "dense"]
+    assert "1.05 times" in acceleration_of(slow).notes[0]
     assert all("forward" not in vars(module) for module in slow.modules())
     smooth = accelerate(TopKMLP(8, 16, activation=nn.GELU()).eval(), x, force=True)
-    assert "sparsify" in smooth.acceleration.blocks[0].reason
+    assert "sparsify" in acceleration_of(smooth).blocks[0].reason
 
 
 def test_a_prefill_is_not_judged():
     """On more tokens than any block skips at, both models are the same and nothing is timed."""
     model = TopKMLP(8, 16).eval()
     fast = accelerate(model, torch.randn(64, 8), force=True)
-    assert fast.acceleration.model_ratio == 1.0
+    assert acceleration_of(fast).model_ratio == 1.0
     forward = vars(fast)["forward"]
     before = forward.skipped
     with torch.no_grad():
@@ -373,7 +379,7 @@ def test_few_tokens_only_where_their_union_pays(monkeypatch):
     model = TopKMLP(8, 64, 4).eval()
     x = torch.randn(40, 8, generator=torch.Generator().manual_seed(0))
     (block,), _ = find_blocks(model, examples(x)[0])
-    plan = speed.Plan(block, model, ["torch"])
+    plan = BlockPlan(block, model, ["torch"])
     # the dense block takes 100, finding a union 10, and gathering 60 in all
     clock = itertools.cycle([100.0, 10.0, 60.0])
     monkeypatch.setattr(calibrate, "_seconds", lambda call, cuda: next(clock))
@@ -385,3 +391,20 @@ def test_few_tokens_only_where_their_union_pays(monkeypatch):
         assert limit == pytest.approx((95 - 10) / (50 / statistics.median(row)))
     clock = itertools.cycle([100.0, 10.0, 96.0])
     assert calibrate.union_costs(plan, "torch").rows == (0.0, 0.0, 0.0)
+
+
+def test_reports_are_asked_for_and_nothing_hangs_on_the_model():
+    x = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
+    model = TopKMLP(8, 16, 4).eval()
+    lean = sparsify(model, "threshold", 0.5, data=x)
+    fast = accelerate(lean, x, force=True)
+    assert vars(lean).keys() == vars(model).keys()
+    assert vars(fast).keys() <= {*vars(model), "forward"}
+    assert sparsification_of(fast) is sparsification_of(lean)
+    for stranger in (model, copy.deepcopy(lean)):
+        with pytest.raises(UsageError, match="the very model"):
+            sparsification_of(stranger)
+    with pytest.raises(UsageError, match="the very model"):
+        acceleration_of(copy.deepcopy(fast))
+    with pytest.raises(UsageError, match="the very model"):
+        acceleration_of(restore(fast))

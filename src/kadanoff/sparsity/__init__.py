@@ -7,6 +7,7 @@
 ``inputs``      What a user may pass as data, brought to one form
 ``keep``        Keeping few activations: Top-k and magnitude thresholds, as functions
 ``page``        The HTML report of `kadanoff sparsity`
+``plans``       For each MLP block: the ways in which it could run, and why it may not
 ``predictor``   A low-rank guess of the active set, so that the first matrix can be skipped too
 ``profiles``    How few neurons fire: the activation profile of a model on data
 ``report``      Everything about a model's sparsity on given data at once
@@ -24,6 +25,7 @@ from __future__ import annotations
 from kadanoff.sparsity.calibrate import bandwidth as bandwidth
 from kadanoff.sparsity.convert import Sparsification as Sparsification
 from kadanoff.sparsity.convert import relufy as relufy
+from kadanoff.sparsity.convert import sparsification_of as sparsification_of
 from kadanoff.sparsity.convert import sparsify as sparsify
 from kadanoff.sparsity.keep import Threshold as Threshold
 from kadanoff.sparsity.keep import TopK as TopK
@@ -37,6 +39,7 @@ from kadanoff.sparsity.profiles import profile_checkpoints as profile_checkpoint
 from kadanoff.sparsity.speed import Acceleration as Acceleration
 from kadanoff.sparsity.speed import BlockChoice as BlockChoice
 from kadanoff.sparsity.speed import accelerate as accelerate
+from kadanoff.sparsity.speed import acceleration_of as acceleration_of
 from kadanoff.sparsity.speed import restore as restore
 from kadanoff.sparsity.theory import drift as drift
 from kadanoff.sparsity.theory import drift_monte_carlo as drift_monte_carlo
@@ -56,6 +59,7 @@ __all__ = [
     "TopK",
     "TopKMLP",
     "accelerate",
+    "acceleration_of",
     "bandwidth",
     "bytes_report",
     "drift",
@@ -66,6 +70,7 @@ __all__ = [
     "profile_checkpoints",
     "relufy",
     "restore",
+    "sparsification_of",
     "sparsify",
     "threshold",
     "topk",

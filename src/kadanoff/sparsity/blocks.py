@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,15 +65,14 @@ class Program:
     def __call__(self, z: Tensor) -> Tensor:
         values = [z]
         for func, args, kwargs in self.steps:
-            values.append(
-                func(
-                    *(values[a.index] if isinstance(a, _Slot) else a for a in args),
-                    **{
-                        k: values[a.index] if isinstance(a, _Slot) else a for k, a in kwargs.items()
-                    },
-                )
-            )
+            given = [_filled(argument, values) for argument in args]
+            named = {key: _filled(argument, values) for key, argument in kwargs.items()}
+            values.append(func(*given, **named))
         return values[-1]
+
+
+def _filled(argument: Any, values: list[Tensor]) -> Any:
+    return values[argument.index] if isinstance(argument, _Slot) else argument
 
 
 def program_of(value: Step, finder: HiddenFinder) -> Program | None:
@@ -119,20 +119,18 @@ class Recipe:
 def recipe_of(program: Program) -> Recipe:
     """Take Top-k and thresholds out of a program, so that a back end may do them itself."""
     steps, names = program.steps, program.names
-    k, tau = 0, 0.0
     func, args, kwargs = steps[-1]
     last = args[0] if args else None
-    if (func in (topk, threshold) and not kwargs and isinstance(last, _Slot)
-            and last.index == len(steps) - 1):  # fmt: skip
+    ends = func in (topk, threshold) and isinstance(last, _Slot) and last.index == len(steps) - 1
+    first, begins_with, first_kwargs = steps[0]
+    begins = first in (keep_topk, keep_threshold) and _on_first(steps[1:])
+    if ends and not kwargs:
         steps, names = steps[:-1], names[:-1]
-    elif steps[0][0] in (keep_topk, keep_threshold) and not steps[0][2] and _on_first(steps[1:]):
+    elif begins and not first_kwargs:
         # σ(z kept) = σ(z) kept, as sparsify has made sure that σ(0) = 0
-        func, args, _ = steps[0]
-        steps = [
-            (f, tuple(_Slot(v.index - 1) if isinstance(v, _Slot) else v for v in a), o)
-            for f, a, o in steps[1:]
-        ]
-        names = names[1:]
+        func, args = first, begins_with
+        steps, names = [_earlier(step) for step in steps[1:]], names[1:]
+    k, tau = 0, 0.0
     if func in (topk, keep_topk):
         if not isinstance(args[1], int):
             return Recipe(program)
@@ -144,6 +142,13 @@ def recipe_of(program: Program) -> Recipe:
     return Recipe(Program(steps, names, not {"topk", "keep_topk"} & set(names)), k, tau)
 
 
+def _earlier(step: tuple[Any, tuple[Any, ...], dict[str, Any]]) -> tuple[Any, tuple, dict]:
+    """The same step of a program that has lost its first one."""
+    func, args, kwargs = step
+    moved = (_Slot(a.index - 1) if isinstance(a, _Slot) else a for a in args)
+    return func, tuple(moved), kwargs
+
+
 def after_relu(program: Program) -> bool:
     """Whether it is a ReLU and then a function of that alone, which is 0 at 0."""
     if program.names[0] != "relu" or not (len(program.steps) == 1 or _on_first(program.steps[1:])):
@@ -153,9 +158,12 @@ def after_relu(program: Program) -> bool:
 
 def _on_first(steps: list[Any]) -> bool:
     """Whether no step reads the preactivation itself, only what was made of it."""
-    slots = [v for _, args, _ in steps for v in args if isinstance(v, _Slot)]
-    named = any(isinstance(v, _Slot) for _, _, kwargs in steps for v in kwargs.values())
-    return bool(steps) and not named and all(slot.index >= 1 for slot in slots)
+    for _, args, kwargs in steps:
+        if any(isinstance(argument, _Slot) for argument in kwargs.values()):
+            return False
+        if any(isinstance(argument, _Slot) and argument.index < 1 for argument in args):
+            return False
+    return bool(steps)
 
 
 @dataclass
@@ -179,6 +187,11 @@ class Block:
     @property
     def name(self) -> str:
         return self.first.path
+
+    @property
+    def matrices(self) -> list[Matrix]:
+        """Its linear maps: first, down, and up if it is gated."""
+        return [self.first, self.down] + ([] if self.up is None else [self.up])
 
     @property
     def d(self) -> int:
@@ -242,50 +255,22 @@ def find_blocks(
 ) -> tuple[list[Block], HiddenFinder]:
     """MLP blocks met in one call of the model, in order, with some tokens of their traffic.
 
+    Parameters
+    ----------
+    model : nn.Module
+    example : Example
+        The call.
+    tokens : int
+        How many tokens of each block's inputs and activations to keep.
+
     Raises
     ------
     AnalysisError
         There is no block.
     """
-    blocks: list[Block] = []
-    seen: set[str] = set()
-
-    def report(hidden: Hidden, finder: HiddenFinder) -> None:
-        if hidden.kind not in ("mlp", "gated") or hidden.consumer is None:
-            return
-        gate = hidden.gate or hidden.step
-        first = _matrix(gate.roots()[0] if len(gate.roots()) == 1 else None, finder, model)
-        down = _matrix(hidden.consumer, finder, model)
-        if first is None or down is None:
-            return
-        up, notes = None, []
-        if hidden.kind == "gated" and hidden.up is not None:
-            straight = hidden.up.kind in ("linear", "part")
-            up = _matrix(hidden.up, finder, model) if straight else None
-            if up is None:
-                notes.append("the second branch is not a plain linear map")
-        if first.path in seen:
-            for block in blocks:
-                if block.first.path == first.path:
-                    block.notes.append("used more than once in a pass")
-            return
-        seen.add(first.path)
-        program = program_of(gate, finder)
-        root = gate.roots()[0].whole
-        block = Block(
-            hidden.kind, first, down, program, up, hidden.exact_zeros,
-            root.tokens, notes=notes,
-            hidden=sample_rows(hidden.skippable, tokens),
-            product=sample_rows(hidden.product, tokens),
-        )  # fmt: skip
-        paths = [first.path, down.path] + ([] if up is None else [up.path])
-        block.owner = common_path(paths)
-        homes = {n.path for n in gate.below() if n.kind == "map" and n.op != "keep_threshold"}
-        if len(homes) == 1 and block.owner not in homes and "" not in homes:
-            block.activation_path = homes.pop()
-        blocks.append(block)
-
-    finder = find_hidden(model, lambda: example.run(model), report, keep=tokens)
+    collected = _Collected(model, tokens)
+    finder = find_hidden(model, lambda: example.run(model), collected.add, keep=tokens)
+    blocks = collected.blocks
     if not blocks:
         raise AnalysisError(
             f"No MLP block was found in {type(model).__name__}.",
@@ -296,33 +281,76 @@ def find_blocks(
     return blocks, finder
 
 
+class _Collected:
+    """The blocks among the hidden activations that are met."""
+
+    def __init__(self, model: nn.Module, tokens: int) -> None:
+        self.blocks: list[Block] = []
+        self._model, self._tokens = model, tokens
+
+    def add(self, hidden: Hidden, finder: HiddenFinder) -> None:
+        """Make a block of a hidden activation, if it stands between two matrices of the model."""
+        if hidden.kind not in ("mlp", "gated") or hidden.consumer is None:
+            return
+        gate = hidden.gate or hidden.step
+        roots = gate.roots()
+        first = _matrix(roots[0], finder, self._model) if len(roots) == 1 else None
+        down = _matrix(hidden.consumer, finder, self._model)
+        if first is None or down is None or self._met_before(first):
+            return
+        up, notes = None, []
+        if hidden.kind == "gated" and hidden.up is not None:
+            if hidden.up.kind in ("linear", "part"):
+                up = _matrix(hidden.up, finder, self._model)
+            if up is None:
+                notes.append("the second branch is not a plain linear map")
+        block = Block(
+            hidden.kind,
+            first,
+            down,
+            program_of(gate, finder),
+            up,
+            hidden.exact_zeros,
+            roots[0].whole.tokens,
+            notes=notes,
+            hidden=sample_rows(hidden.skippable, self._tokens),
+            product=sample_rows(hidden.product, self._tokens),
+        )
+        block.owner = common_path([matrix.path for matrix in block.matrices])
+        block.activation_path = _activation_path(gate, block.owner)
+        self.blocks.append(block)
+
+    def _met_before(self, first: Matrix) -> bool:
+        found = [block for block in self.blocks if block.first.path == first.path]
+        for block in found:
+            block.notes.append("used more than once in a pass")
+        return bool(found)
+
+
+def _activation_path(gate: Step, owner: str) -> str | None:
+    """The module that computes the activation and nothing else of the block."""
+    maps = [step for step in gate.below() if step.kind == "map"]
+    homes = {step.path for step in maps if step.op != "keep_threshold"}
+    alone = len(homes) == 1 and owner not in homes and "" not in homes
+    return homes.pop() if alone else None
+
+
 def _check_owners(model: nn.Module, example: Example, blocks: list[Block]) -> None:
     """Mark the blocks whose owner computes the block and nothing else."""
+    owners = Counter(block.owner for block in blocks)
     handles = []
     for block in blocks:
         owner = model.get_submodule(block.owner)
-        matrices = [block.first, block.down] + ([] if block.up is None else [block.up])
-        ours = {id(p) for matrix in matrices for p in matrix.module.parameters()}
-        if (
-            block.program is None
-            or block.notes
-            or sum(b.owner == block.owner for b in blocks) > 1
-            or {id(p) for p in owner.parameters()} != ours
-        ):
+        ours = set()
+        for matrix in block.matrices:
+            ours |= {id(p) for p in matrix.module.parameters()}
+        alone = owners[block.owner] == 1 and {id(p) for p in owner.parameters()} == ours
+        if block.program is None or block.notes or not alone:
             continue
 
         def check(_module, args, kwargs, output, block=block) -> None:
-            if len(args) != 1 or kwargs or not isinstance(args[0], Tensor):
-                return
-            if not isinstance(output, Tensor) or args[0].shape[-1] != block.d:
-                return
-            x = args[0][..., :64, :] if args[0].ndim > 1 else args[0]
-            y = output[..., :64, :] if args[0].ndim > 1 else output
-            mine = block.compute(x)
-            if mine.shape == y.shape:
-                error = (mine.float() - y.float()).norm()
-                limit = 1e-4 if y.dtype == torch.float32 else 3e-2
-                block.whole = bool(error <= limit * y.float().norm() + 1e-12)
+            if len(args) == 1 and not kwargs:
+                block.whole = _computes(block, args[0], output)
 
         handles.append(owner.register_forward_hook(check, with_kwargs=True))
     try:
@@ -330,3 +358,17 @@ def _check_owners(model: nn.Module, example: Example, blocks: list[Block]) -> No
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _computes(block: Block, x: Any, y: Any) -> bool:
+    """Whether ``y`` is what the block makes of ``x``, on some of the tokens."""
+    if not isinstance(x, Tensor) or not isinstance(y, Tensor) or x.shape[-1] != block.d:
+        return False
+    if x.ndim > 1:
+        x, y = x[..., :64, :], y[..., :64, :]
+    mine = block.compute(x)
+    if mine.shape != y.shape:
+        return False
+    error = (mine.float() - y.float()).norm()
+    limit = 1e-4 if y.dtype == torch.float32 else 3e-2
+    return bool(error <= limit * y.float().norm() + 1e-12)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from kadanoff.sparsity import backends
+from kadanoff.sparsity.plans import BlockPlan
 from kadanoff.sparsity.skip import UnionCosts
 
 __all__ = ["Timing", "bandwidth", "time_blocks", "union_costs"]
@@ -35,32 +36,24 @@ def _seconds(call: Callable[[], Any], cuda: bool) -> float:
     return time.perf_counter() - start
 
 
-def time_blocks(plans: list[Any], rounds: int = 15) -> list[Timing]:
+def time_blocks(plans: list[BlockPlan], rounds: int = 15) -> list[Timing]:
     """Time every plan's dense and sparse paths, one token at a time.
 
     Ways alternate within a round, and each pass goes through all blocks in the model's order:
     so a block's weights have left the cache as far as they do when the model runs, and load on
     the machine falls on all ways alike. The second fastest round counts: load only adds time.
     """
+    ways = [_ways(plan) for plan in plans]
     raw: list[dict[str, list[float]]] = [{} for _ in plans]
-    calls: list[dict[str, Callable[[Tensor], Any]]] = []
-    for plan in plans:
-        ways: dict[str, Callable[[Tensor], Any]] = {}
-        if plan.backends:
-            block = plan.block
-            ways["dense"] = plan.owner if block.whole else block.down.module
-            for name in plan.ways:
-                ways[name] = plan.forward(name)
-        calls.append(ways)
-    names = sorted({name for ways in calls for name in ways})
+    names = sorted(set().union(*ways))
     for turn in range(rounds + 1):
         for name in names:
-            for plan, ways, found in zip(plans, calls, raw):
-                if name not in ways:
+            for plan, calls, found in zip(plans, ways, raw):
+                if name not in calls:
                     continue
-                tokens = plan.block.inputs if plan.block.whole else plan.block.product
+                tokens = _tokens(plan)
                 x = tokens[turn % len(tokens)].unsqueeze(0)
-                taken = _seconds(lambda way=ways[name], x=x: way(x), x.is_cuda)
+                taken = _seconds(lambda call=calls[name], x=x: call(x), x.is_cuda)
                 if turn:  # the first turn compiles and warms up
                     found.setdefault(name, []).append(taken)
     timings = []
@@ -72,14 +65,29 @@ def time_blocks(plans: list[Any], rounds: int = 15) -> list[Timing]:
     return timings
 
 
-def union_costs(plan: Any, way: str, batches: tuple[int, ...] = (2, 4, 8)) -> UnionCosts:
+def _ways(plan: BlockPlan) -> dict[str, Callable[[Tensor], Any]]:
+    """The block on one token, by name: dense, and every sparse path; none if it stays dense."""
+    if not plan.backends:
+        return {}
+    dense = plan.owner if plan.block.whole else plan.block.down.module
+    return {"dense": dense} | {name: plan.forward(name) for name in plan.ways}
+
+
+def _tokens(plan: BlockPlan) -> Tensor:
+    """What the timed path acts on: tokens that enter the block, or its second matrix."""
+    tokens = plan.block.inputs if plan.block.whole else plan.block.product
+    assert tokens is not None  # a block without its tokens stays dense
+    return tokens
+
+
+def union_costs(plan: BlockPlan, way: str, batches: tuple[int, ...] = (2, 4, 8)) -> UnionCosts:
     """Find up to how many rows of a union gathering is faster than the dense block.
 
     The time of gathering is taken as what finding the union costs, plus so much a row; both are
     measured on the model's own tokens, the dense block beside them.
     """
-    block, forward = plan.block, plan.forward(way)
-    tokens = block.inputs if block.whole else block.product
+    forward = plan.forward(way)
+    tokens = _tokens(plan)
     limits = []
     for batch in batches:
         taken: dict[str, list[float]] = {"dense": [], "find": [], "all": []}

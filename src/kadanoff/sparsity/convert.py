@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +23,14 @@ __all__ = [
     "Keep",
     "LayerChange",
     "Sparsification",
+    "inherit_report",
     "relufy",
+    "sparsification_of",
     "sparsify",
 ]
+
+# reports by model: a user's module is not ours to hang attributes on
+_REPORTS: WeakKeyDictionary[nn.Module, Sparsification] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -140,7 +146,8 @@ def sparsify(
     Returns
     -------
     nn.Module
-        With the report as ``.sparsification``. The parameters and their names are unchanged.
+        :func:`sparsification_of` tells what was done to it. The parameters and their names are
+        unchanged.
 
     Raises
     ------
@@ -150,18 +157,7 @@ def sparsify(
     AnalysisError
         No MLP block was found.
     """
-    if method not in ("topk", "threshold", "relufy"):
-        raise UsageError(f"There is no method {method!r}.", "Choose topk, threshold or relufy.")
-    if not isinstance(target, (int, float)) or not 0.0 <= target < 1.0:
-        raise UsageError(f"target = {target!r} is not in [0, 1).", "Pass e.g. 0.95.")
-    if anneal_from is not None and not (0.0 <= anneal_from <= target and anneal_steps >= 1):
-        raise UsageError(
-            f"anneal_from = {anneal_from} with anneal_steps = {anneal_steps} does not approach "
-            f"target = {target}.",
-            "Pass 0 <= anneal_from <= target and anneal_steps >= 1.",
-        )
-    if data is None:
-        raise UsageError("No data were given.", "Pass inputs of the model as data=.")
+    _check(method, target, data, anneal_from, anneal_steps)
     calls = examples(data, model)
     if not inplace:
         model = copy.deepcopy(model)
@@ -176,8 +172,9 @@ def sparsify(
                 relufy(model, calls[0], blocks)
                 changes = [(None, None)] * len(blocks)
             else:
-                changes = [_attach(block, method, target, anneal_from, anneal_steps)
-                           for block in blocks]  # fmt: skip
+                changes = [
+                    _attach(block, method, target, anneal_from, anneal_steps) for block in blocks
+                ]
                 if method == "threshold":
                     changes = _refine(model, calls, blocks, target, progress)
             after = _outcome(model, calls)
@@ -191,11 +188,57 @@ def sparsify(
     )
     norm = sum(float(y.norm() ** 2) for y in before[1])
     change = sum(float((y - x).norm() ** 2) for x, y in zip(before[1], after[1]))
-    report: Any = Sparsification(
+    _REPORTS[model] = Sparsification(
         method, target, rows, before[0], after[0], math.sqrt(change / max(norm, 1e-30))
     )
-    object.__setattr__(model, "sparsification", report)
     return model
+
+
+def sparsification_of(model: nn.Module) -> Sparsification:
+    """What :func:`sparsify` did to this model, and what it changed.
+
+    Parameters
+    ----------
+    model : nn.Module
+        As :func:`sparsify`, or :func:`kadanoff.sparsity.accelerate` after it, returned it, in this
+        process.
+
+    Raises
+    ------
+    UsageError
+        It did not, or the model was copied since.
+    """
+    found = _REPORTS.get(model)
+    if found is None:
+        raise UsageError(
+            f"Nothing is known of a sparsification of this {type(model).__name__}.",
+            "Ask for the very model that sparsify returned, not for a copy of it.",
+        )
+    return found
+
+
+def inherit_report(model: nn.Module, copied: nn.Module) -> nn.Module:
+    """Let a copy have the report of the model it was made from; returns the copy."""
+    if model in _REPORTS:
+        _REPORTS[copied] = _REPORTS[model]
+    return copied
+
+
+def _check(
+    method: str, target: float, data: Any, anneal_from: float | None, anneal_steps: int
+) -> None:
+    if method not in ("topk", "threshold", "relufy"):
+        raise UsageError(f"There is no method {method!r}.", "Choose topk, threshold or relufy.")
+    if not isinstance(target, (int, float)) or not 0.0 <= target < 1.0:
+        raise UsageError(f"target = {target!r} is not in [0, 1).", "Pass e.g. 0.95.")
+    if anneal_from is not None and not (0.0 <= anneal_from <= target and anneal_steps >= 1):
+        raise UsageError(
+            f"anneal_from = {anneal_from} with anneal_steps = {anneal_steps} does not approach "
+            f"target = {target}.",
+            "Pass 0 <= anneal_from <= target and anneal_steps >= 1.",
+        )
+    if data is None:
+        raise UsageError("No data were given.", "Pass inputs of the model as data=.")
 
 
 def _chosen(model: nn.Module, example: Example, layers: list[str] | None) -> list[Block]:
@@ -210,8 +253,8 @@ def _chosen(model: nn.Module, example: Example, layers: list[str] | None) -> lis
 
 
 def _active(block: Block) -> float:
-    hidden: Any = block.hidden
-    return float((hidden != 0).double().mean())
+    assert block.hidden is not None  # find_blocks has kept some
+    return float((block.hidden != 0).double().mean())
 
 
 def _outcome(model: nn.Module, calls: list[Example]) -> tuple[float | None, list[Tensor]]:
@@ -226,7 +269,9 @@ def _outcome(model: nn.Module, calls: list[Example]) -> tuple[float | None, list
     return (sum(losses) / len(losses) if len(losses) == len(calls) else None), outputs
 
 
-def _attach(block, method, target, anneal_from, anneal_steps) -> tuple[int | None, float | None]:
+def _attach(
+    block: Block, method: str, target: float, anneal_from: float | None, anneal_steps: int
+) -> tuple[int | None, float | None]:
     """Hook the block's first linear map; returns (k, threshold)."""
     if block.program is None:
         raise UsageError(
@@ -253,6 +298,7 @@ def _attach(block, method, target, anneal_from, anneal_steps) -> tuple[int | Non
         if anneal_from is not None:
             keep.start, keep.steps = max(1, round((1 - anneal_from) * block.m)), anneal_steps
     else:
+        assert block.hidden is not None  # find_blocks has kept some
         keep.tau = _quantile(block.hidden, target)
     block.first.module.register_forward_hook(keep)
     return keep.k, keep.tau
@@ -268,7 +314,13 @@ def _quantile(hidden: Tensor, target: float) -> float:
     return float(torch.nextafter(torch.tensor(edge), torch.tensor(math.inf)))
 
 
-def _refine(model, calls, blocks, target, progress) -> list[tuple[int | None, float | None]]:
+def _refine(
+    model: nn.Module,
+    calls: list[Example],
+    blocks: list[Block],
+    target: float,
+    progress: Callable[..., None] | None,
+) -> list[tuple[int | None, float | None]]:
     """Set the thresholds from input to output, each on what the layers before now let through."""
     keeps = []
     for block in blocks:

@@ -109,7 +109,12 @@ def fit_predictor(block: Block, inputs: Tensor, rank: int, tolerance: float) -> 
             if error <= tolerance:
                 kind = block.dtype
                 return Predictor(
-                    down.to(kind).contiguous(), up.to(kind).contiguous(), bias.to(kind),
-                    margin, recall, error, predicted,
-                )  # fmt: skip
+                    down.to(kind).contiguous(),
+                    up.to(kind).contiguous(),
+                    bias.to(kind),
+                    margin,
+                    recall,
+                    error,
+                    predicted,
+                )
     return None

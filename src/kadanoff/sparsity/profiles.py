@@ -112,9 +112,13 @@ class Profile:
             row["frequency_histogram"] = torch.histc(layer.frequency.float(), 20, 0.0, 1.0).tolist()
             rows.append(row)
         return {
-            "schema": self.schema, "label": self.label, "error": self.error,
-            "tokens": self.tokens, "active": self.active, "layers": rows,
-        }  # fmt: skip
+            "schema": self.schema,
+            "label": self.label,
+            "error": self.error,
+            "tokens": self.tokens,
+            "active": self.active,
+            "layers": rows,
+        }
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
         """Write :meth:`as_dict` atomically."""
@@ -164,15 +168,23 @@ class _Layer:
         spread = float(share.std()) if len(share) > 1 else 0.0
         frequency = counts.per_neuron / counts.tokens
         return LayerProfile(
-            name=self.name, kind=self.kind, width=counts.width, exact=self.exact,
-            threshold=self.threshold, tokens=counts.tokens, active=float(share.mean()),
+            name=self.name,
+            kind=self.kind,
+            width=counts.width,
+            exact=self.exact,
+            threshold=self.threshold,
+            tokens=counts.tokens,
+            active=float(share.mean()),
             active_stderr=spread / len(share) ** 0.5,
             token_quantiles=dict(zip(_QUANTILES, quantiles.tolist())),
-            frequency=frequency, never=float((frequency == 0).double().mean()),
+            frequency=frequency,
+            never=float((frequency == 0).double().mean()),
             always=float((frequency == 1).double().mean()),
-            overlap=counts.neighbour_overlap(), union=counts.unions(),
-            next_weight=self.next_weight, expected=self.expected,
-        )  # fmt: skip
+            overlap=counts.neighbour_overlap(),
+            union=counts.unions(),
+            next_weight=self.next_weight,
+            expected=self.expected,
+        )
 
 
 @functools.cache
@@ -286,8 +298,13 @@ def profile(
                 layers[key].add(hidden, scratch)
 
             # a few inputs of every linear map, once, for the theory
-            find_hidden(model, lambda example=example: example.run(model), report,
-                   keep=0 if layers else 8, paths=False)  # fmt: skip
+            find_hidden(
+                model,
+                lambda example=example: example.run(model),
+                report,
+                keep=0 if layers else 8,
+                paths=False,
+            )
             if progress is not None:
                 progress(done + 1, len(calls))
     finally:

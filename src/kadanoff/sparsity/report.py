@@ -13,7 +13,7 @@ from torch import nn
 
 from kadanoff.errors import AnalysisError, KadanoffError, UsageError
 from kadanoff.sparsity.profiles import LayerProfile, Profile, profile, profile_checkpoints
-from kadanoff.sparsity.speed import Acceleration, accelerate
+from kadanoff.sparsity.speed import Acceleration, accelerate, acceleration_of
 from kadanoff.sparsity.theory import DriftMeasurement, measure_drift
 from kadanoff.sparsity.traffic import BytesReport, bytes_report
 from kadanoff.style.numbers import data_size, percent
@@ -100,8 +100,7 @@ def measure(
     drift = None if traffic is None else _drift(model, data)
     acceleration = None
     if time_it and traffic is not None:
-        fast: Any = accelerate(model, data)
-        acceleration = fast.acceleration
+        acceleration = acceleration_of(accelerate(model, data))
     history: list[Profile] = []
     if checkpoints:
         history = profile_checkpoints(model, list(checkpoints), data, error=error)

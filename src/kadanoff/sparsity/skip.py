@@ -184,8 +184,11 @@ class SkipBlock(_Skip):
     ) -> None:
         assert block.program is not None
         self.first, self.up, self.down, self.program = (
-            block.first, block.up, block.down, block.program
-        )  # fmt: skip
+            block.first,
+            block.up,
+            block.down,
+            block.program,
+        )
         self.predictor = predictor
         self.screen = screen
         self.recipe = recipe_of(block.program)

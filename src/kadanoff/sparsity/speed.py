@@ -6,32 +6,34 @@ import copy
 import time
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
 
 from kadanoff.errors import UsageError
 from kadanoff.sparsity import backends
-from kadanoff.sparsity.blocks import Block, find_blocks, recipe_of
+from kadanoff.sparsity.blocks import Block, find_blocks
 from kadanoff.sparsity.calibrate import Timing, time_blocks, union_costs
+from kadanoff.sparsity.convert import inherit_report
 from kadanoff.sparsity.inputs import device_of, examples, output_of
-from kadanoff.sparsity.predictor import Predictor, fit_predictor
-from kadanoff.sparsity.screen import can_screen
+from kadanoff.sparsity.plans import SCREENED, BlockPlan, plan_blocks
+from kadanoff.sparsity.predictor import Predictor
 from kadanoff.sparsity.skip import FastLinear, SkipBlock, SkipLinear, UnionCosts
 from kadanoff.style.numbers import short
 
 __all__ = [
     "Acceleration",
     "BlockChoice",
-    "Plan",
     "accelerate",
+    "acceleration_of",
     "restore",
 ]
 
 _FUSED, _KEPT = "activation_relu_or_gelu", "_kadanoff_activation_relu_or_gelu"
-# a way to run a block: a back end, and perhaps this
-_SCREEN = " screened"
-_DTYPES = (torch.float32, torch.bfloat16)
+# reports by model: a user's module is not ours to hang attributes on
+_REPORTS: WeakKeyDictionary[nn.Module, Acceleration] = WeakKeyDictionary()
+
 _ALWAYS = UnionCosts((2, 4, 8), (float("inf"),) * 3)
 
 
@@ -124,7 +126,7 @@ def accelerate(
     Returns
     -------
     nn.Module
-        With the report as ``.acceleration`` (:class:`Acceleration`). `restore` undoes it.
+        :func:`acceleration_of` tells what was done to it; :func:`restore` undoes it.
 
     Raises
     ------
@@ -137,7 +139,7 @@ def accelerate(
     _check(model, backend, predictor_rank, tolerance)
     example = examples(data, model, 1)[0]
     if not inplace:
-        model = copy.deepcopy(model)
+        model = inherit_report(model, copy.deepcopy(model))
     restore(model)
     with torch.no_grad():
         blocks, _ = find_blocks(model, example)
@@ -147,7 +149,7 @@ def accelerate(
         names = backends.available(device_of(model)) if backend == "auto" else [backend]
         for name in names:
             backends.load(name)
-        plans = _candidates(model, blocks, names, layers, predictor_rank, tolerance)
+        plans = plan_blocks(model, blocks, names, layers, predictor_rank, tolerance)
         for plan in plans:
             plan.screen = screen and plan.may_screen()
         timings = time_blocks(plans)
@@ -171,13 +173,45 @@ def accelerate(
             chosen = [_dense(choice, "the whole model was slower") for choice in chosen]
             ratio, error = 1.0, 0.0
     exact = all(choice.predictor is None for choice in chosen)
-    report: Any = Acceleration(tuple(chosen), exact, ratio, error, tuple(notes))
-    object.__setattr__(model, "acceleration", report)
+    _REPORTS[model] = Acceleration(tuple(chosen), exact, ratio, error, tuple(notes))
     return model
 
 
+def acceleration_of(model: nn.Module) -> Acceleration:
+    """What :func:`accelerate` did to this model: choices, times, and the whole model's check.
+
+    Parameters
+    ----------
+    model : nn.Module
+        As :func:`accelerate` returned it, in this process.
+
+    Raises
+    ------
+    UsageError
+        It did not, or the model was copied or restored since.
+    """
+    found = _REPORTS.get(model)
+    if found is None:
+        raise UsageError(
+            f"Nothing is known of an acceleration of this {type(model).__name__}.",
+            "Ask for the very model that accelerate returned, not for a copy of it.",
+        )
+    return found
+
+
 def restore(model: nn.Module) -> nn.Module:
-    """Undo :func:`accelerate`, in place: every module gets its own forward back."""
+    """Undo :func:`accelerate`, in place: every module gets its own forward back.
+
+    Parameters
+    ----------
+    model : nn.Module
+
+    Returns
+    -------
+    nn.Module
+        The same.
+    """
+    _REPORTS.pop(model, None)
     for module in model.modules():
         if isinstance(module.__dict__.get("forward"), (SkipBlock, SkipLinear, FastLinear)):
             del module.__dict__["forward"]
@@ -222,90 +256,42 @@ def _known(layers: list[str] | None, blocks: list[Block]) -> None:
         )
 
 
-@dataclass
-class Plan:
-    """One block and the ways in which it could run."""
-
-    block: Block
-    owner: nn.Module
-    backends: list[str]
-    reason: str = ""
-    predictor: Predictor | None = None
-    active: float = 1.0
-    screen: bool = False
-
-    def may_screen(self) -> bool:
-        """Whether inactive neurons can be told from a coarse copy of the first matrix."""
-        block = self.block
-        return (
-            "numba" in self.backends and block.whole and self.predictor is None
-            and block.program is not None and can_screen(recipe_of(block.program))
-        )  # fmt: skip
-
-    @property
-    def ways(self) -> list[str]:
-        """Names of the sparse paths: the back ends, and numba with a screen."""
-        return [*self.backends, "numba" + _SCREEN] if self.screen else self.backends
-
-    def forward(self, way: str) -> Any:
-        """A callable on one token: the sparse path called ``way``."""
-        backend = way.removesuffix(_SCREEN)
-        if self.block.whole:
-            return SkipBlock(self.owner, self.block, backend, self.predictor, backend != way)
-        return SkipLinear(self.block.down, backend)
-
-
-def _candidates(model, blocks, names, layers, rank, tolerance) -> list[Plan]:
-    plans = []
-    for block in blocks:
-        plan = Plan(block, model.get_submodule(block.owner), list(names))
-        hidden: Any = block.hidden
-        plan.active = float((hidden != 0).float().mean())
-        if layers is not None and block.name not in layers:
-            plan.reason = "not asked for"
-        elif not block.exact:
-            plan.reason = "its activation has no exact zeros: use sparsify first"
-        elif block.dtype not in _DTYPES:
-            plan.reason = f"{block.dtype} is not supported (float32, bfloat16)"
-        elif block.inputs is None:
-            plan.reason = "its input is no longer there"
-        elif "used more than once in a pass" in block.notes:
-            plan.reason = "its matrices serve more than one place"
-        if plan.reason:
-            plan.backends = []
-        elif rank and tolerance and block.whole and block.inputs is not None:
-            plan.predictor = fit_predictor(block, block.inputs, rank, tolerance)
-            if plan.predictor is None:
-                plan.reason = "no predictor within the tolerance: exact"
-        plans.append(plan)
-    return plans
-
-
-def _choose(plan: Plan, timing: Timing, force: bool) -> tuple[str, BlockChoice]:
+def _choose(plan: BlockPlan, timing: Timing, force: bool) -> tuple[str, BlockChoice]:
     """The fastest way, and what the report says of it."""
     best = min(timing.sparse, key=lambda n: timing.sparse[n]) if timing.sparse else "dense"
     reason = plan.reason
     if best != "dense" and timing.sparse[best] > 0.95 * timing.dense and not force:
         reason, best = "dense is as fast or faster", "dense"
     scope = "" if best == "dense" else "block" if plan.block.whole else "second matrix"
-    if best.endswith(_SCREEN):
+    if best.endswith(SCREENED):
         scope = "screened block"
     return best, BlockChoice(
-        plan.block.name, plan.block.kind, best.removesuffix(_SCREEN), scope, plan.active,
+        plan.block.name,
+        plan.block.kind,
+        best.removesuffix(SCREENED),
+        scope,
+        plan.active,
         timing.dense,
-        timing.dense if best == "dense" else timing.sparse[best], reason,
+        timing.dense if best == "dense" else timing.sparse[best],
+        reason,
         None if best == "dense" else plan.predictor,
-    )  # fmt: skip
+    )
 
 
 def _dense(choice: BlockChoice, reason: str) -> BlockChoice:
     return BlockChoice(
-        choice.name, choice.kind, "dense", "", choice.active, choice.dense_seconds,
-        choice.dense_seconds, reason,
-    )  # fmt: skip
+        choice.name,
+        choice.kind,
+        "dense",
+        "",
+        choice.active,
+        choice.dense_seconds,
+        choice.dense_seconds,
+        reason,
+    )
 
 
-def _install(model: nn.Module, plan: Plan, way: str, costs: Any) -> None:
+def _install(model: nn.Module, plan: BlockPlan, way: str, costs: Any) -> None:
     forward = plan.forward(way)
     forward.costs = costs
     forward.module.__dict__["forward"] = forward

@@ -171,9 +171,13 @@ def drift(p: Tensor, sigma_v: float, n_outputs: int, loss: str = "cross_entropy"
 
 
 def drift_monte_carlo(
-    p: Tensor, sigma_v: float, n_outputs: int, loss: str = "cross_entropy",
-    n_draws: int = 1000, seed: int = 0,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    p: Tensor,
+    sigma_v: float,
+    n_outputs: int,
+    loss: str = "cross_entropy",
+    n_draws: int = 1000,
+    seed: int = 0,
+) -> tuple[Tensor, Tensor]:
     """The same by drawing V and a random class: (mean, standard error), each (m,), float64."""
     generator = torch.Generator().manual_seed(seed)
     p = p.double()

@@ -114,11 +114,20 @@ def bytes_report(
         gain = skip * (1 - layer.active)
         rows.append(
             BlockBytes(
-                block.name, block.kind, layer.exact, layer.active, whole, gain,
-                2 * whole // size, 2 * gain / size, whole / (whole - gain),
-                limit(layer.active, first_skipped=True), union, whole / speed,
+                block.name,
+                block.kind,
+                layer.exact,
+                layer.active,
+                whole,
+                gain,
+                2 * whole // size,
+                2 * gain / size,
+                whole / (whole - gain),
+                limit(layer.active, first_skipped=True),
+                union,
+                whole / speed,
             )
-        )  # fmt: skip
+        )
         saved += gain
         total_mlp += whole
     read: dict[int, int] = {}
@@ -128,6 +137,11 @@ def bytes_report(
             read[weight.untyped_storage().data_ptr()] = weight.numel() * weight.element_size()
     model_bytes = max(sum(read.values()), total_mlp)
     return BytesReport(
-        tuple(rows), speed, model_bytes, total_mlp / model_bytes,
-        model_bytes / (model_bytes - saved), model_bytes / speed, found,
-    )  # fmt: skip
+        tuple(rows),
+        speed,
+        model_bytes,
+        total_mlp / model_bytes,
+        model_bytes / (model_bytes - saved),
+        model_bytes / speed,
+        found,
+    )

@@ -68,13 +68,19 @@ def own_loss(output: Any, alone: bool = True) -> Tensor | None:
     """
     loss = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
     if loss is None and alone:
-        if isinstance(output, Tensor):
-            loss = output if output.ndim == 0 else None
-        elif isinstance(output, (tuple, list)):
-            tensors = [value for value in output if isinstance(value, Tensor)]
-            scalars = [value for value in tensors if value.ndim == 0]
-            loss = scalars[0] if len(scalars) == 1 and len(tensors) > 1 else None
+        loss = _nameless(output)
     if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.is_floating_point():
         return None
     # a number without a graph is a record of a loss, not a loss
     return loss.reshape(()) if loss.requires_grad or not torch.is_grad_enabled() else None
+
+
+def _nameless(output: Any) -> Tensor | None:
+    """A scalar that is all there is, or the only scalar beside other tensors."""
+    if isinstance(output, Tensor):
+        return output if output.ndim == 0 else None
+    if not isinstance(output, (tuple, list)):
+        return None
+    tensors = [value for value in output if isinstance(value, Tensor)]
+    scalars = [tensor for tensor in tensors if tensor.ndim == 0]
+    return scalars[0] if len(scalars) == 1 and len(tensors) > 1 else None

@@ -227,30 +227,38 @@ class Layers(Observer):
         start = self._starts.pop(frame, None)
         if start is None or not isinstance(output, Tensor) or not output.is_floating_point():
             return
-        module = frame.module
         # what norms a weight, not an activation, is no layer
-        if next(module.children(), None) is not None or self._origins.of(output).parameters:
+        made_of_parameters = bool(self._origins.of(output).parameters)
+        inside = self.calls[start:]
+        if made_of_parameters or any(call.kind == "linear" for call in inside):
             return
-        title, inside = type(module).__name__, self.calls[start:]
-        if any(call.kind == "linear" for call in inside):
+        if next(frame.module.children(), None) is not None:
             return
-        if NORM_MODULE.search(title) and not any(call.kind == "norm" for call in inside):
-            op = "rms_norm" if "rms" in title.lower() else "norm"
-            call = Call(0, frame.path, title, op, "norm", 0, "norm")
-            call.parameters = tuple(_names(self.recorder, module.parameters(recurse=False)))
-            call.sources = self._origins.of(output).calls
-            self._add(call, (), {}, output, output)
-            self._origins.put(output, call)
-        elif ACTIVATION_MODULE.search(title) and next(module.parameters(), None) is None:
+        title = type(frame.module).__name__
+        if NORM_MODULE.search(title):
+            if not any(call.kind == "norm" for call in inside):
+                self._norm_by_hand(frame, title, output)
+        elif ACTIVATION_MODULE.search(title) and next(frame.module.parameters(), None) is None:
             found = [call for call in inside if call.kind == "activation"]
-            if len(found) == 1 and found[0].op in ("tanh", "sigmoid", "erf"):
-                # a hand-written GELU or Swish: what leaves the module is the activation
-                op = _named(title, found[0].op)
-                if op != found[0].op:
-                    found[0].op = op
-                    found[0].statistics = reduce(output)
-                    found[0].units = count_units(op, output, None)
-                    self._origins.put(output, found[0])
+            if len(found) == 1:
+                self._activation_by_hand(found[0], title, output)
+
+    def _norm_by_hand(self, frame: Frame, title: str, output: Tensor) -> None:
+        op = "rms_norm" if "rms" in title.lower() else "norm"
+        call = Call(0, frame.path, title, op, "norm", 0, "norm")
+        call.parameters = tuple(_names(self.recorder, frame.module.parameters(recurse=False)))
+        call.sources = self._origins.of(output).calls
+        self._add(call, (), {}, output, output)
+        self._origins.put(output, call)
+
+    def _activation_by_hand(self, call: Call, title: str, output: Tensor) -> None:
+        """A hand-written GELU or Swish: what leaves the module is the activation."""
+        op = _named(title, call.op) if call.op in ("tanh", "sigmoid", "erf") else call.op
+        if op != call.op:
+            call.op = op
+            call.statistics = reduce(output)
+            call.units = count_units(op, output, None)
+            self._origins.put(output, call)
 
     # -- functions -----------------------------------------------------------------------------
 

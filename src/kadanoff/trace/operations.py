@@ -420,24 +420,26 @@ def bind(
     """
     name = canonical(func)
     if name == "einsum":
-        operands = args[1:]
-        if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
-            operands = operands[0]
-        numbered = {f"operand{index}": value for index, value in enumerate(operands)}
-        return {"equation": args[0] if args else None, **numbered, **kwargs}
+        return _bind_einsum(args, kwargs)
     schema = getattr(func, "_schema", None)
-    renamed = _SCHEMA_NAMES | ({"indices": "input"} if name.startswith("embedding") else {})
+    from_aten = schema is not None or func in _ORDERS
     if schema is not None:
         names = tuple(argument.name for argument in schema.arguments)
-    elif func in _ORDERS:
-        names = _ORDERS[func]
     else:
-        names = TABLE[name].arguments if name in TABLE else ("input",)
+        names = _ORDERS.get(func) or (TABLE[name].arguments if name in TABLE else ("input",))
+    renamed = _SCHEMA_NAMES | ({"indices": "input"} if name.startswith("embedding") else {})
     found = dict(zip(names, args)) | dict(kwargs)
     found = {renamed.get(key, key): value for key, value in found.items()}
-    from_aten = schema is not None or func in _ORDERS
     if from_aten and name.startswith("embedding") and found.get("padding_idx", 0) < 0:
         found["padding_idx"] = None  # which aten calls a negative number
     if getattr(func, "__name__", "") == "__rmatmul__" and len(args) == 2:
         found = {"input": args[1], "other": args[0]}
     return found
+
+
+def _bind_einsum(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    operands = args[1:]
+    if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
+        operands = operands[0]
+    numbered = {f"operand{index}": value for index, value in enumerate(operands)}
+    return {"equation": args[0] if args else None, **numbered, **kwargs}

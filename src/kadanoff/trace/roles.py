@@ -36,36 +36,44 @@ def roles(calls: Sequence[Call], chain: Sequence[int]) -> list[str | None]:
         ``"gate"``, ``"shortcut"``, ``"stream"`` (a residual sum), ``"norm"``, ``"hidden"``.
     """
     linear = [i for i, call in enumerate(calls) if call.kind == "linear"]
-    on_chain = set(chain)
-    last = next((i for i in reversed(linear) if i in on_chain), None)
-    if last is not None and any(j > last for j in on_chain):
-        last = None  # the chain ends in a sum: the last linear layer is part of a block
-    embedded = any(calls[i].op.startswith("embedding") for i in linear)
+    readout = _readout(linear, chain) if len(linear) > 1 else None
+    embedded = any(calls[i].family == "embedding" for i in linear)
+    first = linear[0] if linear and not embedded else None
     result: list[str | None] = []
     for index, call in enumerate(calls):
-        name = call.parameter or call.path
-        if call.kind == "add":
-            result.append("stream")
-        elif call.kind == "norm":
-            result.append("norm")
-        elif call.kind in ("attention", "softmax"):
-            result.append("attention")
-        elif call.kind == "recurrent":
-            result.append("hidden")
-        elif call.kind != "linear":
-            result.append(None)
-        elif call.op.startswith("embedding"):
+        if call.kind != "linear":
+            result.append(_OF_KIND.get(call.kind))
+        elif call.family == "embedding":
             result.append("embedding")
-        elif index == last and len(linear) > 1:
+        elif index == readout:
             result.append("readout")
-        elif linear and index == linear[0] and not embedded:
+        elif index == first:
             result.append("input")
-        elif _SHORTCUT.search(name):
-            result.append("shortcut")
-        elif _ATTENTION.search(name):
-            result.append("attention")
-        elif _GATE.search(name):
-            result.append("gate")
         else:
-            result.append("hidden")
+            result.append(_by_name(call.parameter or call.path))
     return result
+
+
+_OF_KIND = {
+    "add": "stream",
+    "norm": "norm",
+    "attention": "attention",
+    "softmax": "attention",
+    "recurrent": "hidden",
+}
+
+
+def _readout(linear: Sequence[int], chain: Sequence[int]) -> int | None:
+    """The last linear layer of the chain, if nothing comes after it on the chain."""
+    on_chain = set(chain)
+    last = next((i for i in reversed(linear) if i in on_chain), None)
+    # a chain that ends in a sum: the last linear layer is part of a block
+    return None if last is None or any(i > last for i in on_chain) else last
+
+
+def _by_name(name: str) -> str:
+    if _SHORTCUT.search(name):
+        return "shortcut"
+    if _ATTENTION.search(name):
+        return "attention"
+    return "gate" if _GATE.search(name) else "hidden"

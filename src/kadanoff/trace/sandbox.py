@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import nn
@@ -34,11 +34,9 @@ def untouched(
         Makes all floating parameters require gradients inside, so that Jacobians exist for
         frozen models too.
     """
-    modules = [(module, module.training) for module in model.modules()]
+    flags = [(module, module.training) for module in model.modules()]
     parameters = [(p, p.requires_grad, p.grad) for p in model.parameters()]
-    buffers = [
-        (buffer, buffer.detach().clone()) for buffer in model.buffers() if buffer is not None
-    ]
+    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     devices = {p.device for p, _, _ in parameters if p.device.type == "cuda"}
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=sorted(d.index or 0 for d in devices)))
@@ -46,22 +44,15 @@ def untouched(
             # a compiled part would run past the recorder
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         if seed is not None:
-            torch.random.default_generator.manual_seed(seed)
-            for device in devices:
-                with torch.cuda.device(device):
-                    torch.cuda.manual_seed(seed)
+            _seed(seed, devices)
         try:
             if quiet:
-                for module, _ in modules:
-                    if not isinstance(module, (nn.modules.batchnorm._NormBase, nn.RNNBase)):
-                        module.training = False
+                _quieten(model)
             if graph:
-                for parameter, _, _ in parameters:
-                    if parameter.is_floating_point() and parameter.is_leaf:
-                        parameter.requires_grad_(True)
+                _require_gradients(model)
             yield
         finally:
-            for module, training in modules:
+            for module, training in flags:
                 module.training = training
             for parameter, needed, gradient in parameters:
                 if parameter.is_leaf:
@@ -70,3 +61,22 @@ def untouched(
             with torch.no_grad():
                 for buffer, value in buffers:
                     buffer.copy_(value)
+
+
+def _seed(seed: int, devices: Iterable[torch.device]) -> None:
+    torch.random.default_generator.manual_seed(seed)
+    for device in devices:
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+
+
+def _quieten(model: nn.Module) -> None:
+    for module in model.modules():
+        if not isinstance(module, (nn.modules.batchnorm._NormBase, nn.RNNBase)):
+            module.training = False
+
+
+def _require_gradients(model: nn.Module) -> None:
+    for parameter in model.parameters():
+        if parameter.is_floating_point() and parameter.is_leaf:
+            parameter.requires_grad_(True)

@@ -17,8 +17,19 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-__all__ = ["accumulate", "codes_dot", "codes_of", "compact", "finish", "matvec", "matvec_rows",
-           "possible", "relu_block", "screened_block", "union_accumulate"]  # fmt: skip
+__all__ = [
+    "accumulate",
+    "codes_dot",
+    "codes_of",
+    "compact",
+    "finish",
+    "matvec",
+    "matvec_rows",
+    "possible",
+    "relu_block",
+    "screened_block",
+    "union_accumulate",
+]
 
 _PIECE = 512  # columns of eight rows that stay in the first cache
 
@@ -194,9 +205,15 @@ def accumulate(table, rows, values, y, start, stop):
         ue, uf, ug, uh = values[q + 4], values[q + 5], values[q + 6], values[q + 7]
         for j in range(table.shape[1]):
             y[j] += (
-                ua * _widen(a[j]) + ub * _widen(b[j]) + uc * _widen(c[j]) + ud * _widen(d[j])
-                + ue * _widen(e[j]) + uf * _widen(f[j]) + ug * _widen(g[j]) + uh * _widen(h[j])
-            )  # fmt: skip
+                ua * _widen(a[j])
+                + ub * _widen(b[j])
+                + uc * _widen(c[j])
+                + ud * _widen(d[j])
+                + ue * _widen(e[j])
+                + uf * _widen(f[j])
+                + ug * _widen(g[j])
+                + uh * _widen(h[j])
+            )
         q += 8
     while q < stop:
         row, u = table[rows[q]], values[q]
@@ -321,9 +338,25 @@ def possible(dots, scale, loose, norm, bias, step, size, rest, k, tau, margin, r
 
 @njit(nogil=True, cache=True)
 def screened_block(
-    first, bias, codes, scale, loose, norm, shift, levels, margin,
-    k, tau, gated, up, up_bias, x, table, y, rounded,
-):  # fmt: skip
+    first,
+    bias,
+    codes,
+    scale,
+    loose,
+    norm,
+    shift,
+    levels,
+    margin,
+    k,
+    tau,
+    gated,
+    up,
+    up_bias,
+    x,
+    table,
+    y,
+    rounded,
+):
     """`relu_block` that reads only those rows of ``first`` which may be active."""
     m = len(first)
     level, step, size, rest = codes_of(x, levels)
@@ -363,10 +396,15 @@ def union_accumulate(table, rows, a, y, start, stop):
                 out = y[t, left:right]
                 for j in range(len(out)):
                     out[j] += (
-                        ua * _widen(a1[j]) + ub * _widen(b1[j]) + uc * _widen(c1[j])
-                        + ud * _widen(d1[j]) + ue * _widen(e1[j]) + uf * _widen(f1[j])
-                        + ug * _widen(g1[j]) + uh * _widen(h1[j])
-                    )  # fmt: skip
+                        ua * _widen(a1[j])
+                        + ub * _widen(b1[j])
+                        + uc * _widen(c1[j])
+                        + ud * _widen(d1[j])
+                        + ue * _widen(e1[j])
+                        + uf * _widen(f1[j])
+                        + ug * _widen(g1[j])
+                        + uh * _widen(h1[j])
+                    )
         q += 8
     while q < stop:
         for t in range(len(a)):

@@ -69,9 +69,16 @@ def matvec_rows(weight: Tensor, bias: Tensor | None, x: Tensor, rows: Tensor) ->
     if len(rows):
         kernel: Any = _rows  # Triton turns plain numbers into its constexpr itself
         kernel[(len(rows),)](
-            weight, weight if bias is None else bias, x.contiguous(), rows, z, len(rows),
-            weight.shape[1], HAS_BIAS=bias is not None, COLUMNS=1024,
-        )  # fmt: skip
+            weight,
+            weight if bias is None else bias,
+            x.contiguous(),
+            rows,
+            z,
+            len(rows),
+            weight.shape[1],
+            HAS_BIAS=bias is not None,
+            COLUMNS=1024,
+        )
     return z
 
 

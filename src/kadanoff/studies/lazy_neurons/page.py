@@ -82,7 +82,7 @@ def _decode(d: int, m: int, k: int, symbols: int, seed: int) -> dict[str, Any]:
 
     import torch
 
-    from kadanoff.sparsity import accelerate
+    from kadanoff.sparsity import accelerate, acceleration_of
     from kadanoff.studies.lazy_neurons.toy import Decoder, generate
 
     model = Decoder(64, d, m, 3, length=symbols + 8, k=k, seed=seed).eval()
@@ -96,7 +96,11 @@ def _decode(d: int, m: int, k: int, symbols: int, seed: int) -> dict[str, Any]:
         middle = time.perf_counter()
         generate(fast, prompt, symbols)
         saved.append(1 - (time.perf_counter() - middle) / (middle - start))
-    return {"same": same, "saved": saved, "choices": [b.choice for b in fast.acceleration.blocks]}
+    return {
+        "same": same,
+        "saved": saved,
+        "choices": [b.choice for b in acceleration_of(fast).blocks],
+    }
 
 
 def _mean(values: Sequence[float]) -> tuple[float, float]:
