@@ -24,7 +24,7 @@ from kadanoff.program.operations import HANDLERS
 from kadanoff.program.source import Source
 from kadanoff.program.views import GETTERS, METHODS, View, derived
 from kadanoff.trace.operations import COMPOSITE, bind, canonical
-from kadanoff.trace.recorder import _opened
+from kadanoff.trace.recorder import opened
 
 __all__ = ["Network"]
 
@@ -201,7 +201,7 @@ class Network(TorchFunctionMode):
             return func(first.token.to("meta"), *args[1:], **kwargs)
         if name in COMPOSITE and hasattr(func, "__code__"):
             with self:
-                return _opened(func)(*args, **kwargs)
+                return opened(func)(*args, **kwargs)
         in_place = raw.endswith("_") and not raw.endswith("__")
         return self._operation(name, func, args, kwargs, None if in_place else first)
 
@@ -262,7 +262,7 @@ class Network(TorchFunctionMode):
 
 
 # torch's own functions that run the engine, with the mode still on inside them
-_run = _opened(torch.autograd.backward)
+_run = opened(torch.autograd.backward)
 
 
 def _backward(tensor: Tensor, gradient: Any = None, *args: Any, **kwargs: Any) -> None:
@@ -272,7 +272,7 @@ def _backward(tensor: Tensor, gradient: Any = None, *args: Any, **kwargs: Any) -
 _DIFFERENTIATE = {
     Tensor.backward: _backward,
     torch.autograd.backward: _run,
-    torch.autograd.grad: _opened(torch.autograd.grad),
+    torch.autograd.grad: opened(torch.autograd.grad),
 }
 
 

@@ -1,12 +1,20 @@
 """Recording a real model: one recorder that sees every call, observers that make something of it.
 
-- ``operations``: the table of torch operations; ``fans``: weights and their fan-in
-- ``recorder``: the function mode and the stack of modules; ``origins``: where tensors come from
-- ``layers``: the list of layers, with statistics; ``roles``: what each layer is for
-- ``graph``: the main chain; ``jacobians``: its partial Jacobians
-- ``statistics``, ``units``: what is kept of a tensor
-- ``losses``: the default loss; ``hf``: outputs of all shapes
-- ``sandbox``: leave no trace; ``scripted``: TorchScript as an ordinary module
+``ends``        What a tensor is the output of, seen through views and casts
+``fans``        The weight of a linear map, and how many inputs one of its neurons sums over
+``graph``       The main chain of a model, read off the autograd graph
+``hf``          Outputs as models have them: tensors, tuples, mappings, Hugging Face objects
+``jacobians``   Norms of partial Jacobians by random vector-Jacobian products
+``layers``      The layers of a forward pass: what each computed, and what stands around it
+``losses``      The loss that outputs and targets call for, where the user names none
+``operations``  One table of torch operations: names, arguments, weights
+``origins``     Where a tensor's numbers come from: the last layers, or parameters alone
+``recorder``    One function mode that sees every call and who made it; the observers' base
+``roles``       What each layer is for: input, readout, attention, stream, ...
+``sandbox``     Run a model and leave no trace
+``scripted``    TorchScript as an ordinary module
+``statistics``  What is kept of a tensor: a handful of numbers per sample
+``units``       Silent, saturated and zero values of activations
 """
 
 from __future__ import annotations

@@ -30,11 +30,24 @@ _ENDS = {
     "NativeGroupNormBackward0": "group_norm",
 }
 _VIEWS = {
-    "ViewBackward0", "UnsafeViewBackward0", "ReshapeAliasBackward0", "SqueezeBackward0",
-    "SqueezeBackward1", "SqueezeBackward2", "UnsqueezeBackward0", "TransposeBackward0",
-    "PermuteBackward0", "TBackward0", "CloneBackward0", "ToCopyBackward0", "AliasBackward0",
-    "SelectBackward0", "SliceBackward0", "ExpandBackward0", "MovedimBackward0",
-}  # fmt: skip
+    "ViewBackward0",
+    "UnsafeViewBackward0",
+    "ReshapeAliasBackward0",
+    "SqueezeBackward0",
+    "SqueezeBackward1",
+    "SqueezeBackward2",
+    "UnsqueezeBackward0",
+    "TransposeBackward0",
+    "PermuteBackward0",
+    "TBackward0",
+    "CloneBackward0",
+    "ToCopyBackward0",
+    "AliasBackward0",
+    "SelectBackward0",
+    "SliceBackward0",
+    "ExpandBackward0",
+    "MovedimBackward0",
+}
 
 
 def ends_in(tensor: Tensor) -> str | None:

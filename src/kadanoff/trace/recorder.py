@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from kadanoff.trace.operations import COMPOSITE, TABLE, Operation, bind, canonical
 
-__all__ = ["Frame", "FunctionCall", "Observer", "Recorder", "unwrap"]
+__all__ = ["Frame", "FunctionCall", "Observer", "Recorder", "opened", "unwrap"]
 
 
 class Frame:
@@ -249,7 +249,7 @@ class Recorder(TorchFunctionMode):
         name = canonical(func)
         if name in COMPOSITE and isinstance(func, _FUNCTION):
             with self:
-                return _opened(func)(*args, **kwargs)
+                return opened(func)(*args, **kwargs)
         if self._names is not None and name not in self._names:
             return func(*args, **kwargs)
         # of the attributes, only those that are tensors (x.T) take part in the computation
@@ -268,7 +268,7 @@ class Recorder(TorchFunctionMode):
 _FUNCTION = types.FunctionType
 
 
-def _opened(func: Any) -> Any:
+def opened(func: Any) -> Any:
     """A copy of a Python function of torch that does not hand itself to the function mode.
 
     The layers inside it are then seen one by one, as they are called.
