@@ -116,6 +116,9 @@ def command(
             is_eager=True,
         ),
     ] = None,
+    calls: Annotated[
+        bool, typer.Option("--calls", help="A row a call, also where the model has blocks.")
+    ] = False,
     seed: opt.Seed = 0,
     device: opt.Device = "cpu",
 ) -> None:
@@ -137,6 +140,7 @@ def command(
         loaded, sample, whole = prepare_whole(model, seed=seed, device=device)
     with waiting("measuring every layer"), analysed(model.target):
         from kadanoff.diagnosis import diagnose
+        from kadanoff.diagnosis.terminal import diagnosis_terminal
 
         if not use_targets:
             sample = replace(sample, targets=None)
@@ -161,6 +165,6 @@ def command(
         diagnosis.to_html(html)
     output.write(diagnosis.to_dict(), seed=seed)
     if output.for_people:
-        console().print(diagnosis)
+        console().print(diagnosis_terminal(diagnosis, calls=calls))
     output.say_where()
     raise typer.Exit(diagnosis.exit_code_for(fail_on))

@@ -17,8 +17,12 @@
 ``rules``           one file a topic
 ``kinds``           the catalogue of findings, ``catalogue`` its pages
 ``findings``        run the rules, settle severities, put causes first
-``result``          what comes out
+``estimate``, ``result``  what comes out
+``sums``            streams beside the main chain
+``blocks``          calls grouped by block and role
+``summary``         a healthy verdict in one sentence
 ``terminal``, ``html``, ``plots``  how it is shown
+``block_table``, ``block_plots``   a row and a line a block
 """
 
 from __future__ import annotations

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from kadanoff.diagnosis.block_plots import block_plots
+from kadanoff.diagnosis.block_table import block_columns
+from kadanoff.diagnosis.blocks import Blocks, blocks_of
 from kadanoff.diagnosis.plots import diagnosis_plots
 from kadanoff.diagnosis.terminal import span
-from kadanoff.style.html import Raw, Section, callout, cards, grid, page, table, text
+from kadanoff.style.html import Raw, Section, callout, cards, details, grid, page, table, text
 from kadanoff.style.numbers import percent, short, uncertain
 
 if TYPE_CHECKING:
@@ -40,12 +43,20 @@ def diagnosis_sections(d: Diagnosis) -> Iterator[Section]:
     if real:
         boxes = [_finding(f, i) for i, f in enumerate(real, start=1)]
         yield Section("Findings, causes first", Raw("".join(boxes)))
-    blocks = diagnosis_plots(d)
+    blocks = blocks_of(d.layers, d.sums)
+    drawn = diagnosis_plots(d)
     if blocks:
-        yield Section("Layer by layer", grid(blocks))
-    yield Section("All layers", _layer_table(d))
+        yield Section("Block by block", Raw(_block_table(blocks) + grid(block_plots(blocks))))
+        physics = [text(d.physics)] if d.physics else []
+        more = Raw("".join(f"<p>{p}</p>" for p in physics) + grid(drawn) + _layer_table(d))
+        yield Section("The physics, call by call", details("Every call", more))
+    else:
+        if drawn:
+            yield Section("Layer by layer", grid(drawn))
+        yield Section("All layers", _layer_table(d))
     if d.parameters:
-        yield Section("All parameters", _parameter_table(d))
+        tables = details("Every parameter", _parameter_table(d)) if blocks else _parameter_table(d)
+        yield Section("All parameters", tables)
     facts = [f for f in d.findings if f.severity == "note"]
     if d.notes or facts:
         notes = [callout("info", "", f.sentence, label=f.label) for f in facts]
@@ -144,6 +155,17 @@ _COLUMNS: tuple[tuple[str, str, Callable[[LayerReport], object]], ...] = (
     ("zeros", "activations exactly zero", lambda r: _share(r.zeros)),
     ("near zeros", "below 1% of the layer's rms", lambda r: _share(r.near_zeros)),
 )
+
+
+def _block_table(blocks: Blocks) -> Raw:
+    columns = block_columns(blocks)
+    rows = [[group.label, *(c.cell(group) for c in columns)] for group in blocks.groups]
+    return table(
+        ["block", *(c.name for c in columns)],
+        rows,
+        "A row a block, in the order of the forward pass. 1.02(3) means 1.02 ± 0.03.",
+        explain=["name in the model", *(c.hint for c in columns)],
+    )
 
 
 def _layer_table(d: Diagnosis) -> Raw:

@@ -18,6 +18,8 @@ from kadanoff.diagnosis.findings import examine
 from kadanoff.diagnosis.gather import collect, tried, whole
 from kadanoff.diagnosis.inputs import check_model, prepare
 from kadanoff.diagnosis.result import Diagnosis, Estimate, LayerReport, ParameterReport
+from kadanoff.diagnosis.summary import in_plain_words
+from kadanoff.diagnosis.sums import branch_sums
 from kadanoff.diagnosis.survey import Survey, survey
 from kadanoff.diagnosis.theory import Expectation, expect
 from kadanoff.errors import KadanoffError, UsageError
@@ -146,7 +148,7 @@ def diagnose(
     x = inputs.first
     statistics = reduce(x) if x.is_floating_point() and x.ndim > 1 else None
     chain = [layer for layer in layers if not layer.residual]
-    return Diagnosis(
+    result = Diagnosis(
         model=type(model).__name__,
         layers=layers,
         parameters=parameters,
@@ -167,8 +169,10 @@ def diagnose(
         trained=seen.trained,
         trial=seen.trial,
         notes=tuple(dict.fromkeys((*notes, *inputs.notes, *found.notes))),
+        sums=branch_sums(found),
         meta=_meta(model, where, seed, probes, time.perf_counter() - start),
     )
+    return in_plain_words(result)
 
 
 def _regime(arch: Any, X: torch.Tensor) -> str:

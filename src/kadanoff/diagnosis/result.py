@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kadanoff.diagnosis.estimate import Estimate as Estimate
 from kadanoff.files import atomic_write, jsonable, write_json
 
 __all__ = [
@@ -21,40 +22,6 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """One measured number beside what the theory expects.
-
-    Attributes
-    ----------
-    value : float
-        The measurement on this network and this batch.
-    stderr : float
-        Its standard error from the finite batch (and the finite number of random probes);
-        NaN if one sample gives no error.
-    predicted : float or None
-        The theory's mean over networks; None if the theory does not describe the model.
-    spread : float or None
-        The theory's standard deviation from one drawn network to the next at these widths.
-    z : float or None
-        ``(value - predicted) / spread``; None without prediction. The prediction is for the very
-        batch that was measured, so that the batch's own error does not enter.
-    """
-
-    value: float
-    stderr: float = math.nan
-    predicted: float | None = None
-    spread: float | None = None
-    z: float | None = None
-
-    def against(self, predicted: float, spread: float) -> Estimate:
-        """The same measurement with a prediction, its network-to-network spread, and z."""
-        # a quantity without spread (zeros of tanh, say) still carries rounding noise
-        scale = max(spread, 1e-6 * max(abs(predicted), abs(self.value)), 1e-30)
-        z = (self.value - predicted) / scale
-        return Estimate(self.value, self.stderr, predicted, spread, z)
 
 
 @dataclass(frozen=True)
@@ -326,6 +293,12 @@ class Diagnosis:
         Whether the weights look trained; expectations for random weights then raise no finding.
     trial : TrialReport or None
         What a few real training steps on a copy showed.
+    sums : tuple of LayerReport
+        Residual sums inside branches, each after the layer whose ``index`` it has.
+    physics : str
+        What the verdict rests on, in the words of the theory.
+    expected_loss : Estimate or None
+        The loss beside what the law of the weights says of it.
     notes : tuple of str
         What the reader should know: unwrapped compilation, failed parts, modes of the model.
     meta : mapping
@@ -353,6 +326,9 @@ class Diagnosis:
     constant_loss: float | None = None
     trained: bool = False
     trial: TrialReport | None = None
+    sums: tuple[LayerReport, ...] = ()
+    physics: str = ""
+    expected_loss: Estimate | None = None
     notes: tuple[str, ...] = ()
     meta: Mapping[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -11,6 +11,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from kadanoff.diagnosis.block_table import Column, block_columns
+from kadanoff.diagnosis.blocks import Blocks, Group, blocks_of
 from kadanoff.style.numbers import percent, short, uncertain
 from kadanoff.style.terminal import View
 
@@ -22,12 +24,21 @@ __all__ = ["diagnosis_terminal", "loss_line", "span", "trial_line"]
 MAX_ROWS = 34
 
 
-def diagnosis_terminal(diagnosis: Diagnosis) -> View:
-    """Return what ``rich`` prints for a diagnosis; at most 100 columns wide."""
-    return View(lambda c: _parts(diagnosis, c.write, c.plain, c.width))
+def diagnosis_terminal(diagnosis: Diagnosis, *, calls: bool = False) -> View:
+    """Return what ``rich`` prints for a diagnosis; at most 100 columns wide.
+
+    Parameters
+    ----------
+    diagnosis : Diagnosis
+    calls : bool
+        A row a call also where the model has blocks; else those have a row each.
+    """
+    return View(lambda c: _parts(diagnosis, c.write, c.plain, c.width, calls))
 
 
-def _parts(d: Diagnosis, write: Callable[[str], str], plain: bool, width: int) -> Iterator[Any]:
+def _parts(
+    d: Diagnosis, write: Callable[[str], str], plain: bool, width: int, calls: bool
+) -> Iterator[Any]:
     mark, colour = ("OK", "green") if d.healthy else ("SICK", "red")
     yield Text.assemble(
         (f" {mark} ", f"bold reverse {colour}"),
@@ -42,9 +53,15 @@ def _parts(d: Diagnosis, write: Callable[[str], str], plain: bool, width: int) -
         yield Text("")
         yield from _finding(finding, f"{number}. {finding.severity}: ", write)
     yield Text("")
-    yield _layer_table(d, write, plain, width)
-    if d.layers:
-        yield Text(write(_legend(d)), style="dim")
+    blocks = blocks_of(d.layers, d.sums)
+    if blocks and not calls:
+        yield _block_table(d, blocks, write, plain, width)
+        said = ". ".join(f"{c.name}: {c.hint}" for c in _distinct(block_columns(blocks)))
+        yield Text(write(f"{said}. --calls shows every call."), style="dim")
+    else:
+        yield _layer_table(d, write, plain, width)
+        if d.layers:
+            yield Text(write(_legend(d)), style="dim")
     for finding in d.findings:
         if finding.severity == "note":
             yield Text("")
@@ -167,14 +184,54 @@ def _estimate(estimate: Estimate | None) -> str:
     return "" if estimate is None else uncertain(estimate.value, estimate.stderr)
 
 
-def _layer_table(d: Diagnosis, write: Callable[[str], str], plain: bool, width: int) -> Table:
-    table = Table(
+def _distinct(columns: list[Column]) -> list[Column]:
+    """Each name once."""
+    return list({column.name: column for column in columns}.values())
+
+
+def _block_table(
+    d: Diagnosis, blocks: Blocks, write: Callable[[str], str], plain: bool, width: int
+) -> Table:
+    table = _empty_table(plain)
+    columns = block_columns(blocks)
+    room = max(8, min(28, max(len(g.label) for g in blocks.groups)))
+    table.add_column("block", no_wrap=True, max_width=room, overflow="crop")
+    for column in columns:
+        table.add_column(write(column.name), justify="right", no_wrap=True, overflow="crop")
+    accused = {index for finding in d.findings for index in finding.layers}
+    shown = _ends(blocks.groups)
+    for group in shown:
+        if group is None:
+            left = len(blocks.groups) - len(shown) + 1
+            table.add_row(f"({left} more)", *[""] * len(columns))
+            continue
+        some = any(layer.index in accused for layer in group.layers)
+        style = "red" if some and len(accused) < len(d.layers) else None
+        cells = [write(column.cell(group)) for column in columns]
+        table.add_row(escape(write(_shorten(group.label, room))), *cells, style=style)
+    return table
+
+
+def _ends(groups: Sequence[Group]) -> list[Group | None]:
+    """Beginning and end of a net with too many blocks to print, None for what is left out."""
+    if len(groups) <= MAX_ROWS:
+        return list(groups)
+    half = MAX_ROWS // 2
+    return [*groups[:half], None, *groups[-half:]]
+
+
+def _empty_table(plain: bool) -> Table:
+    return Table(
         box=box.ASCII2 if plain else box.SIMPLE_HEAD,
         pad_edge=False,
         padding=(0, 1, 0, 0),
         header_style="bold",
         show_edge=False,
     )
+
+
+def _layer_table(d: Diagnosis, write: Callable[[str], str], plain: bool, width: int) -> Table:
+    table = _empty_table(plain)
     columns = _columns(d)
     shown = _rows(d)
     filled = [

@@ -9,7 +9,18 @@ from html import escape
 
 from kadanoff.style.figures import css_variables
 
-__all__ = ["Raw", "Section", "callout", "cards", "figure_block", "grid", "page", "table", "text"]
+__all__ = [
+    "Raw",
+    "Section",
+    "callout",
+    "cards",
+    "details",
+    "figure_block",
+    "grid",
+    "page",
+    "table",
+    "text",
+]
 
 
 class Raw(str):
@@ -115,6 +126,11 @@ def table(
         f"<table><caption>{text(caption)}</caption><thead><tr>{top}</tr></thead>"
         f"<tbody>{''.join(lines)}</tbody></table></div>"
     )
+
+
+def details(summary: str, body: str) -> Raw:
+    """A part that is folded away until it is asked for."""
+    return Raw(f"<details><summary>{text(summary)}</summary>{body}</details>")
 
 
 def _quoted(value: str) -> str:
