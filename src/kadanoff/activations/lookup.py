@@ -114,10 +114,10 @@ def _by_value(function: Any) -> Activation:
         return _by_name(same, {})
     f = _elementwise(function)
     kinks = find_kinks(f)
+    _check_gradient(f, kinks)
     known = by_values(f, kinks)
     if known is not None:
         return known
-    _check_gradient(f, kinks)
     name = getattr(function, "__name__", type(function).__name__)
     name = name if name != "<lambda>" else "user function"
     probe = wide_probe()
