@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from scipy.stats import kstest
 from torch import nn
 
 import kadanoff as kd
@@ -19,14 +20,38 @@ def test_layers_are_numbered_as_in_the_book() -> None:
     assert arch.ratio == pytest.approx(20 / 256)
 
 
+# E w⁴ / (E w²)² of an entry; a column or row of an orthogonal matrix has a fixed length instead
+KURTOSIS = {"gaussian": 3.0, "uniform": 1.8}
+
+
 @pytest.mark.parametrize("init", ["gaussian", "uniform", "orthogonal"])
-def test_drawn_weights_have_the_stated_variance(init: str) -> None:
+def test_drawn_weights_have_the_stated_law(init: str) -> None:
     arch = kd.MLP(300, [400, 200], 100, "relu", C_W=[1.0, 2.0, 0.5], C_b=0.3, init=init)
-    for layer, (W, b) in enumerate(arch.draw(torch.Generator().manual_seed(0))):
+    maps = arch.draw(torch.Generator().manual_seed(0))
+    for layer, (W, b) in enumerate(maps):
         fan_in = arch.n[layer]
         assert W.shape == (arch.n[layer + 1], fan_in)
-        assert float(W.square().mean()) * fan_in == pytest.approx(arch.C_W[layer], rel=0.05)
-        assert float(b.square().mean()) == pytest.approx(0.3, rel=0.5)
+        scaled = W * (fan_in / arch.C_W[layer]) ** 0.5
+        if init == "orthogonal":
+            # the mean square has no spread at all
+            assert float(scaled.square().mean()) == pytest.approx(1.0, rel=1e-12)
+            continue
+        mean_square, fourth = float(scaled.square().mean()), float((scaled**4).mean())
+        kurtosis, count = KURTOSIS[init], scaled.numel()
+        # Var w² = (kurtosis − 1), and for w⁴ the eighth moment: 105 and 81/9
+        assert abs(mean_square - 1) < 4 * ((kurtosis - 1) / count) ** 0.5
+        eighth = 105.0 if init == "gaussian" else 9.0
+        assert abs(fourth - kurtosis) < 4 * ((eighth - kurtosis**2) / count) ** 0.5
+        assert abs(float(scaled.mean())) < 4 / count**0.5
+        assert b.shape == (arch.n[layer + 1],)
+
+
+def test_drawn_biases_are_normal() -> None:
+    arch = kd.MLP(1, [20_000], 1, C_b=0.3)
+    (_, biases), _ = arch.draw(torch.Generator().manual_seed(2))
+    unit = biases / 0.3**0.5
+    assert kstest(unit.numpy(), "norm").pvalue > 1e-3
+    assert abs(float(unit.square().mean()) - 1) < 4 * (2 / len(unit)) ** 0.5  # 4 %
 
 
 def test_orthogonal_matrices_are_orthogonal() -> None:

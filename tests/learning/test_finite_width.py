@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -96,20 +98,38 @@ def test_order_of_training_points_does_not_matter(tensors):
 
 
 @pytest.mark.slow
-def test_sixty_four_points_fit_in_time_and_memory():
-    # scale only: random tensors, 64 training points and two test points
+def test_sixty_four_points_hide_two_and_give_their_answer(tensors):
+    """Two points that are coupled to the test point, and 62 that are coupled to nothing, in a
+    basis in which all 64 mix: training knows no basis, so the answer is that of the two."""
     g = torch.Generator().manual_seed(0)
-    N = 66
-    base = torch.randn(N, 80, generator=g, dtype=torch.float64)
+    n_train, n_all = 64, 66
+    rotation = torch.linalg.qr(torch.randn(n_train, n_train, generator=g, dtype=torch.float64))[0]
+    # columns: where the two training points and the test point of the small problem lie
+    place = torch.zeros(n_all, 3, dtype=torch.float64)
+    place[:n_train, :2] = rotation[:, :2]
+    place[n_train, 2] = 1.0
+    rest = torch.eye(n_all, dtype=torch.float64) - place @ place.mT
+    big = SimpleNamespace(
+        K=place @ tensors.K @ place.mT + rest,
+        Theta=place @ tensors.Theta @ place.mT + rest,
+        H1=place @ tensors.H1 @ place.mT,
+    )
+    for name in "ABPQRSTU":
+        spread = torch.einsum("abcd,la->lbcd", getattr(tensors, name), place)
+        spread = torch.einsum("lbcd,mb->lmcd", spread, place)
+        spread = torch.einsum("lmcd,nc->lmnd", spread, place)
+        setattr(big, name, torch.einsum("lmnd,od->lmno", spread, place))
+    others = torch.randn(n_train - 2, 2, generator=g, dtype=torch.float64)
+    y = rotation @ torch.cat([Y, others])
 
-    class Big:
-        K = Theta = base @ base.mT / 80 + torch.eye(N, dtype=torch.float64)
-        H1 = Theta
-        A = B = P = Q = R = S = T = U = torch.randn((N,) * 4, generator=g, dtype=torch.float64)
-
-    y = torch.randn(64, 1, generator=g, dtype=torch.float64)
-    found = end_of_training(Big(), y, eta=0.05)
-    assert bool(torch.isfinite(found.coefficient).all())
+    small = end_of_training(tensors, Y, eta=0.3)
+    found = end_of_training(big, y, eta=0.3)
+    assert small.coefficient.abs().min() > 0.1
+    torch.testing.assert_close(found.coefficient[0], small.coefficient[0])
+    torch.testing.assert_close(found.kernel[0], small.kernel[0])
+    # the second test point is coupled to nothing
+    assert found.coefficient[1].abs().max() < 1e-10
+    assert found.kernel[1].abs().max() < 1e-12
 
 
 def test_bad_calls(tensors):

@@ -6,7 +6,6 @@ range, views that are not contiguous, nothing at all.
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable
 from typing import Any
@@ -131,12 +130,35 @@ SETTINGS: dict[str, Callable[[Any], Any]] = {
     "study": kd.studies.get,
     "data": kd.data.load,
 }
-ODD = [None, -1, 0, 1.5, math.nan, math.inf, "nonsense", "", [], [0], [4, -2], {}, object()]
+ODD = [None, -1, 0, 1.5, math.nan, math.inf, "nonsense", "", [], [0], [4, -2], {}, {4}, object()]
+# of these, what each setting takes; whatever is not here must be refused with a reason
+FINE = {
+    "widths": [[]],  # a linear model
+    "C_W": [0, 1.5, [0]],
+    "C_b": [0, 1.5, [0]],
+    "lambda_b": [0, 1.5, [0]],
+    "gamma": [0],
+    "target": [0],
+    "prior": [[]],
+    "order": [0],
+    "eta": [None],  # gradient flow
+}
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", SETTINGS)
-def test_odd_settings_work_or_say_why(name: str) -> None:
+def test_odd_settings_are_refused_with_a_reason_or_meant(name: str) -> None:
     for value in ODD:
-        with contextlib.suppress(KadanoffError):
+        if any(type(value) is type(fine) and value == fine for fine in FINE.get(name, [])):
             SETTINGS[name](value)
+            continue
+        with pytest.raises(KadanoffError) as refused:
+            SETTINGS[name](value)
+        assert refused.value.message, (name, value)
+        assert "Traceback" not in refused.value.message
+
+
+def test_a_nan_is_named_in_the_refusal() -> None:
+    for name in ("C_W", "C_b", "lambda_b", "gamma", "target", "eta"):
+        with pytest.raises(KadanoffError, match="nan"):
+            SETTINGS[name](math.nan)

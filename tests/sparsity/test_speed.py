@@ -256,8 +256,10 @@ def test_gradients_are_dense_ones():
     model = TopKMLP(16, 64).eval()
     x = torch.randn(1, 16, requires_grad=True)
     fast = accelerate(model, x.detach(), force=True)
-    (fast(x).sum() - model(x).sum()).backward()
-    assert float(x.grad.abs().max()) < 1e-5
+    (dense,) = torch.autograd.grad(model(x).sum(), x)
+    (sparse,) = torch.autograd.grad(fast(x).sum(), x)
+    assert float(dense.abs().max()) > 0.1
+    torch.testing.assert_close(sparse, dense, rtol=1e-5, atol=1e-6)
 
 
 def test_predictor_is_held_under_its_tolerance():
@@ -279,12 +281,13 @@ def test_predictor_is_held_under_its_tolerance():
         y = model(fresh)
         mine = torch.cat([fast(row[None]) for row in fresh])
         assert float((mine - y).norm() / y.norm()) < 0.05
-        # a tolerance that no predictor of rank 1 meets leaves the exact path
+        # a tolerance that a hundred held-out tokens cannot vouch for leaves the exact path: they
+        # may all be served well, and the next token not
         strict = accelerate(model, x, predictor_rank=1, tolerance=1e-6, force=True)
-        assert (
-            acceleration_of(strict).exact
-            or acceleration_of(strict).blocks[0].predictor.predicted > 0.9
-        )
+        assert acceleration_of(strict).exact
+        assert acceleration_of(strict).blocks[0].predictor is None
+        exact = torch.cat([strict(row[None]) for row in fresh])
+        assert float((exact - y).norm() / y.norm()) < 1e-5
 
 
 def test_margin_of_a_predictor_is_chosen_on_other_tokens_than_it_is_judged_on():

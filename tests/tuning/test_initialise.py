@@ -169,11 +169,23 @@ def test_normalised_models_are_left_intact():
             assert torch.equal(value, model.state_dict()[key]), key
 
 
+def gains(model):
+    """fan-in times the mean square of each weight matrix: its C_W."""
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    return [float(p.detach().double().square().mean()) * p.shape[1] for p in matrices]
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_dtype_is_kept(dtype):
+    torch.manual_seed(6)
     model = nn.Sequential(nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh()).to(dtype)
+    assert max(gains(model)) < 0.4  # the default of torch is a third
     tune(model, batch().to(dtype))
     assert {p.dtype for p in model.parameters()} == {dtype}
+    # and it was tuned, to C_W = 1 of tanh; the first matrix also by what comes in
+    first, second = gains(model)
+    assert second == pytest.approx(1.0, rel=1e-3 if dtype is torch.bfloat16 else 1e-9)
+    assert 0.9 < first < 1.1
 
 
 @pytest.mark.gpu
@@ -188,7 +200,15 @@ def test_zero_weights_are_drawn():
     for parameter in model.parameters():
         nn.init.zeros_(parameter)
     initialise(model, batch(), seed=1)
-    assert float(model(batch()).detach().std()) > 0.1
+    # C_W = 2 of ReLU on average; each matrix also makes up for the one drawn before it
+    hidden = torch.tensor(gains(model)[1:-1]) / 2
+    assert abs(float(hidden.log().mean())) < 0.1
+    # so that gradients neither grow nor shrink, layer by layer
+    z = model.layers[0](batch()).detach()
+    for layer in [*model.layers[1:], model.readout]:
+        chi = exact_chi(lambda z, layer=layer: layer(torch.relu(z)), z)
+        assert chi == pytest.approx(1, abs=0.05)
+        z = layer(torch.relu(z)).detach()
 
 
 def test_groups_hold_every_trainable_parameter_once():

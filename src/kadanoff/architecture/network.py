@@ -7,7 +7,7 @@ z⁽¹⁾ = b + W x, z⁽ℓ⁺¹⁾ = b + W σ(z⁽ℓ⁾) (+ γ z⁽ℓ⁾); E
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -183,7 +183,8 @@ def _brief(values: Sequence[float]) -> str:
 
 def _per_layer(name: str, value: float | Iterable[float], length: int, minimum: float | None = 0.0):
     try:
-        many = isinstance(value, Iterable) and not isinstance(value, str)
+        # a set or a dict has no order of layers; float() refuses it
+        many = isinstance(value, Iterable) and not isinstance(value, (str, Mapping, Set))
         values = tuple(float(v) for v in value) if many else (float(value),)  # pyright: ignore[reportArgumentType, reportGeneralTypeIssues]
     except (TypeError, ValueError):
         raise UsageError(f"{name} must be a number or one per layer, got {value!r}.") from None
@@ -256,7 +257,8 @@ def MLP(
     >>> MLP(64, [256] * 3, 10, "tanh").L
     4
     """
-    if isinstance(widths, str) or not isinstance(widths, Iterable):
+    # a set or a dict has no order of layers
+    if isinstance(widths, (str, Mapping, Set)) or not isinstance(widths, Iterable):
         raise UsageError(
             f"widths must be a sequence of hidden widths, got {widths!r}.", "Pass [256, 256]."
         )

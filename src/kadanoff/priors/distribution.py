@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from fractions import Fraction
 from functools import wraps
 from typing import Any
@@ -66,7 +66,8 @@ def exact(
             f"Exact priors exist for linear, relu and leaky_relu, not for {act.name}.",
             "Use ensemble() for other activations.",
         )
-    if isinstance(widths, str) or not isinstance(widths, Iterable):
+    # a set or a dict has no order of layers
+    if isinstance(widths, (str, Mapping, Set)) or not isinstance(widths, Iterable):
         raise UsageError(f"widths must be a sequence of hidden widths, got {widths!r}.")
     widths = tuple(widths)
     for n in (*widths, n_out):

@@ -45,7 +45,8 @@ def fit_predictor(block: Block, inputs: Tensor, rank: int, tolerance: float) -> 
     Returns
     -------
     Predictor or None
-        None if even the widest margin, or the held-out quarter, misses the tolerance.
+        None if even the widest margin, or the held-out quarter, misses the tolerance; also if the
+        tolerance is finer than what that quarter can show, one neuron lost on one of its tokens.
 
     Raises
     ------
@@ -77,9 +78,11 @@ def fit_predictor(block: Block, inputs: Tensor, rank: int, tolerance: float) -> 
     up = (left[:, :rank] * size[:rank]).float()
     down = (right[:rank] @ inverse).float()
 
-    def outcome(tokens: Tensor, margin: float) -> tuple[float, float, float]:
+    table = block.down.rows().float().T
+
+    def hidden(tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What each neuron sends on, which of them are active, and the output of the block."""
         z = torch.nn.functional.linear(tokens, weight, bias)
-        kept = (tokens @ down.T @ up.T + bias) > -margin
         assert block.program is not None
         a = block.program(z.to(block.dtype)).float()
         active = a != 0
@@ -88,11 +91,14 @@ def fit_predictor(block: Block, inputs: Tensor, rank: int, tolerance: float) -> 
             a = a * torch.nn.functional.linear(
                 tokens, block.up.rows().float(), None if up_bias is None else up_bias.float()
             )
-        table = block.down.rows().float().T
-        error = (a * ~kept) @ table
         whole = a @ table
         out_bias = block.down.bias()
-        whole = whole if out_bias is None else whole + out_bias.float()
+        return a, active, whole if out_bias is None else whole + out_bias.float()
+
+    def outcome(tokens: Tensor, margin: float) -> tuple[float, float, float]:
+        a, active, whole = hidden(tokens)
+        kept = (tokens @ down.T @ up.T + bias) > -margin
+        error = (a * ~kept) @ table
         recall = float((kept & active).sum() / active.sum().clamp(min=1))
         return (
             float(error.norm() / whole.norm().clamp(min=1e-30)),
@@ -100,6 +106,12 @@ def fit_predictor(block: Block, inputs: Tensor, rank: int, tolerance: float) -> 
             float(kept.float().mean()),
         )
 
+    # no error seen on these tokens does not mean none: a tolerance below that of one active neuron
+    # (of median size) lost on one token cannot be told from them
+    a, active, whole = hidden(test)
+    each = (a.abs() * table.norm(dim=1))[active]
+    if not len(each) or float(each.median() / whole.norm().clamp(min=1e-30)) > tolerance:
+        return None
     scale = float((fit @ (weight - up @ down).T).std())
     for step in range(33):
         margin = scale * (step - 4) / 4

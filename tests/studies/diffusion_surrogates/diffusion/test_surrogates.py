@@ -50,16 +50,38 @@ def test_sizes_of_the_authors_networks() -> None:
 
 @pytest.mark.parametrize("side", [(32, 32), (50, 41)])
 def test_unet_on_any_lattice(side: tuple[int, int]) -> None:
-    net = UNet2d(4, 3)
-    x = torch.randn(2, *side)
-    assert net(x).shape == x.shape
-    assert UNet2d(4, 2, inputs=2)(torch.randn(2, 2, *side)).shape == (2, 1, *side)
+    g = torch.Generator().manual_seed(0)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        net, pair = UNet2d(4, 3).double(), UNet2d(8, 2, inputs=2).double()
+    x = torch.randn(2, *side, generator=g, dtype=torch.float64)
+    out = net(x)
+    assert out.shape == x.shape
+    # fields of a batch do not see each other
+    torch.testing.assert_close(net(x[1:]), out[1:])
+    # every level takes part, the coarsest too
+    out.square().mean().backward()
+    assert all(p.grad is not None and float(p.grad.abs().max()) > 0 for p in net.parameters())
+    # full-resolution convolutions alone reach 4 nodes; through the coarse levels it is further
+    moved = x.clone()
+    moved[:, 0, 0] += 1
+    change = (net(moved) - out).abs().detach()
+    assert float(change[:, 12, 12].min()) > 0
+    # each channel of the input counts
+    both = torch.randn(2, 2, *side, generator=g, dtype=torch.float64)
+    assert pair(both).shape == (2, 1, *side)
+    for channel in range(2):
+        other = both.clone()
+        other[:, channel] += 1
+        assert not torch.allclose(pair(other), pair(both))
 
 
 def test_fourier_operator() -> None:
     pytest.importorskip("neuralop", reason="extra 'surrogates' is not installed")
-    net = fourier_operator(6, 4, 2)
-    x = torch.randn(2, 30, 24)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        net = fourier_operator(6, 4, 2)
+    x = torch.randn(2, 30, 24, generator=torch.Generator().manual_seed(0))
     assert net(x).shape == x.shape
     # a function, not a grid: the same field on twice the nodes gives nearly the same answer
     coarse, fine = torch.zeros(1, 32, 32), torch.zeros(1, 64, 64)

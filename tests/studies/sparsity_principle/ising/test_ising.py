@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -21,6 +22,7 @@ from kadanoff.studies.sparsity_principle.ising import (
     samples_needed,
     translation_invariant,
 )
+from tests.known import assert_consistent
 
 
 def test_counts_of_couplings() -> None:
@@ -126,17 +128,19 @@ def test_lattice_of_many_spins() -> None:
 
 
 def test_samples_needed_count_couplings() -> None:
-    """KL ≈ T/2M: the samples for a target grow as the number of couplings of the rung."""
+    """KL ≈ T/2M at small targets: the samples grow as the number T of couplings of the rung."""
     truth = Ising(translation_invariant((6,)), np.array([0.1, 0.3]))
-    need = {
-        t.rung: (samples_needed(truth, t, 0.1, repeats=24, seed=1), t.free)
-        for t in (k_local(6, 2), lattice((6,)), translation_invariant((6,)))
-    }
-    for found, free in need.values():
-        assert found.stderr < 0.25 * found.samples
-        assert found.samples == pytest.approx(free / 0.2, rel=0.6)
-    assert need["2-local"][0].samples > need["local"][0].samples
-    assert need["local"][0].samples > 3 * need["translation invariant"][0].samples
+    target = 0.005
+    rungs = (k_local(6, 2), lattice((6,)), translation_invariant((6,)))
+    need = [samples_needed(truth, terms, target, repeats=40, seed=1) for terms in rungs]
+    for terms, found in zip(rungs, need):
+        expected = terms.free / (2 * target)
+        assert_consistent(expected, found.samples, found.stderr, relative_error=0.2)
+    couplings = [terms.free for terms in rungs]
+    assert couplings == [21, 12, 2]
+    # and they are told apart: more couplings, more samples
+    for more, fewer in itertools.pairwise(need):
+        assert more.samples - fewer.samples > 4 * (more.stderr**2 + fewer.stderr**2) ** 0.5
 
 
 def test_divergence() -> None:
