@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 VENV = Path(os.environ.get("KADANOFF_VENV", ROOT / ".venv"))
 SCRIPTS = VENV / ("Scripts" if os.name == "nt" else "bin")
-TEST_EXTRAS = "test,docs,atlas,hf,sparse,files,gp,quantum,surrogates"
+TEST_EXTRAS = "test,docs,atlas,hf,sparse,files,gp,quantum,surrogates,ray"
 
 
 def run(*command: str, check: bool = True) -> int:
@@ -74,6 +74,8 @@ def test(arguments: list[str]) -> int:
     print("== pytest", flush=True)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("MPLBACKEND", "Agg")
+    # all extras are there: a test that misses one fails instead of skipping
+    os.environ.setdefault("KADANOFF_TEST_EVERYTHING", "1")
     workers = str(min(os.cpu_count() or 1, 8))
     options = arguments or ["-n", workers, "--dist", "loadfile", "-q", "--durations=25"]
     if run(python, "-m", "pytest", *options, check=False):

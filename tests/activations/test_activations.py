@@ -64,6 +64,16 @@ EXACT = {
     "relu_squared": lambda z: max(z, mpf(0)) ** 2,
     "monomial": lambda z: z**2,
     "hard_tanh": lambda z: min(max(z, mpf(-1)), mpf(1)),
+    "celu": expm1_below,
+    "sign": lambda z: mpf(1) if z > 0 else mpf(-1),
+    "threshold": lambda z: max(z, mpf(0)),
+    "softsign": lambda z: z / (1 + abs(z)),
+    "hard_sigmoid": lambda z: min(max(z / 6 + mpf(1) / 2, mpf(0)), mpf(1)),
+    "hard_swish": lambda z: z * min(max(z / 6 + mpf(1) / 2, mpf(0)), mpf(1)),
+    "hard_shrink": lambda z: z if abs(z) > mpf(1) / 2 else mpf(0),
+    "soft_shrink": lambda z: z - max(min(z, mpf(1) / 2), -mpf(1) / 2),
+    "tanh_shrink": lambda z: z - mpmath.tanh(z),
+    "log_sigmoid": lambda z: -softplus(-z),
 }
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("fastapi", reason="needs the atlas extra")
+pytest.importorskip("fastapi", reason="fastapi is missing: pip install '.[atlas]'")
 
 from kadanoff.atlas.store import Store
 

@@ -22,6 +22,7 @@ from kadanoff.studies import Study as KeptStudy
 from kadanoff.style.figures import figure, house_style
 from tests.atlas.serving import TinyStudies, served
 from tests.cli.run import run as run_cli
+from tests.needs import needs
 
 
 @pytest.fixture
@@ -208,7 +209,7 @@ def test_the_full_run_that_came_with_the_package_is_shown(store: Store, tmp_path
 
 @pytest.mark.slow
 def test_the_api_keeps_to_its_description(store: Store) -> None:
-    schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
+    schemathesis = needs("schemathesis", "test")
     from hypothesis import HealthCheck, given, settings
     from schemathesis import checks
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-pytest.importorskip("transformers")
+pytest.importorskip("transformers", reason="transformers is missing: pip install '.[hf]'")
 
 from benchmarks import zoo
 

@@ -8,6 +8,7 @@ import torch
 
 from kadanoff.data import NAMES, load
 from kadanoff.errors import DataError
+from tests.needs import needs
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -77,7 +78,7 @@ def test_tables_agree(tmp_path, arrays):
 
 
 def test_parquet_and_safetensors(tmp_path, arrays):
-    table = pytest.importorskip("pyarrow")
+    table = needs("pyarrow", "files")
     X, y = arrays
     import pyarrow.parquet
 
@@ -85,7 +86,7 @@ def test_parquet_and_safetensors(tmp_path, arrays):
     pyarrow.parquet.write_table(table.table(columns), tmp_path / "t.parquet")
     batch = load(tmp_path / "t.parquet", batch=None)
     assert np.allclose(batch.inputs.numpy(), (X - X.mean(0)) / X.std(0), atol=1e-5)
-    safetensors = pytest.importorskip("safetensors.torch")
+    safetensors = needs("safetensors.torch", "files")
     safetensors.save_file({"X": torch.tensor(X)}, str(tmp_path / "t.safetensors"))
     assert np.array_equal(load(tmp_path / "t.safetensors", batch=None).inputs.numpy(), X)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.run import run
+from tests.needs import needs
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 PAGES = sorted([*DOCS.rglob("*.md"), DOCS.parent / "README.md"])
@@ -51,7 +52,7 @@ def test_the_python_blocks_of_a_page_run(
             (tmp_path / file.group(1)).write_text(code)
             continue
         if info.strip().startswith("needs="):
-            pytest.importorskip(info.strip().removeprefix("needs="))
+            needs(*info.strip().removeprefix("needs=").split(":"))
         exec(compile(code, f"{page.name}", "exec"), names)
     for name in set(sys.modules) - before:
         if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):

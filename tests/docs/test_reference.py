@@ -13,6 +13,7 @@ from types import ModuleType
 import pytest
 
 import kadanoff
+from tests.needs import needs
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
@@ -35,7 +36,7 @@ def loaded(name: str) -> ModuleType:
 
 @pytest.fixture(scope="module")
 def hooks() -> ModuleType:
-    pytest.importorskip("mkdocs", reason="mkdocs is not installed")
+    needs("mkdocs", "docs")
     return loaded("hooks")
 
 
@@ -86,7 +87,7 @@ def test_every_command_and_option_is_in_the_reference(hooks: ModuleType) -> None
 
 
 def test_roles_and_formulas_of_docstrings_become_markdown() -> None:
-    pytest.importorskip("griffe", reason="griffe is not installed")
+    needs("griffe", "docs")
     module = loaded("docstrings")
     text = (
         "The map.\n\n.. math::\n   a &= b \\\\\n   c &= d\n\nSee :func:`~kadanoff.flow`, :math:`x`."

@@ -14,6 +14,7 @@ import torch
 
 import kadanoff as kd
 from kadanoff.errors import StorageError, UsageError
+from tests.needs import needs
 
 X = torch.tensor([[1.0, 0.5]], dtype=torch.float64)
 ARCH = kd.MLP(2, [12, 12], 2, "tanh", C_W=1.2)
@@ -58,7 +59,7 @@ def test_joblib_configuration_is_used(alone):
 @pytest.fixture
 def ray_backend():
     """A Ray cluster of two workers on this machine."""
-    pytest.importorskip("ray", reason="ray is not installed: pip install '.[ray]'")
+    needs("ray", "ray")
     import joblib
     import ray
     from ray.util.joblib import register_ray

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tests.cli.run import run
+from tests.needs import needs
 
 CASES = [
     ("deep_tanh.py:default", "digits", 1),
@@ -26,7 +27,7 @@ CASES = [
 @pytest.mark.parametrize(("target", "data", "expected"), CASES)
 def test_example(capsys, tmp_path, target, data, expected):
     if target.startswith("huggingface"):
-        pytest.importorskip("transformers")
+        needs("transformers", "hf")
     html, file = tmp_path / "report.html", tmp_path / "report.json"
     code, out, err = run(
         capsys, "diagnose", f"examples/{target}", "--data", data,

@@ -15,6 +15,7 @@ import torch
 import kadanoff as kd
 from kadanoff.errors import AnalysisError, ConvergenceError, DataError, StorageError, UsageError
 from kadanoff.kernels import kernel, sklearn_kernel, solve, stream
+from tests.needs import needs
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +193,7 @@ def test_scikit_learn(problem):
 
 
 def test_gpytorch(problem):
-    gpytorch = pytest.importorskip("gpytorch")
+    gpytorch = needs("gpytorch", "gp")
     from kadanoff.kernels import gpytorch_kernel
 
     k, X, _ = problem

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-pytest.importorskip("transformers")
+pytest.importorskip("transformers", reason="transformers is missing: pip install '.[hf]'")
 
 from benchmarks import zoo
 from kadanoff.program import build, laws, looks_trained

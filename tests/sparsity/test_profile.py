@@ -11,6 +11,7 @@ from torch import nn
 from kadanoff.errors import AnalysisError, DataError, UsageError
 from kadanoff.sparsity import TopKMLP, bytes_report, profile, profile_checkpoints
 from kadanoff.sparsity.traffic import limit
+from tests.needs import needs
 
 
 def test_half_is_active_at_initialisation():
@@ -126,7 +127,7 @@ def test_convolutions():
 
 
 def test_hugging_face_blocks_by_structure():
-    hf = pytest.importorskip("transformers")
+    hf = needs("transformers", "hf")
     common = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
               "num_attention_heads": 4, "vocab_size": 50, "pad_token_id": 0,
               "bos_token_id": 1, "eos_token_id": 2}  # fmt: skip

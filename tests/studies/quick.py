@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from kadanoff import studies
+from kadanoff.studies.runner import kept
+from tests.studies.independent import hold_against
 
 
 def quick(name: str, out: Path) -> dict[str, Any]:
@@ -29,4 +31,16 @@ def quick(name: str, out: Path) -> dict[str, Any]:
     assert page.count("<figure") == len(document["figures"])
     assert 'src="http' not in page
     assert 'href="http' not in page.split("</head>")[0]
-    return {c["id"]: c for c in document["claims"]}
+    claims = {c["id"]: c for c in document["claims"]}
+    hold_against(name, claims)
+    no_contradiction(name, claims)
+    return claims
+
+
+def no_contradiction(name: str, claims: dict[str, Any]) -> None:
+    """What the kept full run decides one way, a quick run may leave open, but not turn round."""
+    folder = kept(name)
+    assert folder is not None
+    for full in json.loads((folder / "result.json").read_text("utf-8"))["claims"]:
+        verdicts = {full["verdict"], claims[full["id"]]["verdict"]}
+        assert verdicts != {"holds", "fails"}, full["id"]

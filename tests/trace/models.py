@@ -9,10 +9,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from tests.needs import needs
+
 
 def hugging_face():
     """The transformers package; skips visibly where it is absent or its own imports fail."""
-    transformers = pytest.importorskip("transformers")
+    transformers = needs("transformers", "hf")
     try:
         for name in ("GPT2LMHeadModel", "LlamaForCausalLM", "BertForSequenceClassification"):
             getattr(transformers, name)

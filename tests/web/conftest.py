@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("fastapi", reason="needs the atlas extra")
+pytest.importorskip("fastapi", reason="fastapi is missing: pip install '.[atlas]'")
 
 from kadanoff.atlas.store import Store
 from tests.atlas.serving import TinyStudies, served
+from tests.needs import needs
 
 FLAGS = [
     "--no-sandbox",
@@ -26,7 +27,7 @@ FLAGS = [
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    api = needs("playwright.sync_api", "test")
     program = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chrome")
     if not program:
         pytest.skip("no Chromium on this machine (apt-get install chromium, or set CHROMIUM)")

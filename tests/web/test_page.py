@@ -11,6 +11,7 @@ import pytest
 from kadanoff.atlas import papers
 from kadanoff.atlas.identity import Record
 from kadanoff.atlas.store import Store
+from tests.needs import needs
 
 pytestmark = pytest.mark.browser
 HOME = "/papers/roberts2021"
@@ -306,7 +307,7 @@ LOOKS = [
 
 @pytest.mark.parametrize("page", LOOKS, indirect=True)
 def test_axe_finds_no_violation(page: Any, address: str) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is absent")
+    axe = needs("axe_playwright_python.sync_playwright", "test")
     for path in (HOME, "/papers/banta2023?show=roberts2021", "/search?q=physics", "/reading"):
         visit(page, address, path)
         page.wait_for_timeout(200)

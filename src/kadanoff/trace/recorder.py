@@ -141,12 +141,14 @@ class Recorder(TorchFunctionMode):
 
     Examples
     --------
+    >>> import torch
     >>> class Names(Observer):
     ...     def after(self, call, output):
     ...         print(call.name, "in", repr(call.path))
     >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU())
+    >>> x = torch.ones(2, 3)
     >>> with Recorder(model, Names()):
-    ...     _ = model(torch.ones(2, 3))
+    ...     _ = model(x)
     linear in '0'
     relu in '1'
     """

@@ -65,6 +65,7 @@ def tune(
 
     Examples
     --------
+    >>> import torch
     >>> model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
     >>> groups = tune(model, torch.eye(8))
     >>> optimiser = torch.optim.SGD(groups, lr=0.1)

@@ -9,12 +9,13 @@ import pytest
 
 from kadanoff import studies
 from kadanoff.errors import MissingExtraError
+from tests.needs import needs
 from tests.studies.quick import quick
 
 
 @pytest.mark.slow
 def test_quick_run(tmp_path: Path) -> None:
-    pytest.importorskip("neuralop", reason="extra 'surrogates' is not installed")
+    needs("neuralop", "surrogates")
     claims = quick("diffusion-surrogates", tmp_path)
     for name in (
         "exact-solver",

@@ -9,13 +9,14 @@ import pytest
 
 from kadanoff import studies
 from kadanoff.errors import MissingExtraError
+from tests.needs import needs
 from tests.studies.quick import quick
 
 
 @pytest.mark.slow
 def test_quick_run(tmp_path: Path) -> None:
-    pytest.importorskip("pennylane", reason="extra 'quantum' is not installed")
-    pytest.importorskip("pennylane_lightning", reason="extra 'quantum' is not installed")
+    needs("pennylane", "quantum")
+    needs("pennylane_lightning", "quantum")
     claims = quick("quantum-laziness", tmp_path)
     for name in (
         "kernel-mean",

@@ -24,6 +24,7 @@ from kadanoff.studies.diffusion_surrogates.diffusion import (
     refine,
     weighted_loss,
 )
+from tests.needs import needs
 
 
 def test_sizes_of_the_authors_networks() -> None:
@@ -77,7 +78,7 @@ def test_unet_on_any_lattice(side: tuple[int, int]) -> None:
 
 
 def test_fourier_operator() -> None:
-    pytest.importorskip("neuralop", reason="extra 'surrogates' is not installed")
+    needs("neuralop", "surrogates")
     with torch.random.fork_rng():
         torch.manual_seed(1)
         net = fourier_operator(6, 4, 2)

@@ -22,6 +22,7 @@ from kadanoff.studies.quantum_laziness.quantum import (
     qntk,
 )
 from kadanoff.studies.quantum_laziness.quantum.observables import pauli_tables, word_masks
+from tests.needs import needs
 
 PAULI = {
     "I": torch.eye(2, dtype=torch.complex128),
@@ -203,8 +204,8 @@ def test_what_is_wrong_is_said() -> None:
 
 
 def test_general_circuits_have_no_pennylane_form() -> None:
-    pytest.importorskip("pennylane", reason="extra 'quantum' is not installed")
-    pytest.importorskip("pennylane_lightning", reason="extra 'quantum' is not installed")
+    needs("pennylane", "quantum")
+    needs("pennylane_lightning", "quantum")
     with pytest.raises(UsageError, match="no PennyLane form"):
         qnode(haar_circuits(2, 3), Observable.pauli("ZI"))
     with pytest.raises(UsageError, match="3 circuit"):
@@ -220,8 +221,8 @@ def test_absent_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("convention", ["generator", "half-angle"])
 @pytest.mark.parametrize("device", ["lightning.qubit", "default.qubit"])
 def test_pennylane_runs_the_same_circuits(device: str, convention: str) -> None:
-    pytest.importorskip("pennylane", reason="extra 'quantum' is not installed")
-    pytest.importorskip("pennylane_lightning", reason="extra 'quantum' is not installed")
+    needs("pennylane", "quantum")
+    needs("pennylane_lightning", "quantum")
     circuits = hardware_efficient(4, 3, count=2, seed=4, convention=convention)
     theta = draw(circuits, 2)
     method = "adjoint" if device.startswith("lightning") else "backprop"
@@ -241,7 +242,7 @@ def test_pennylane_runs_the_same_circuits(device: str, convention: str) -> None:
 
 
 def test_a_rotation_of_pennylane_has_a_quarter_of_the_kernel() -> None:
-    qml = pytest.importorskip("pennylane", reason="extra 'quantum' is not installed")
+    qml = needs("pennylane", "quantum")
 
     @qml.qnode(qml.device("default.qubit", wires=1), interface="torch", diff_method="backprop")
     def program(phi):

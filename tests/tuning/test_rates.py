@@ -18,6 +18,7 @@ from kadanoff.tuning.rates import (
     scale_readout_,
     split_muon,
 )
+from tests.needs import needs
 
 WIDTHS = (64, 160, 400)
 
@@ -222,7 +223,7 @@ def test_convolutions_with_batch_norm_keep_their_statistics():
 
 
 def test_hugging_face_classes():
-    transformers = pytest.importorskip("transformers")
+    transformers = needs("transformers", "hf")
     config = transformers.GPT2Config(
         n_layer=2, n_embd=32, n_head=4, n_positions=16, vocab_size=19, attn_pdrop=0.0
     )
