@@ -19,8 +19,8 @@ from kadanoff.program.hosts import Real
 from kadanoff.program.law import Law
 from kadanoff.program.mode import Network
 from kadanoff.program.pool import together
-from kadanoff.program.records import Record, Task, channels, finite, measure
-from kadanoff.trace.hf import tensors_in
+from kadanoff.program.records import Record, Task, channels, finite, measure, objective
+from kadanoff.trace.hf import main_output, tensors_in
 from kadanoff.trace.sandbox import untouched
 
 __all__ = ["Notes", "Plan", "sums"]
@@ -58,6 +58,10 @@ class Plan:
     limit_bytes : int or None
     block : int
         Networks in a block: the unit of dispatch and checkpoint.
+    sizes : dict of str to int
+        Entries of each parameter.
+    first : tuple of Record
+        Networks 0, 1, ... that have been run already.
     """
 
     model: nn.Module
@@ -71,19 +75,23 @@ class Plan:
     limit_bytes: int | None = None
     block: int = 4
     sizes: dict[str, int] = field(default_factory=dict)
+    first: tuple[Record, ...] = ()
 
     def run(self, block: int, size: int) -> list[tuple[int, dict[str, Tensor]]]:
         """Sums over the networks of block number ``block``, a piece a network."""
         first = block * self.block
         with torch.enable_grad():
             if self.replicas > 1:
-                records, _ = self.pooled(first, size)
+                done = self.first if first == 0 else ()
+                records = done or self.pooled(first, size)[0]
                 total: dict[str, Tensor] = {}
                 for record in records:
                     for key, value in sums(record).items():
                         total[key] = total[key] + value if key in total else value
                 return [(len(records), total)]
-            return [(1, sums(self.network(first + i)[0])) for i in range(size)]
+            done = self.first if first == 0 else ()
+            rest = [self.network(i)[0] for i in range(first + len(done), first + size)]
+            return [(1, sums(record)) for record in (*done, *rest)]
 
     def network(self, index: int) -> tuple[Record, Notes]:
         """Network number ``index`` and how it was answered."""
@@ -96,6 +104,20 @@ class Plan:
                 record, notes = self._undrawn(self.model, int(stream[0]), probes, int(stream[2]))
         finite(record, index)
         return record, notes
+
+    def bare(self, index: int) -> Network:
+        """Forward, loss and backward of network ``index``, and nothing kept: what it costs."""
+        probes = torch.Generator().manual_seed(index)
+        generator = torch.Generator(self.device).manual_seed(index)
+        network = Network(self.model, self.laws, generator, self.device, self.method)
+        with torch.enable_grad(), untouched(self.model, quiet=True), network:
+            output = self.model(*self.task.args, **self.task.kwargs)
+            main = main_output(output)
+            assert main is not None
+            with network.backward(record=True):
+                objective(output, main, self.task, probes).backward()
+            network.gradients()
+        return network
 
     def _undrawn(
         self, model: nn.Module, seed: int, probes: torch.Generator, noise: int, pool: Any = None

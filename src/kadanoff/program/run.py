@@ -6,6 +6,7 @@ import inspect
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -134,7 +135,9 @@ def module_ensemble(
     n_networks = _whole("n_networks", n_networks, 2)
     if limit:
         n_networks = max(plan.replicas, n_networks // plan.replicas * plan.replicas)
-    notes = plan.pooled(0, plan.replicas)[1] if limit else plan.network(0)[1]
+    with torch.enable_grad():
+        done, notes = plan.pooled(0, plan.replicas) if limit else plan.network(0)
+    plan = replace(plan, first=tuple(done) if isinstance(done, list) else (done,))
     moments, converged = stream(
         plan, n_networks, _judged, rtol=rtol, checkpoint=checkpoint, n_jobs=n_jobs,
         progress=progress, batch=None,
