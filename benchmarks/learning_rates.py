@@ -25,7 +25,7 @@ from kadanoff.data import load
 from kadanoff.files import atomic_write, write_json
 from kadanoff.style.numbers import uncertain
 from kadanoff.tuning.families import mlp, residual, transformer
-from kadanoff.tuning.transfer import train
+from kadanoff.tuning.sweeps import train
 
 RESULTS = Path(__file__).parent / "results"
 RUNS = Path(__file__).parent.parent / "out" / "learning_rates.jsonl"

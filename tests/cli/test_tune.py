@@ -40,3 +40,30 @@ def test_wrong_calls(capsys, tmp_path):
         code, _, err = run(capsys, "tune", "examples/deep_tanh.py:default", *extra)
         assert code == 2
         assert len(err.strip().splitlines()) == 1
+
+
+def test_a_race_writes_groups_and_a_line(capsys, tmp_path):
+    groups, file = tmp_path / "groups.json", tmp_path / "t.json"
+    code, out, err = run(
+        capsys, "tune", "examples/deep_tanh.py:default", "--optimizer", "adamw", "--steps", "250",
+        "--kwargs", '{"depth": 10, "width": 32}', "--batch", "64", "--out", groups, "--check",
+        "--json", file,
+    )  # fmt: skip
+    assert code == 0, err
+    assert "Best of" in out
+    assert "torch.optim.AdamW(" in out
+    held = json.loads(groups.read_text())
+    assert held["optimizer"] == "adamw"
+    tree = json.loads(file.read_text())
+    assert tree["race"]["steps"] <= 25
+    training = tree["check"]["training"]
+    assert training["optimizer"] == "adamw"
+    assert training["after"]["losses"][-1] < training["before"]["losses"][-1]
+
+
+def test_wrong_calls_of_the_race(capsys, tmp_path):
+    for extra in (["--out", f"{tmp_path}/g.json"], ["--optimizer", "adagrad"],
+                  ["--optimizer", "adamw", "--loss", "examples/deep_tanh.py:nothing"]):  # fmt: skip
+        code, _, err = run(capsys, "tune", "examples/deep_tanh.py:default", *extra)
+        assert code == 2
+        assert len(err.strip().splitlines()) == 1

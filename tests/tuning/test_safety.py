@@ -14,7 +14,6 @@ from benchmarks import zoo
 from kadanoff import tune
 from kadanoff.tuning import groups_from, initialise
 from kadanoff.tuning.rates import CAP, parameter_groups, roles
-from kadanoff.tuning.trained import looks_trained, unevenness
 
 
 def values(model):
@@ -57,7 +56,6 @@ def test_frozen_parameters_keep_every_bit():
 def test_a_trained_model_is_left_alone_unless_asked():
     family = zoo.FAMILIES["mlp"]
     model = family.build(0, width=32, depth=3)
-    assert looks_trained(model) is None
     zoo.train(family, model, 300, optimizer=torch.optim.Adam(model.parameters(), 3e-3))
     before = values(model)
     groups = tune(model, family.data(64, seed=1), "adamw")
@@ -66,38 +64,6 @@ def test_a_trained_model_is_left_alone_unless_asked():
     assert "looks trained" in str(groups)
     tune(model, family.data(64, seed=1), "adamw", trained=True)
     assert not same(model, before)
-
-
-def test_fresh_models_do_not_look_trained():
-    """No false alarm on any family, orthogonal and truncated draws among them."""
-    for family in zoo.FAMILIES.values():
-        assert looks_trained(family.build(3)) is None, family.name
-    for draw in (nn.init.orthogonal_, nn.init.trunc_normal_, nn.init.xavier_uniform_):
-        model = mlp(40, 40, 40)
-        for layer in model[::2]:
-            draw(layer.weight)
-        assert looks_trained(model) is None
-
-
-@pytest.mark.parametrize("law", ["normal", "uniform", "truncated"])
-def test_unevenness_is_a_z_score(law):
-    found = []
-    for k in range(300):
-        g = torch.Generator().manual_seed(k)
-        weight = torch.empty(60, 50)
-        if law == "normal":
-            weight.normal_(generator=g)
-        elif law == "uniform":
-            weight.uniform_(-1, 1, generator=g)
-        else:
-            nn.init.trunc_normal_(weight, generator=g)
-        found.append(unevenness(weight))
-    # the larger of two independent z exceeds 2.5 with probability 0.012, chi-squared a bit more
-    assert sum(z > 2.5 for z in found) / 300 < 0.05
-    assert max(found) < 6
-    # a direction that carries a third of the sum of squares is seen
-    direction = torch.outer(torch.randn(60, generator=g), torch.randn(50, generator=g))
-    assert unevenness(torch.randn(60, 50, generator=g) + 0.7 * direction) > 8
 
 
 @pytest.mark.parametrize("omega", [1.0, 30.0])

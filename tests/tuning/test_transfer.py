@@ -9,7 +9,7 @@ import torch
 
 from kadanoff.errors import StorageError, UsageError
 from kadanoff.tuning.families import mlp
-from kadanoff.tuning.transfer import _best, coordinate_check, transfer
+from kadanoff.tuning.sweeps import _best, coordinate_check, transfer
 
 G = torch.Generator().manual_seed(0)
 X = torch.randn(64, 12, generator=G)

@@ -65,7 +65,7 @@ def command(
     from kadanoff.style.figures import write
     from kadanoff.style.progress import reporting
     from kadanoff.tuning.families import FAMILIES
-    from kadanoff.tuning.transfer import transfer
+    from kadanoff.tuning.sweeps import transfer
     from kadanoff.tuning.transfer_report import show_transfer, transfer_figure, write_page
 
     output = Output("transfer", result, [html], [plot])

@@ -1,11 +1,31 @@
-"""Tuning: from a diagnosis to an initialisation and torch parameter groups."""
+"""Tuning: initial weights and learning rates, proposed by theory and decided by a short race.
+
+- ``propose``  ``tune``: what trains best, as parameter groups for the optimiser
+- ``initialisation``  criticality in place, in closed form where the theory has one
+- ``numerical``  criticality by measurement, layer by layer
+- ``gains``  measuring and setting gains of weights, inputs out of scale
+- ``rates``  learning rates a parameter: roles, responses, bounds
+- ``racing``  theory's proposals as contenders, and the winner as parameter groups
+- ``halving``  the race itself: sizes, rungs, what a short trial says of a long run
+- ``trials``  short training runs that leave no trace
+- ``stream``  batches in one order, the same for every contender
+- ``objective``  the loss a trial is judged by
+- ``optimizers``  the user's optimiser, however it is named
+- ``tuned``  what ``tune`` gives back: groups, reasons, undo, a file
+- ``report``  what was done, in the terminal and as a page
+- ``check``  training before and after, for ``tune --check``
+- ``families``  small models of given width and depth, for transfer runs
+- ``sweeps``  does a rate found on a small model hold on a large one?
+- ``finished``  runs of a sweep that are finished, kept in a file
+- ``transfer_report``  a transfer on screen, as a figure and as a page
+"""
 
 from __future__ import annotations
 
-from kadanoff.tuning.initialise import Change as Change
-from kadanoff.tuning.initialise import Initialisation as Initialisation
-from kadanoff.tuning.initialise import initialise as initialise
-from kadanoff.tuning.tune import tune as tune
+from kadanoff.tuning.gains import Change as Change
+from kadanoff.tuning.gains import Initialisation as Initialisation
+from kadanoff.tuning.initialisation import initialise as initialise
+from kadanoff.tuning.propose import tune as tune
 from kadanoff.tuning.tuned import Tuned as Tuned
 from kadanoff.tuning.tuned import groups_from as groups_from
 

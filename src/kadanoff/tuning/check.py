@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from kadanoff.data import Batch, adapt, example, load
 from kadanoff.diagnosis import diagnose
-from kadanoff.trace.losses import Loss, loss_for
+from kadanoff.tuning.objective import Loss as UserLoss
+from kadanoff.tuning.objective import Objective
+from kadanoff.tuning.tuned import Tuned
 
 __all__ = ["Comparison", "Training", "batches", "compare", "train"]
 
@@ -24,7 +26,7 @@ RATES = (0.3, 0.1, 0.03, 0.01, 0.003)
 
 @dataclass(frozen=True)
 class Training:
-    """One run of plain SGD: learning rate, and the loss of each step (inf once it diverged)."""
+    """One run: learning rate, and the loss of each step (inf once it diverged)."""
 
     lr: float
     losses: tuple[float, ...]
@@ -46,6 +48,7 @@ class Comparison:
     trained_after: Training | None
     loss_name: str
     note: str = ""
+    optimizer: str = "SGD"
 
     @property
     def trouble(self) -> str:
@@ -76,7 +79,7 @@ class Comparison:
             "after": self.after.to_dict(),
             "training": {
                 "loss": self.loss_name,
-                "optimizer": "SGD",
+                "optimizer": self.optimizer,
                 "before": self.trained_before,
                 "after": self.trained_after,
                 "note": self.note,
@@ -100,20 +103,25 @@ def compare(
     lr: float | None = None,
     seed: int = 0,
     batch: int = 128,
+    tuned: Tuned | None = None,
+    loss: UserLoss | None = None,
     progress: Callable[..., None] | None = None,
 ) -> Comparison:
     """Diagnose and train a model before and after tuning; neither argument is changed.
 
-    Without ``lr`` each of the two gets the best of five learning rates (one short run each), so
-    that neither is handicapped by a rate that suits the other.
+    With ``tuned`` the model before is trained by its optimiser at the user's own rate, the one
+    after with its groups. Without, both by plain SGD at ``lr``, or each at the best of five rates
+    (one short run each), so that neither is handicapped by a rate that suits the other.
     """
     first, second = (diagnose(model, sample, seed=seed) for model in (before, after))
     whole = adapt(after, load(data, batch=None, seed=seed))
     if whole.targets is None:
         note = "The data has no targets, so nothing was trained."
         return Comparison(first, second, None, None, "", note)
-    short, trials = max(1, steps // 8), RATES if lr is None else (lr,)
-    total, done = 2 * (steps + (len(trials) * short if lr is None else 0)), 0
+    objective = Objective(loss)
+    choose = tuned is None and lr is None
+    short = max(1, steps // 8)
+    total, done = 2 * (steps + (len(RATES) * short if choose else 0)), 0
     runs: list[Training] = []
     for model in (before, after):
 
@@ -121,51 +129,63 @@ def compare(
             if progress is not None:
                 progress(start + count, total)
 
-        rate = lr
-        if rate is None:
+        def run(lr: float, steps: int, tell: Any = None, model: nn.Module = model) -> Training:
+            make = _maker(tuned, lr, mine=model is after)
+            return train(
+                model, whole, make=make, lr=lr, steps=steps, seed=seed, batch=batch,
+                objective=objective, progress=tell,
+            )  # fmt: skip
+
+        rate = lr or (0.0 if tuned is None else tuned.rate)
+        if choose:
             found = []
             for trial in RATES:
-                found.append(train(model, whole, lr=trial, steps=short, seed=seed, batch=batch))
+                found.append(run(trial, short))
                 done += short
                 tick(0, done)
             rate = min(found, key=lambda run: (run.final, run.lr)).lr
-        run = train(
-            model, whole, lr=rate, steps=steps, seed=seed, batch=batch,
-            progress=lambda i, start=done: tick(i, start),
-        )  # fmt: skip
+        runs.append(run(rate, steps, lambda count, start=done: tick(count, start)))
         done += steps
-        runs.append(run)
     name = "cross entropy" if whole.task == "classification" else "mean squared error"
-    return Comparison(first, second, runs[0], runs[1], name)
+    words = name if loss is None else objective.name
+    optimizer = "SGD" if tuned is None else tuned.optimizer
+    return Comparison(first, second, runs[0], runs[1], words, optimizer=optimizer)
+
+
+def _maker(
+    tuned: Tuned | None, lr: float, *, mine: bool
+) -> Callable[[nn.Module], list[torch.optim.Optimizer]]:
+    """How the optimisers of a run are made for a copy of the model."""
+    if tuned is None:
+        return lambda model: [torch.optim.SGD(model.parameters(), lr=lr)]
+    return lambda model: tuned.optimizers_for(model, own=not mine)
 
 
 def train(
     model: nn.Module,
     whole: Batch,
     *,
+    make: Callable[[nn.Module], list[torch.optim.Optimizer]],
     lr: float,
     steps: int,
+    objective: Objective,
     seed: int = 0,
     batch: int = 128,
     progress: Callable[[int], None] | None = None,
 ) -> Training:
-    """Train a copy of ``model`` by plain SGD on random batches of ``whole``."""
+    """Train a copy of ``model`` on random batches of ``whole``."""
     model = copy.deepcopy(model).train()
-    optimiser = torch.optim.SGD(model.parameters(), lr=lr)
+    optimizers = make(model)
     losses: list[float] = []
-    criterion: Loss | None = None
     devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
     with torch.random.fork_rng(devices=list(devices)):
         torch.manual_seed(seed)  # dropout
         for index in batches(len(whole), batch, steps, seed):
-            part = whole.take(index)
-            optimiser.zero_grad()
-            output = example(part, model).run(model)
-            criterion = criterion or loss_for(output, part.targets, part.task)
-            assert criterion is not None  # compare() has seen that there are targets
-            loss = criterion(output, part.targets)
+            model.zero_grad()
+            loss = objective(model, example(whole.take(index), model))
             loss.backward()
-            optimiser.step()
+            for optimizer in optimizers:
+                optimizer.step()
             losses.append(float(loss.detach()))
             if not math.isfinite(losses[-1]):
                 losses += [math.inf] * (steps - len(losses))

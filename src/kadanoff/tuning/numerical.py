@@ -22,7 +22,7 @@ from kadanoff.trace.jacobians import jacobians_along
 from kadanoff.trace.layers import Call, Layers
 from kadanoff.trace.recorder import Recorder, unwrap
 from kadanoff.trace.sandbox import untouched
-from kadanoff.tuning.initialise import (
+from kadanoff.tuning.gains import (
     Change,
     Initialisation,
     gain_of,

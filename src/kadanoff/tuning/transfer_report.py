@@ -12,7 +12,7 @@ from kadanoff.style.figures import SERIES, figure, house_style, points, to_svg
 from kadanoff.style.html import Section, callout, figure_block, page, table
 from kadanoff.style.numbers import short, uncertain
 from kadanoff.style.progress import console
-from kadanoff.tuning.transfer import Transfer
+from kadanoff.tuning.sweeps import Transfer
 
 __all__ = ["show_transfer", "transfer_figure", "write_page"]
 

@@ -68,6 +68,8 @@ class Trials:
     ----------
     steps : int
         Gradients taken so far, of all contenders together.
+    gradients : dict
+        Sums over the steps that were watched of |g| and of g^2, by name.
     copied : int
         Bytes of the largest state kept of one contender.
     """
@@ -85,6 +87,7 @@ class Trials:
         self.model, self.stream, self.objective, self.maker = model, stream, objective, maker
         self.seed, self.steps, self.copied, self.muon = seed, 0, 0, frozenset(muon)
         self.parameters = trainable(model)
+        self.gradients: dict[str, list[float]] = {n: [0.0, 0.0] for n in self.parameters}
         self._own: State = {}
 
     @contextmanager
@@ -98,14 +101,19 @@ class Trials:
                 self._load(self._own)
                 self._own = {}
 
-    def train(self, contender: Contender, steps: int) -> None:
-        """Train a contender on to ``steps`` steps altogether, from where it stands."""
+    def train(self, contender: Contender, steps: int, *, watch: bool = False) -> None:
+        """Train a contender on to ``steps`` steps altogether, from where it stands.
+
+        With ``watch`` the gradients are added up on the way, tensor by tensor.
+        """
         done = len(contender.losses)
-        if done >= steps or contender.diverged:
+        if done >= steps or contender.diverged or (done and contender.state is None):
             return
         optimizers = self.enter(contender)
         for step in range(done, steps):
             loss = self.step(optimizers, step)
+            if watch and math.isfinite(loss):
+                self._add_gradients()
             ceiling = BLOWN * max(abs((contender.losses or [loss])[0]), 1e-3)
             if not loss < ceiling:
                 contender.losses.append(math.inf)
@@ -137,6 +145,16 @@ class Trials:
                 optimizer.step()
         return loss
 
+    def _add_gradients(self) -> None:
+        """Sums of |g| and of g^2 of each tensor, over the steps watched."""
+        for name, parameter in self.parameters.items():
+            if parameter.grad is not None:
+                g = parameter.grad.detach()
+                g = torch.view_as_real(g) if g.is_complex() else g
+                total = self.gradients[name]
+                total[0] += float(g.abs().sum())
+                total[1] += float(g.double().square().sum())
+
     def gradient(self, step: int) -> float:
         """Loss on the batch of a step, its gradients left in the parameters."""
         batch = self.stream.batch(step)
@@ -147,14 +165,10 @@ class Trials:
             loss.backward()
         return float(loss.detach())
 
-    def judge(self, steps: list[int]) -> float:
-        """Mean loss of the model as it is now on some batches, without gradients."""
-        total = 0.0
-        with torch.no_grad():
-            for step in steps:
-                self._seed(step)
-                total += float(self.objective(self.model, self.stream.batch(step)))
-        return total / len(steps)
+    def loss(self, step: int) -> float:
+        """Loss of the model as it is now on the batch of a step."""
+        self._seed(step)
+        return float(self.objective(self.model, self.stream.batch(step)).detach())
 
     def _seed(self, step: int) -> None:
         # dropout draws the same numbers for everybody

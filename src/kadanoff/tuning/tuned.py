@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from kadanoff.errors import StorageError, UsageError
 from kadanoff.files import write_json
-from kadanoff.tuning.initialise import Change
+from kadanoff.tuning.gains import Change
 from kadanoff.tuning.optimizers import Group, Maker
 
 if TYPE_CHECKING:
-    from kadanoff.tuning.race import Race
+    from kadanoff.tuning.halving import Race
 
 __all__ = ["Tuned", "groups_from"]
 
@@ -95,6 +95,29 @@ class Tuned(list[Group]):
                 "tune was not told an optimizer.", 'Call tune(..., optimizer="adamw").'
             )
         return self._maker.make([dict(g) for g in self])
+
+    @property
+    def optimizer(self) -> str:
+        """The optimiser's name; empty if ``tune`` was not told one."""
+        return "" if self._maker is None else self._maker.name
+
+    @property
+    def rate(self) -> float:
+        """The user's rate as it was."""
+        return math.nan if self._maker is None else self._maker.rate
+
+    def optimizers_for(self, model: nn.Module, *, own: bool = False) -> list[torch.optim.Optimizer]:
+        """The same for another instance of the model; with ``own`` at the user's own rate."""
+        assert self._maker is not None
+        assert self._model is not None
+        names = {id(p): n for n, p in self._model.named_parameters()}
+        there = dict(model.named_parameters())
+        groups = []
+        for group in self:
+            lr = self._maker.rate if own else group["lr"]
+            params = [there[names[id(p)]] for p in group["params"]]
+            groups.append(group | {"params": params, "lr": lr})
+        return self._maker.make(groups)
 
     @property
     def line(self) -> str:

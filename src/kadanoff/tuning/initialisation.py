@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,72 +12,19 @@ from torch import Tensor, nn
 
 from kadanoff.activations import Activation
 from kadanoff.data import example
-from kadanoff.errors import AnalysisError, DataError, DescribeError, UsageError
-from kadanoff.trace.hf import tensors_in
-from kadanoff.tuning.trained import looks_trained
+from kadanoff.errors import DataError, DescribeError, UsageError
+from kadanoff.program import looks_trained
+from kadanoff.tuning.gains import SAME, Change, Initialisation, gain_of, set_gain, unscaled
+from kadanoff.tuning.numerical import tune_numerically
 
 __all__ = [
-    "Change",
-    "Initialisation",
     "arguments",
-    "gain_of",
     "initialise",
-    "pairwise",
-    "set_gain",
-    "unscaled",
-    "worst_of",
 ]
 
-# inputs of a root mean square beyond this, or below its inverse, are to be standardised: pixels
-# from 0 to 255 have 100, digits from 0 to 16 have 7
-FAR = 10.0
 # critical C_W of activations without a factor inside lie between 0.48 (SELU) and 2 (ReLU); with a
 # factor w they are multiplied by w^-2
 PREFACTOR = 5.0
-
-
-@dataclass(frozen=True)
-class Change:
-    """What happened to one weight: its gain n·mean(W²) before and after, and why.
-
-    ``chi`` is the squared partial-Jacobian norm of the step that ends in this layer, after
-    tuning; NaN where none was measured.
-    """
-
-    name: str
-    gain_before: float
-    gain_after: float
-    chi: float
-    reason: str
-
-
-@dataclass(frozen=True)
-class Initialisation:
-    """Report of :func:`initialise`.
-
-    Attributes
-    ----------
-    method : str
-        ``"closed form"``, ``"numerical"`` or ``"untouched"``.
-    changes : tuple of Change
-        One for each weight that was looked at, also where nothing was changed.
-    left : tuple of str
-        Weights left as they were on purpose, each with the reason.
-    sweeps : int
-        Rounds of measuring and rescaling.
-    worst : float
-        Largest |χ − 1| left among the steps that were to become 1; NaN in closed form.
-    notes : tuple of str
-        What is to be mended elsewhere: inputs that are not standardised, a model that looks
-        trained.
-    """
-
-    method: str
-    changes: tuple[Change, ...]
-    left: tuple[str, ...] = ()
-    sweeps: int = 0
-    worst: float = math.nan
-    notes: tuple[str, ...] = ()
 
 
 def initialise(
@@ -111,7 +56,7 @@ def initialise(
     progress : callable, optional
         ``progress(done, total)``.
     trained : bool
-        Rescale also a model that looks trained (:func:`kadanoff.tuning.trained.looks_trained`),
+        Rescale also a model that looks trained (:func:`kadanoff.program.looks_trained`),
         which is otherwise left alone.
 
     Returns
@@ -146,7 +91,7 @@ def initialise(
     args, kwargs = arguments(model, sample)
     evidence = None if trained else looks_trained(model)
     if evidence:
-        note = f"The model looks trained ({evidence}): its weights were left as they are."
+        note = f"{evidence} Its weights were left as they are."
         return Initialisation("untouched", (), (), 0, 0.0, (note,))
     if not any(p.requires_grad for p in model.parameters()):
         note = "No parameter requires a gradient: nothing may be changed."
@@ -155,8 +100,6 @@ def initialise(
         plan = _closed_form(model, args, seed) if not kwargs and len(args) == 1 else None
         if plan is not None:
             return plan
-        from kadanoff.tuning.numerical import tune_numerically
-
         return tune_numerically(
             model, args, kwargs, seed=seed, tolerance=tolerance, probes=probes, progress=progress
         )
@@ -260,52 +203,6 @@ def _oscillates(activation: Activation) -> bool:
     return int((steps.sign().diff() != 0).sum()) > 10
 
 
-def unscaled(value: Any) -> str | None:
-    """A sentence on real inputs that are far from unit size, or have columns that are; or None."""
-    for tensor in tensors_in(value):
-        if not tensor.is_floating_point() or tensor.ndim < 2 or not tensor.numel():
-            continue
-        x = tensor.detach().double()
-        size = float(x.square().mean().sqrt())
-        if size == 0:
-            continue
-        words = "standardise them (mean 0, variance 1 for each feature)"
-        if not 1 / FAR < size < FAR:
-            return f"The inputs have a root mean square of {size:.3g}: {words}."
-        if tensor.ndim == 2 and tensor.shape[0] > 1:
-            columns = x.square().mean(0).sqrt()
-            k = int(columns.argmax())
-            rest = float(columns.median())
-            if float(columns[k]) > FAR**2 * rest > 0:
-                return (
-                    f"Column {k} of the inputs is {float(columns[k]) / rest:.0f} times larger than "
-                    f"most: {words}."
-                )
-    return None
-
-
-def gain_of(weight: Tensor, fan_in: int) -> float:
-    """The measured C_W: fan-in times the mean square of the weights."""
-    return fan_in * float(weight.detach().double().square().mean())
-
-
-@torch.no_grad()
-def set_gain(weight: Tensor, fan_in: int, gain: float, generator: torch.Generator) -> None:
-    """Rescale a weight to a gain; draws it anew only if it is zero."""
-    now = gain_of(weight, fan_in)
-    if now > 0 and abs(now / gain - 1) < _SAME.get(weight.dtype, 1e-5):
-        return  # tuned before: not a bit may change
-    if now == 0:
-        drawn = torch.randn(weight.shape, generator=generator, dtype=torch.float64)
-        weight.copy_(drawn * math.sqrt(gain / fan_in))
-    else:
-        weight.mul_(math.sqrt(gain / now))
-
-
-# a weight rescaled in its own precision misses the gain by a few roundings of each entry
-_SAME = {torch.float16: 5e-3, torch.bfloat16: 2e-2, torch.float64: 1e-12}
-
-
 @torch.no_grad()
 def _set_bias(bias: Tensor, variance: float, generator: torch.Generator) -> None:
     if variance <= 0:
@@ -317,21 +214,5 @@ def _set_bias(bias: Tensor, variance: float, generator: torch.Generator) -> None
         drawn = torch.randn(bias.shape, generator=generator, dtype=torch.float64)
         drawn *= math.sqrt(variance / float(drawn.square().mean()))
         bias.copy_(drawn)
-    elif abs(now / variance - 1) >= _SAME.get(bias.dtype, 1e-5):
+    elif abs(now / variance - 1) >= SAME.get(bias.dtype, 1e-5):
         bias.mul_(math.sqrt(variance / now))
-
-
-def worst_of(values: list[float]) -> float:
-    """Largest |χ − 1|, 0 of nothing; raises if one is not finite."""
-    for value in values:
-        if not math.isfinite(value):
-            raise AnalysisError(
-                "A partial Jacobian is not finite: the signal overflows.",
-                "Start from weights that are finite on this batch.",
-            )
-    return max((abs(value - 1) for value in values), default=0.0)
-
-
-def pairwise(chain: list[int]) -> list[tuple[int, int]]:
-    """Successive pairs of a chain, as a list."""
-    return list(itertools.pairwise(chain))
