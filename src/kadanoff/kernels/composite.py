@@ -93,7 +93,16 @@ class Compiled:
     def piece(
         self, low: float, high: float, dtype: torch.dtype, device: torch.device | str = "cpu"
     ) -> Piece:
-        """The cheapest polynomials that hold for low <= ρ <= high."""
+        """The cheapest polynomials that hold for low <= ρ <= high.
+
+        Parameters
+        ----------
+        low, high : float
+            Range of the correlation ρ.
+        dtype : torch.dtype
+        device : torch.device or str
+            Of the coefficients.
+        """
         low = min(max(-1.0, math.floor(low * _GRID) / _GRID), 1 - 1 / _GRID)
         # towards 1 the grid is one of √(1−ρ), where things happen
         root = math.floor(math.sqrt(max(0.0, 1 - high)) * 2 * _GRID) / (2 * _GRID)
@@ -172,7 +181,14 @@ class Piece:
         self.polynomials(self.variable(s, alpha, beta), out)
 
     def variable(self, s: Tensor, alpha: float, beta: float) -> Tensor:
-        """The variable of the polynomials at ρ = α + β s, in the place of ``s``."""
+        """The variable of the polynomials at ρ = α + β s, in the place of ``s``.
+
+        Parameters
+        ----------
+        s : Tensor
+            Overwritten.
+        alpha, beta : float
+        """
         h, c = self.half, self.centre
         if self.kind == "rho":
             return s.mul_(beta / h).add_((alpha - c) / h)

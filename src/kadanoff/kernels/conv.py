@@ -249,8 +249,9 @@ class ConvKernel:
                     V1.append(_variance(K))
                 W2 = V1 if V2 is None else V2
                 act = layer.activation
-                S, T = _activate(self._maps.get(act, anywhere), act, K, Theta, V1[turn],
-                                 W2[turn], full, ntk)  # fmt: skip
+                S, T = _activate(
+                    self._maps.get(act, anywhere), act, K, Theta, V1[turn], W2[turn], full, ntk
+                )
                 turn += 1
             elif isinstance(layer, AvgPool):
                 S, T = _pool(S, layer), _pool(T, layer) if ntk else T
@@ -293,8 +294,13 @@ def _variance(K: Tensor) -> Tensor:
 def _convolve(S: Tensor, layer: Conv, full: bool) -> Tensor:
     """Mean over the kernel's shifts, common to both positions: first along x, then along y."""
     for dims in ((3, 4), (1, 2)):
-        S = _shifts(S, dims if full and S.shape[dims[1]] > 1 else dims[:1], layer.size,
-                    layer.stride, layer.pad)  # fmt: skip
+        S = _shifts(
+            S,
+            dims if full and S.shape[dims[1]] > 1 else dims[:1],
+            layer.size,
+            layer.stride,
+            layer.pad,
+        )
     return S.mul_(1 / layer.size**2)
 
 

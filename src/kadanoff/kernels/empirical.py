@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -70,23 +71,8 @@ def empirical_ntk(
     symmetric = X2 is None
     Y = X1 if X2 is None else X2
     most = max(len(X1), len(Y))
-    try:
-        O, dtype, square = _plain(model, parameters, X1)
-        # the structured forms take less than twice the bytes of a Jacobian written out
-        entries = O * sum(p.numel() for p in parameters)
-        if 16 * most * entries * dtype.itemsize <= memory:
-            each = 2 * entries * dtype.itemsize
-        else:
-            each = max(1, jacobian(model, parameters, X1[:1], memory).bytes)
-    except (RuntimeError, TypeError, IndexError, ValueError) as error:
-        if isinstance(error, KadanoffError):
-            raise
-        words = str(error).split("\n")[0]
-        raise DataError(
-            f"The model cannot take an input of shape {tuple(X1[:1].shape)} and dtype {X1.dtype}: "
-            f"{words}.",
-            "Pass inputs as model(inputs) wants them.",
-        ) from error
+    alone = _plain(model, parameters, X1)
+    each = _bytes_a_sample(model, parameters, X1, alone, most, memory)
     if 2 * each > memory:
         raise AnalysisError(
             f"The Jacobians of one pair of samples take {2 * each:,} bytes; the budget is "
@@ -95,22 +81,21 @@ def empirical_ntk(
         )
     size = max(1, min(memory // (2 * each), most))
     # a second sample in the block: interactions between samples show up against the plain one
-    blocks1, blocks2 = _starts(len(X1), size), _starts(len(Y), size)
+    rows, columns = _starts(len(X1), size), _starts(len(Y), size)
+    O = alone.outputs
     shape = {"trace": (), "diagonal": (O,), "full": (O, O)}[outputs]
-    out: Tensor | None = None
-    done, total = 0, len(blocks1) * len(blocks2)
-    for i in blocks1:
-        J1 = jacobian(model, parameters, X1[i], memory)
+    out = torch.empty(len(X1), len(Y), *shape, dtype=alone.dtype, device=alone.device)
+    done, total = 0, len(rows) * len(columns)
+    for i in rows:
+        J1 = jacobian(model, parameters, X1[i])
         if i.start == 0:
-            _verify(square, dtype, J1)
-        for j in blocks2:
+            _verify(alone, J1)
+        for j in columns:
             if symmetric and j.start > i.start:
                 continue
-            J2 = J1 if symmetric and i == j else jacobian(model, parameters, Y[j], memory)
+            J2 = J1 if symmetric and i == j else jacobian(model, parameters, Y[j])
             with torch.no_grad():
                 tile = J1.gram(J2, outputs)
-                if out is None:
-                    out = tile.new_empty(len(X1), len(Y), *shape)
                 out[i, j] = tile
                 if symmetric and i != j:
                     swapped = tile.transpose(0, 1)
@@ -118,8 +103,28 @@ def empirical_ntk(
             done += 1
             if progress:
                 progress(done, total)
-    assert out is not None
     return out
+
+
+@dataclass(frozen=True)
+class _Alone:
+    """The first sample by itself: its outputs and |∂f_0/∂θ|²."""
+
+    outputs: int
+    dtype: torch.dtype
+    device: torch.device
+    square: float
+
+
+def _bytes_a_sample(
+    model: nn.Module, parameters: list[Tensor], X: Tensor, alone: _Alone, most: int, memory: int
+) -> int:
+    """Bytes that the Jacobian of one sample takes, in the form it will be held in."""
+    # the structured forms take less than twice the bytes of a Jacobian written out
+    written_out = alone.outputs * sum(p.numel() for p in parameters) * alone.dtype.itemsize
+    if 16 * most * written_out <= memory:
+        return 2 * written_out
+    return max(1, jacobian(model, parameters, X[:1]).bytes)
 
 
 def ntk_vector_product(
@@ -198,26 +203,37 @@ def _starts(count: int, size: int) -> list[slice]:
     return [slice(i, min(i + size, count)) for i in range(0, count, size)]
 
 
-def _plain(model: nn.Module, parameters: list[Tensor], X: Tensor) -> tuple[int, torch.dtype, float]:
-    """Of the first sample alone, by plain automatic differentiation: the number of outputs, their
-    dtype, and |∂f_0/∂θ|²."""
-    with torch.enable_grad():
-        y = model(X[:1]).reshape(-1)
-        grads = torch.autograd.grad(y[0], parameters, allow_unused=True)
+def _plain(model: nn.Module, parameters: list[Tensor], X: Tensor) -> _Alone:
+    """The first sample by plain automatic differentiation."""
+    try:
+        with torch.enable_grad():
+            y = model(X[:1]).reshape(-1)
+            grads = torch.autograd.grad(y[0], parameters, allow_unused=True)
+    except (RuntimeError, TypeError, IndexError, ValueError) as error:
+        if isinstance(error, KadanoffError):
+            raise
+        words = str(error).split("\n")[0]
+        raise DataError(
+            f"The model cannot take an input of shape {tuple(X[:1].shape)} and dtype {X.dtype}: "
+            f"{words}.",
+            "Pass inputs as model(inputs) wants them.",
+        ) from error
     square = sum(float((g.double() ** 2).sum()) for g in grads if g is not None)
-    return len(y), y.dtype, square
+    return _Alone(len(y), y.dtype, y.device, square)
 
 
-def _verify(plain: float, dtype: torch.dtype, block: JacobianBlock) -> None:
+def _verify(alone: _Alone, block: JacobianBlock) -> None:
     """Hold the first sample of a block against what it gives alone."""
     found = 0.0
     for d, h in block.products.values():
         # Σ_t δ_t h_tᵀ of this sample
         found += float(((d[0, 0].double().T @ h[0].double()) ** 2).sum())
     found += sum(float((J[0, 0].double() ** 2).sum()) for J in block.explicit.values())
-    if abs(found - plain) > (1e-6 if dtype == torch.float64 else 2e-3) * (plain + 1e-12):
+    allowed = 1e-6 if alone.dtype == torch.float64 else 2e-3
+    if abs(found - alone.square) > allowed * (alone.square + 1e-12):
         raise AnalysisError(
-            f"The gradient of the first sample has square {plain:.6g} alone, but {found:.6g} in a "
-            "batch: samples influence each other, or their first axis is not the batch.",
+            f"The gradient of the first sample has square {alone.square:.6g} alone, but "
+            f"{found:.6g} in a batch: samples influence each other, or their first axis is not the "
+            "batch.",
             "Pass a model whose outputs depend on their own sample only.",
         )

@@ -207,8 +207,14 @@ class Kernel:
         symmetric = two is one
         shape = (len(one.X), len(two.X))
         outputs = [allocate(*shape, one.X) for _ in names]
-        fill(evaluator.left, evaluator.right, outputs, evaluator, symmetric=symmetric,
-             progress=progress)  # fmt: skip
+        fill(
+            evaluator.left,
+            evaluator.right,
+            outputs,
+            evaluator,
+            symmetric=symmetric,
+            progress=progress,
+        )
         if symmetric:
             own = dict(zip(NAMES, diagonal(self.arch, one.metric, self._compiled)))
             for name, out in zip(names, outputs):
@@ -216,9 +222,12 @@ class Kernel:
         error = self._check(one, two, names, outputs)
         compiled = getattr(evaluator, "compiled", None)
         return Gram(
-            names, **dict(zip(names, outputs)), method=method, error=error,
+            names,
+            **dict(zip(names, outputs)),
+            method=method,
+            error=error,
             nodes=0 if compiled is None else compiled.nodes,
-        )  # fmt: skip
+        )
 
     def _check(self, one: Inputs, two: Inputs, names, outputs: list[Tensor]) -> float:
         """Largest relative deviation of sampled entries from the layer-by-layer recursion."""

@@ -32,7 +32,9 @@ class JacobianBlock:
 
     @property
     def bytes(self) -> int:
-        kept = [*self.explicit.values(), *(t for pair in self.products.values() for t in pair)]
+        kept = [*self.explicit.values()]
+        for pair in self.products.values():
+            kept += pair
         return sum(t.numel() * t.element_size() for t in kept)
 
     def gram(self, other: JacobianBlock, outputs: str) -> Tensor:
@@ -73,8 +75,20 @@ def _product(d1: Tensor, h1: Tensor, d2: Tensor, h2: Tensor, outputs: str) -> Te
     return d.mean(2) if outputs == "trace" else d
 
 
-def jacobian(model: nn.Module, parameters: list[Tensor], x: Tensor, spare: int) -> JacobianBlock:
-    """The Jacobians of a block of inputs; ``spare`` bytes are free for batched general ones."""
+def jacobian(model: nn.Module, parameters: list[Tensor], x: Tensor) -> JacobianBlock:
+    """The Jacobians of a block of inputs, in the cheapest form each parameter allows.
+
+    Parameters
+    ----------
+    model : nn.Module
+    parameters : list of Tensor
+        With respect to which; all of them require gradients.
+    x : Tensor, shape (B, ...)
+
+    Returns
+    -------
+    JacobianBlock
+    """
     with torch.enable_grad():
         watch, y = _forward(model, parameters, x)
         B, O = y.shape
@@ -90,12 +104,14 @@ def jacobian(model: nn.Module, parameters: list[Tensor], x: Tensor, spare: int) 
                         watch.general.add(key)
         for key in watch.general:
             uses.pop(key, None)
-        calls = list({id(c): c for found in uses.values() for c, _ in found}.values())
+        calls: dict[Use, None] = {}
+        for found in uses.values():
+            calls.update(dict.fromkeys(use for use, _ in found))
         general = [p for p in parameters if id(p) in watch.general]
         if calls:
-            _structured(block, y, calls, [p for p in parameters if id(p) in uses], uses)
+            _structured(block, y, list(calls), [p for p in parameters if id(p) in uses], uses)
     if general:
-        _general(block, model, general, x, spare)
+        _general(block, model, general, x)
     return block
 
 
@@ -282,16 +298,15 @@ def _patches(a: dict[str, Any], kernel: torch.Size) -> Tensor:
     if isinstance(padding, str):
         spread: Any = dilation if isinstance(dilation, (tuple, list)) else (dilation, dilation)
         extra = [d * (k - 1) if padding == "same" else 0 for d, k in zip(spread, kernel)]
-        x = F.pad(x, (extra[1] // 2, extra[1] - extra[1] // 2,
-                      extra[0] // 2, extra[0] - extra[0] // 2))  # fmt: skip
+        x = F.pad(
+            x, (extra[1] // 2, extra[1] - extra[1] // 2, extra[0] // 2, extra[0] - extra[0] // 2)
+        )
         padding = 0
     size: Any = dilation
     return F.unfold(x, kernel, dilation=size, padding=padding, stride=stride)
 
 
-def _general(
-    block: JacobianBlock, model: nn.Module, parameters: list[Tensor], x: Tensor, spare: int
-) -> None:
+def _general(block: JacobianBlock, model: nn.Module, parameters: list[Tensor], x: Tensor) -> None:
     """Vector products, one sample and output at a time, for parameters of no known structure."""
     rows: dict[int, list[Tensor]] = {id(p): [] for p in parameters}
     for i in range(block.samples):

@@ -89,6 +89,8 @@ def solve(
         File (or where to put a temporary one) for a matrix that does not fit into memory.
     tolerance, iterations
         Of the iterative methods: relative residual and number of steps (epochs for "eigenpro").
+    rank, seed
+        Of their preconditioner: its rank, and the seed of the points it is built from.
     device : str or torch.device, optional
         Where to factorise, or to hold vectors while blocks of K are brought there; α stays there.
         Default: where K is (for a Kernel: where it computes).
@@ -115,14 +117,8 @@ def solve(
         raise UsageError(f"regulariser must be finite and >= 0, got {regulariser}.")
     function = K if hasattr(K, "prepare") else None
     if function is not None:
-        if X is None:
-            raise UsageError("A Kernel was passed without inputs.", "Pass X= as well.")
-        if device is not None:
-            function = copy.copy(function)
-            function.device = chosen(device)
-        X = function.check(X)
-        place = X.device
-        N, size = len(X), X.element_size()
+        function, X = _of_inputs(function, X, device)
+        place, N, size = X.device, len(X), X.element_size()
     else:
         K = _matrix(K)
         N, size = len(K), K.itemsize if isinstance(K, np.ndarray) else K.element_size()
@@ -134,20 +130,37 @@ def solve(
     if method == "eigenpro":
         if function is None:
             raise UsageError("method='eigenpro' recomputes entries.", "Pass a Kernel and X=.")
-        found = eigenpro(function.prepare(X, get), targets, regulariser, rank, iterations,
-                         tolerance, seed, progress)  # fmt: skip
-        return Solution(found[0], "eigenpro", found[1], found[2])
+        prepared = function.prepare(X, get)
+        alpha, residual, epochs = eigenpro(
+            prepared, targets, regulariser, rank, iterations, tolerance, seed, progress
+        )
+        return Solution(alpha, "eigenpro", residual, epochs)
     with tempfile.TemporaryDirectory(dir=_folder(path)) as scratch:
         if function is not None:
-            if N * N * size <= budget // 2:
-                K = function(X, get=get)
-            else:
-                own = path is None or Path(path).is_dir()
-                target = Path(scratch) / "gram.npy" if path is None or own else Path(path)
-                K = stream(function, X, target, get=get)
+            K = _gram(function, X, get, N * N * size <= budget // 2, path, scratch)
         if method == "cholesky":
             return _cholesky(K, targets, regulariser)
         return _pcg(K, targets, regulariser, tolerance, rank, iterations, seed, progress)
+
+
+def _of_inputs(function: Any, X: Any, device: Any) -> tuple[Any, Tensor]:
+    """A Kernel on the device asked for, and its inputs there."""
+    if X is None:
+        raise UsageError("A Kernel was passed without inputs.", "Pass X= as well.")
+    if device is not None:
+        function = copy.copy(function)
+        function.device = chosen(device)
+    return function, function.check(X)
+
+
+def _gram(function: Any, X: Tensor, get: str, fits: bool, path: Any, scratch: str) -> Any:
+    """The matrix in memory, or streamed to a file of the user's or a temporary one."""
+    if fits:
+        return function(X, get=get)
+    target = Path(scratch) / "gram.npy"
+    if path is not None and not Path(path).is_dir():
+        target = Path(path)
+    return stream(function, X, target, get=get)
 
 
 def _folder(path: Any) -> str | None:
@@ -332,9 +345,16 @@ def _pcg(K, y, regulariser, tolerance, rank, iterations, seed, progress) -> Solu
         if now <= tolerance or done >= iterations:
             break
         goal = max(tolerance / now / 3, 1e-6 if work == torch.float32 else 1e-14)
-        step, count = _cg(K, r, regulariser, precondition, goal, iterations - done, work,
-                          lambda k, res, done=done: progress and progress(
-                              done + k, iterations, residual=res))  # fmt: skip
+        step, count = _cg(
+            K,
+            r,
+            regulariser,
+            precondition,
+            goal,
+            iterations - done,
+            work,
+            lambda k, res, done=done: progress and progress(done + k, iterations, residual=res),
+        )
         alpha, done = alpha + step, done + count
     now = _relative(_residual(K, Y, alpha, regulariser), Y)
     if not np.isfinite(now) or now > 10 * tolerance:

@@ -45,7 +45,14 @@ def single_threaded() -> Iterator[int]:
 
 
 def allocate(rows: int, columns: int, like: Tensor) -> Tensor:
-    """An empty matrix; NumPy's allocator asks for huge pages, which saves most page faults."""
+    """An empty matrix; NumPy's allocator asks for huge pages, which saves most page faults.
+
+    Parameters
+    ----------
+    rows, columns : int
+    like : Tensor
+        Whose dtype and device it has.
+    """
     if like.device.type != "cpu":
         return like.new_empty(rows, columns)
     return torch.from_numpy(np.empty((rows, columns), dtype=str(like.dtype).split(".")[-1]))
@@ -57,6 +64,15 @@ def strips(
     """Strips that cover a matrix, or its lower triangle with whole squares on the diagonal.
 
     The largest come first, so that no worker is left with one at the end.
+
+    Parameters
+    ----------
+    rows, columns : int
+        Of the matrix.
+    symmetric : bool
+        Cover the lower triangle only.
+    height, span : int
+        Rows and columns of a strip.
     """
     found = []
     for i in range(0, rows, height):
@@ -90,8 +106,9 @@ def fill(
     """
     cuda = left.is_cuda
     count = 1 if cuda else workers()
-    height, span, size = (_ROWS, _SPAN, _BLOCK) if not cuda else (
-        _ROWS_CUDA, _SPAN_CUDA, _BLOCK_CUDA)  # fmt: skip
+    height, span, size = (
+        (_ROWS, _SPAN, _BLOCK) if not cuda else (_ROWS_CUDA, _SPAN_CUDA, _BLOCK_CUDA)
+    )
     height = max(32, min(height, -(-len(left) // (4 * count))))
     jobs = strips(len(left), len(right), symmetric, height, span)
     local = threading.local()

@@ -85,6 +85,14 @@ def union_costs(plan: BlockPlan, way: str, batches: tuple[int, ...] = (2, 4, 8))
 
     The time of gathering is taken as what finding the union costs, plus so much a row; both are
     measured on the model's own tokens, the dense block beside them.
+
+    Parameters
+    ----------
+    plan : BlockPlan
+    way : str
+        One of the plan's ways.
+    batches : tuple of int
+        Numbers of tokens to measure.
     """
     forward = plan.forward(way)
     tokens = _tokens(plan)

@@ -342,6 +342,14 @@ def _refine(
 def relufy(model: nn.Module, example: Any, blocks: list[Block] | None = None) -> nn.Module:
     """Replace, in place, the activation modules of the MLP blocks by ReLU.
 
+    Parameters
+    ----------
+    model : nn.Module
+    example : as for `profile`
+        A call of the model, by which its blocks are found.
+    blocks : list of Block, optional
+        Only these, already found.
+
     Raises
     ------
     UsageError

@@ -20,6 +20,14 @@ def examples(data: Any, model: nn.Module | None = None, limit: int | None = None
 
     See :func:`kadanoff.data.forms.examples`.
 
+    Parameters
+    ----------
+    data : tensor, (inputs, targets), mapping, or an iterable of these
+    model : nn.Module, optional
+        Who is to be called.
+    limit : int, optional
+        Read at most so many calls.
+
     Raises
     ------
     DataError

@@ -108,6 +108,15 @@ def keep_topk(z: Tensor, k: int | float, activation: Any) -> Tensor:
 
     For an activation with σ(0) = 0 this equals ``topk(activation(z), k)`` once the activation has
     been applied, whatever function the model's own code calls for it.
+
+    Parameters
+    ----------
+    z : Tensor, shape (..., m)
+        Preactivations.
+    k : int or float
+        How many to keep, or which fraction of m.
+    activation : callable
+        σ, entry by entry.
     """
     if has_torch_function_unary(z):
         return handle_torch_function(keep_topk, (z,), z, k, activation)
@@ -119,14 +128,33 @@ def keep_topk(z: Tensor, k: int | float, activation: Any) -> Tensor:
 
 
 def keep_threshold(z: Tensor, tau: float, activation: Any) -> Tensor:
-    """Zero a preactivation whose activation is below ``tau`` in magnitude (cf. `keep_topk`)."""
+    """Zero a preactivation whose activation is below ``tau`` in magnitude (cf. `keep_topk`).
+
+    Parameters
+    ----------
+    z : Tensor, shape (..., m)
+        Preactivations.
+    tau : float
+    activation : callable
+        σ, entry by entry.
+    """
     if has_torch_function_unary(z):
         return handle_torch_function(keep_threshold, (z,), z, tau, activation)
     return torch.where(activation(z.detach()).abs() >= _tau(tau), z, 0.0)
 
 
 def keep_columns(z: Tensor, start: int, stop: int, keep: Any, *options: Any) -> Tensor:
-    """``keep(z, *options)`` on the columns start:stop alone (two maps packed in one matrix)."""
+    """``keep(z, *options)`` on the columns start:stop alone (two maps packed in one matrix).
+
+    Parameters
+    ----------
+    z : Tensor, shape (..., columns)
+    start, stop : int
+    keep : callable
+        `keep_topk` or `keep_threshold`.
+    *options
+        What it takes after z.
+    """
     if has_torch_function_unary(z):
         return handle_torch_function(keep_columns, (z,), z, start, stop, keep, *options)
     kept = keep(z[..., start:stop], *options)

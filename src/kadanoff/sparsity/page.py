@@ -31,7 +31,14 @@ _LAYERS = {
 
 
 def sparsity_html(report: SparsityReport, target: str, data: str) -> str:
-    """The whole page: what fires, what could be skipped, what drives it, how fast it ran."""
+    """The whole page: what fires, what could be skipped, what drives it, how fast it ran.
+
+    Parameters
+    ----------
+    report : SparsityReport
+    target, data : str
+        What was analysed, and on what: for the heading.
+    """
     found = report.profile
     sections = [
         Section("At a glance", cards(_cards(found, report.bytes))),

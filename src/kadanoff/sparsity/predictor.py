@@ -42,6 +42,15 @@ def fit_predictor(block: Block, inputs: Tensor, rank: int, tolerance: float) -> 
     The rank-r map closest to the first matrix on the data's own second moments is the truncated
     SVD of W C^(1/2). The margin is the smallest whose output error stays below ``tolerance``.
 
+    Parameters
+    ----------
+    block : Block
+    inputs : Tensor, shape (tokens, d)
+        Tokens that entered the block.
+    rank : int
+    tolerance : float
+        Relative error of the block's output that is allowed, in (0, 1).
+
     Returns
     -------
     Predictor or None

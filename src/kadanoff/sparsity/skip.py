@@ -141,7 +141,17 @@ class SkipLinear(_Skip):
         return x, (x != 0).any(0).nonzero().squeeze(1)
 
     def few(self, x: Tensor, a: Tensor, rows: Tensor) -> Tensor:
-        """The map on (T, m) by the union of active rows."""
+        """The map on (T, m) by the union of active rows.
+
+        Parameters
+        ----------
+        x : Tensor, shape (T, m)
+            As `SkipBlock.few` has it; not read.
+        a : Tensor, shape (T, m)
+            The inputs, mostly zeros.
+        rows : Tensor (r,) of int64
+            Where at least one of them is not zero.
+        """
         (table, bias), _ = self._layout()
         return backends.load(self.backend).combine_union(table, rows, a, bias)
 
@@ -257,13 +267,33 @@ class SkipBlock(_Skip):
         return a, (a != 0).any(0).nonzero().squeeze(1)
 
     def rest(self, x: Tensor, a: Tensor, rows: Tensor) -> Tensor:
-        """What comes after the activations, densely: the first matrix has been read already."""
+        """What comes after the activations, densely: the first matrix has been read already.
+
+        Parameters
+        ----------
+        x : Tensor, shape (T, d)
+            Tokens that enter the block.
+        a : Tensor, shape (T, m)
+            Their activations.
+        rows : Tensor (r,) of int64
+            Neurons active for at least one of them.
+        """
         if self.up is not None:
             a = a * F.linear(x, self.up.rows(), self.up.bias())
         return F.linear(a, self.down.rows(), self.down.bias())
 
     def few(self, x: Tensor, a: Tensor, rows: Tensor) -> Tensor:
-        """The same by the union of active sets."""
+        """The same by the union of active sets.
+
+        Parameters
+        ----------
+        x : Tensor, shape (T, d)
+            Tokens that enter the block.
+        a : Tensor, shape (T, m)
+            Their activations.
+        rows : Tensor (r,) of int64
+            Neurons active for at least one of them.
+        """
         _, up, down, *_ = self._layout()
         if up is not None:
             # gathering copies the rows, so three times their bytes move

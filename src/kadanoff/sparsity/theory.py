@@ -49,6 +49,16 @@ def fraction_active(
     its Gaussian measure is then exact. Absolute error below 1e-9 unless an active interval is
     narrower than 1e-3 standard deviations.
 
+    Parameters
+    ----------
+    activation : callable
+        σ, entry by entry.
+    K : float
+        Variance of z.
+    threshold : float
+    mean : float
+        Of z.
+
     Raises
     ------
     DomainError
@@ -178,7 +188,19 @@ def drift_monte_carlo(
     n_draws: int = 1000,
     seed: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """The same by drawing V and a random class: (mean, standard error), each (m,), float64."""
+    """The same by drawing V and a random class: (mean, standard error), each (m,), float64.
+
+    Parameters
+    ----------
+    p : Tensor (m,)
+        Activations, fixed.
+    sigma_v : float
+        Standard deviation of the readout's entries (no 1/√m taken out).
+    n_outputs : int
+    loss : {"cross_entropy", "mse"}
+    n_draws : int
+    seed : int
+    """
     generator = torch.Generator().manual_seed(seed)
     p = p.double()
     total, square = torch.zeros_like(p), torch.zeros_like(p)

@@ -21,6 +21,15 @@ def limit(active: float, gated: bool = False, first_skipped: bool = False) -> fl
 
     2/(1+ρ) for an exact block, 3/(1+2ρ) for an exact gated one, 1/ρ when the first matrix is
     skipped as well (an oracle: its predictor's own bytes are not counted).
+
+    Parameters
+    ----------
+    active : float
+        Fraction ρ of active neurons.
+    gated : bool
+        The block has a third matrix.
+    first_skipped : bool
+        Inactive rows of the first matrix are not read either.
     """
     if first_skipped:
         return 1.0 / max(active, 1e-12)

@@ -93,6 +93,15 @@ def _bias(bias: Tensor | None, count: int) -> Any:
 
 
 def matvec(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
+    """z = weight x + bias for one token, shape (m,).
+
+    Parameters
+    ----------
+    weight : Tensor, shape (m, d)
+        A neuron a contiguous row.
+    bias : Tensor (m,) or None
+    x : Tensor (d,)
+    """
     m, d = weight.shape
     z = np.empty(m, np.float32)
     w, b, v, rounded = _array(weight), _bias(bias, m), _float(x), x.dtype == torch.bfloat16
@@ -105,6 +114,16 @@ def matvec(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
 
 
 def matvec_rows(weight: Tensor, bias: Tensor | None, x: Tensor, rows: Tensor) -> Tensor:
+    """The entries ``rows`` of z = weight x + bias; no other row is read.
+
+    Parameters
+    ----------
+    weight : Tensor, shape (m, d)
+        A neuron a contiguous row.
+    bias : Tensor (m,) or None
+    x : Tensor (d,)
+    rows : Tensor (r,) of int64
+    """
     m, d = weight.shape
     z = np.empty(len(rows), np.float32)
     w, b, v, r = _array(weight), _bias(bias, m), _float(x), rows.numpy()
@@ -121,6 +140,7 @@ def matvec_rows(weight: Tensor, bias: Tensor | None, x: Tensor, rows: Tensor) ->
 
 
 def nonzero(a: Tensor) -> tuple[Tensor, Tensor]:
+    """Indices (r,) of the active neurons among ``a`` (m,), and their values."""
     rows = np.empty(len(a) + 1, np.int64)
     values = np.empty(len(a) + 1, np.float32)
     count = kernels.compact(_float(a), np.float32(0.0), rows, values)
@@ -128,6 +148,16 @@ def nonzero(a: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def combine(table: Tensor, rows: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
+    """bias + Σ_q values_q table[rows_q], shape (d,): the active rows alone are read.
+
+    Parameters
+    ----------
+    table : Tensor, shape (m, d)
+        What each active neuron adds to the output: a contiguous row.
+    rows : Tensor (r,) of int64
+    values : Tensor (r,)
+    bias : Tensor (d,) or None
+    """
     d = table.shape[1]
     t, r, v = _array(table), rows.numpy(), _float(values)
     parts = _parts(len(r), d * table.element_size())
@@ -145,6 +175,18 @@ def combine(table: Tensor, rows: Tensor, values: Tensor, bias: Tensor | None) ->
 
 
 def combine_union(table: Tensor, rows: Tensor, a: Tensor, bias: Tensor | None) -> Tensor:
+    """The same for T tokens whose active sets have a union, shape (T, d).
+
+    Parameters
+    ----------
+    table : Tensor, shape (m, d)
+        What each active neuron adds to the output: a contiguous row.
+    rows : Tensor (r,) of int64
+        The union.
+    a : Tensor, shape (T, m)
+        Activations.
+    bias : Tensor (d,) or None
+    """
     d = table.shape[1]
     t, r, v = _array(table), rows.numpy(), _float(a)
     parts = _parts(len(r), d * table.element_size())

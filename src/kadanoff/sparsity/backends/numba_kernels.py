@@ -6,6 +6,20 @@ eight of them are read side by side: that many requests to memory are then under
 (one row at a time reaches half the speed, with or without prefetching by hand). No loop opens a
 parallel region: threads belong to the caller (see ``numba_backend``), so no OpenMP runtime is
 started beside torch's.
+
+Arguments, the same in all of them (float32 unless said; bfloat16 comes as uint16):
+
+``weight``, ``first``, ``up``  (m, d), a neuron a row; ``bias``, ``up_bias`` (m,)
+``table``         (m, n_out), what each neuron adds to the output
+``x``             (d,), the token; ``y`` (n_out,), added to; ``z`` (m,), preactivations
+``rows``          (r,) int64, neurons; ``values`` (r,), their activations; ``count``, how many of
+                  these are filled in
+``start, stop``   the part of the rows this thread does
+``k, tau``        keep the k largest (0: all), and those of size at least tau
+``gated``         whether ``up`` is read
+``rounded``       round to bfloat16, as torch does when it stores
+``codes``         (m, d) int8, the first matrix in eight bits, with the bounds ``scale``, ``loose``,
+                  ``norm``, ``shift`` (m,) of :class:`kadanoff.sparsity.screen.Screen`
 """
 
 # Numba compiles these functions, so the checker's view of them is of no use.

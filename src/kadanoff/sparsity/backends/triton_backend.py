@@ -61,10 +61,29 @@ def _rows(weight, bias, x, rows, z, count, d, HAS_BIAS: tl.constexpr, COLUMNS: t
 
 
 def matvec(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
+    """z = weight x + bias for one token, shape (m,).
+
+    Parameters
+    ----------
+    weight : Tensor, shape (m, d)
+        A neuron a contiguous row.
+    bias : Tensor (m,) or None
+    x : Tensor (d,)
+    """
     return F.linear(x, weight, bias)
 
 
 def matvec_rows(weight: Tensor, bias: Tensor | None, x: Tensor, rows: Tensor) -> Tensor:
+    """The entries ``rows`` of z = weight x + bias; no other row is read.
+
+    Parameters
+    ----------
+    weight : Tensor, shape (m, d)
+        A neuron a contiguous row.
+    bias : Tensor (m,) or None
+    x : Tensor (d,)
+    rows : Tensor (r,) of int64
+    """
     z = torch.empty(len(rows), dtype=x.dtype, device=x.device)
     if len(rows):
         kernel: Any = _rows  # Triton turns plain numbers into its constexpr itself
@@ -83,6 +102,16 @@ def matvec_rows(weight: Tensor, bias: Tensor | None, x: Tensor, rows: Tensor) ->
 
 
 def combine(table: Tensor, rows: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
+    """bias + Σ_q values_q table[rows_q], shape (d,): the active rows alone are read.
+
+    Parameters
+    ----------
+    table : Tensor, shape (m, d)
+        What each active neuron adds to the output: a contiguous row.
+    rows : Tensor (r,) of int64
+    values : Tensor (r,)
+    bias : Tensor (d,) or None
+    """
     d = table.shape[1]
     zeros = torch.zeros(d, dtype=torch.float32, device=table.device)
     out = zeros if bias is None else zeros + bias
@@ -94,5 +123,17 @@ def combine(table: Tensor, rows: Tensor, values: Tensor, bias: Tensor | None) ->
 
 
 def combine_union(table: Tensor, rows: Tensor, a: Tensor, bias: Tensor | None) -> Tensor:
+    """The same for T tokens whose active sets have a union, shape (T, d).
+
+    Parameters
+    ----------
+    table : Tensor, shape (m, d)
+        What each active neuron adds to the output: a contiguous row.
+    rows : Tensor (r,) of int64
+        The union.
+    a : Tensor, shape (T, m)
+        Activations.
+    bias : Tensor (d,) or None
+    """
     total = a.index_select(1, rows) @ table.index_select(0, rows)
     return total if bias is None else total + bias
