@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kadanoff.cli import options as opt
-from kadanoff.cli.output import Output, Result
+from kadanoff.cli.output import Output, Result, writable
 from kadanoff.cli.panels import Panel
 from kadanoff.cli.simulation import Simulated, request, simulating
 
@@ -52,6 +52,7 @@ def command(
     import kadanoff as kd
 
     output = Output("ensemble", result)
+    writable(run.checkpoint)
     arch, X = net.drawn(width, run.seed)
     with simulating(run.progress, f"{run.networks} networks") as report:
         found = kd.ensemble(

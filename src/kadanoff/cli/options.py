@@ -51,6 +51,12 @@ __all__ = [
 ]
 
 
+def _some(jobs: int) -> int:
+    if jobs == 0:
+        raise typer.BadParameter("0 worker processes do nothing: pass 1 or more, or -1 for all")
+    return jobs
+
+
 # a model of the user's
 Target = Annotated[
     str,
@@ -108,7 +114,9 @@ Method = Annotated[str, typer.Option(help="exact or weights.")]
 Observables = Annotated[
     str | None, typer.Option(help="Comma-separated names, e.g. V,A,B; default all.")
 ]
-Jobs = Annotated[int, typer.Option(help="Worker processes.")]
+Jobs = Annotated[
+    int, typer.Option(help="Worker processes; -1: one a core.", min=-1, callback=_some)
+]
 Seed = Annotated[int, typer.Option(help="Seed of whatever is drawn.", min=0)]
 Device = Annotated[str, typer.Option(help="`cpu`, `cuda`, `cuda:1`.")]
 Progress = Annotated[str, typer.Option(help="`auto`, `none` or `json` (lines on stderr).")]

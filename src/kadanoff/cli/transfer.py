@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kadanoff.cli import options as opt
-from kadanoff.cli.output import Output, Result
+from kadanoff.cli.output import Output, Result, writable
 from kadanoff.cli.panels import Panel
 from kadanoff.errors import DataError, UsageError
 
@@ -69,6 +69,7 @@ def command(
     from kadanoff.tuning.transfer_report import show_transfer, transfer_figure, write_page
 
     output = Output("transfer", result, [html], [plot])
+    writable(sweep.checkpoint)
     if models.model not in ("mlp", "resnet"):
         raise UsageError(f"No family {models.model!r}.", "Choose mlp or resnet.")
     widths = opt.integers(models.widths, "--widths")

@@ -155,6 +155,8 @@ def compare(
     the NTK add 3 (A + 2B)/(nΘ²). Layer 2 has none: its metric averages over neurons that are
     independent at any width.
     """
+    if not 0 < level < math.inf:
+        raise UsageError(f"level = {level} rejects nothing or everything.", "Pass e.g. level=4.")
     if wider is not None:
         if not isinstance(ensemble, Ensemble):
             raise UsageError("wider= goes with a single ensemble, not with a scaling.")

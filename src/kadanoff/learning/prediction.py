@@ -23,6 +23,8 @@ from kadanoff.learning.dynamics import Blocks, as_targets
 from kadanoff.learning.first_order import OTHER_BLOCKS, first_order
 from kadanoff.learning.gradient_descent import trained_covariance, trained_mean
 from kadanoff.learning.inference import first_order_posterior
+from kadanoff.learning.response import ALGORITHMS
+from kadanoff.rgflow import flow
 
 __all__ = ["MAX_TRAIN_ORDER_1", "Prediction", "blocks", "predict"]
 
@@ -318,6 +320,13 @@ def _order_1(
         )
     if arch.L < 2:
         raise UsageError("A linear map has no hidden layer and no order 1/n.", "Use order=0.")
+    if algorithm not in ALGORITHMS:
+        raise UsageError(
+            f"There is no algorithm {algorithm!r}.", f"Choose {' or '.join(ALGORITHMS)}."
+        )
+    if method == "gradient" and any(activation.kinks for activation in arch.activations):
+        # one input tells at once what all of them would after minutes
+        flow(arch, X_train[:1], order=1).require("R")
     n = arch.n[-2]
     if method == "bayes":
         K = _kernels(arch, torch.cat([X_train, X_test]))[0]

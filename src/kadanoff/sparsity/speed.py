@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
-from kadanoff.errors import UsageError
+from kadanoff.errors import UsageError, install_command
 from kadanoff.sparsity import backends
 from kadanoff.sparsity.blocks import Block, find_blocks
 from kadanoff.sparsity.calibrate import Timing, time_blocks, union_costs
@@ -163,6 +163,11 @@ def accelerate(
         error = float((after - before).norm() / before.norm().clamp(min=1e-30))
         ratio = _whole(model, example)
         notes = []
+        if backend == "auto" and names == ["torch"] and device_of(model).type == "cpu":
+            notes.append(
+                "numba is not installed: install [sparse] to skip by compiled loops "
+                f"({install_command('sparse')})"
+            )
         if copied := sum(b.m * b.d for b, c in zip(blocks, chosen) if c.scope == "screened block"):
             notes.append(f"screens keep {copied / 2**20:.1f} MiB of first matrices in eight bits")
         if ratio > 1.03 and not force:

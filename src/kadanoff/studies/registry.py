@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 
 from kadanoff.errors import UsageError
@@ -37,5 +38,9 @@ def get(name: str) -> Study:
     """
     known = {study.name: study for study in all()}
     if not isinstance(name, str) or name not in known:
-        raise UsageError(f"There is no study {name!r}.", f"Choose one of: {', '.join(known)}.")
+        near = difflib.get_close_matches(str(name), known, n=1)
+        hint = f"Did you mean {near[0]!r}? " if near else ""
+        raise UsageError(
+            f"There is no study {name!r}.", f"{hint}Choose one of: {', '.join(known)}."
+        )
     return known[name]
