@@ -22,14 +22,26 @@ __all__ = ["Comparison", "Line", "compare"]
 # how many times the relative variance of the NTK the 1/n² term may be: A, R, T, U of tanh at
 # depth 4 were measured to drift by up to this much, those of ReLU by less
 _NTK_DRIFT = 3.0
+# a next order beyond this share of the number leaves it undecided
+_HALF = 0.5
 
 
 @dataclass(frozen=True)
 class Line:
     """One component.
 
-    ``z`` is (measured − predicted) / stderr; ``excess`` is what is left of |z| once the size of
-    the next order, ``systematic``, is allowed for.
+    Attributes
+    ----------
+    observable, layer, component
+        Which number.
+    predicted, measured, stderr : float
+        ``stderr`` is the statistical error of ``measured``.
+    systematic : float
+        The size of the next order in 1/n, which the prediction leaves out.
+    z : float
+        (measured − predicted) over both errors together, √(stderr² + systematic²).
+    excess : float
+        By how many ``stderr`` the difference exceeds ``systematic``.
     """
 
     observable: str
@@ -82,10 +94,18 @@ class Comparison:
         return [worst[key] for key in sorted(worst, key=lambda k: (NAMES.index(k[0]), k[1]))]
 
     def verdict(self, line: Line) -> str:
-        """ "ok", "ok (next order)" if only the allowance saves it, or "rejected"."""
+        """Whether the measurement bears the prediction out.
+
+        "ok" within the statistical error; "ok (next order)" if the allowance is needed; "undecided"
+        if the allowance needed is as large as the number itself, so that this width cannot tell;
+        "rejected" beyond it.
+        """
         if line.excess > self.level:
             return "rejected"
-        return "ok" if abs(line.z) <= self.level else "ok (next order)"
+        if abs(line.measured - line.predicted) <= self.level * line.stderr:
+            return "ok"
+        size = max(abs(line.predicted), abs(line.measured))
+        return "undecided" if line.systematic > _HALF * size else "ok (next order)"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -180,6 +200,8 @@ def compare(
                 f"{name} has shape {theirs} in the ensemble, {ours} in the flow.",
                 "Compare the same network and the same inputs.",
             )
+    if isinstance(ensemble, Ensemble):
+        _check_widths(flow, ensemble)
     if isinstance(ensemble, Scaling):
         how = f"extrapolated from widths {', '.join(map(str, ensemble.widths))}"
         extra = {name: ensemble.remainder[name] for name in names}
@@ -203,11 +225,22 @@ def compare(
     return Comparison(lines, level, how)
 
 
+def _check_widths(flow: Any, ensemble: Ensemble) -> None:
+    ours = getattr(getattr(flow, "arch", None), "n", None)
+    theirs = getattr(ensemble.arch, "n", None)
+    if ours is not None and theirs is not None and tuple(ours) != tuple(theirs):
+        raise UsageError(
+            f"The flow is of widths {tuple(ours)}, the ensemble of {tuple(theirs)}.",
+            "Compare the same network: flow(ensemble.arch, X, order=1).",
+        )
+
+
 def _line(name: str, layer: int, c: tuple[int, ...], *values: float) -> Line:
     predicted, measured, stderr, allowance = values
     gap = measured - predicted
     excess = max(0.0, abs(gap) - allowance) / stderr
-    return Line(name, layer, c, predicted, measured, stderr, allowance, gap / stderr, excess)
+    z = gap / math.hypot(stderr, allowance)
+    return Line(name, layer, c, predicted, measured, stderr, allowance, z, excess)
 
 
 def _fluctuations(flow: Any, ensemble: Ensemble) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -27,6 +28,14 @@ class Measured:
     def __repr__(self) -> str:
         shape = tuple(self.value.shape)
         return f"Measured(shape={shape}, largest error {float(self.stderr.max()):.2g})"
+
+
+@lru_cache(maxsize=BINS)
+def _student(freedom: int) -> float:
+    """Half the width of the interval that holds 68.3 %, for an error with so many degrees."""
+    from scipy.stats import norm, t
+
+    return float(t.ppf(norm.cdf(1.0), freedom))
 
 
 class Moments:
@@ -78,7 +87,9 @@ class Moments:
         Notes
         -----
         Bins may hold different numbers of networks (delete-m_j jackknife: Busing, Meijer and
-        van der Leeden 1999). With fewer than two bins the errors are NaN.
+        van der Leeden 1999). Few bins know their own scatter badly: the error is widened by
+        Student's factor, so that one standard error holds 68 % from two bins on. With fewer than
+        two bins the errors are NaN.
         """
         used = torch.nonzero(self.counts).squeeze(1)
         counts = self.counts[used]
@@ -93,11 +104,12 @@ class Moments:
             left[name] = (whole[name] - value[used]) / rest
         without = function(left)
         h = total / counts
+        widen = _student(len(used) - 1)
         out = {}
         for name, value in values.items():
             ratio = h.view(-1, *[1] * value.ndim)
             pseudo = ratio * value - (ratio - 1) * without[name]
             mean = len(used) * value - ((1 - 1 / ratio) * without[name]).sum(0)
             variance = ((pseudo - mean).square() / (ratio - 1)).mean(0)
-            out[name] = Measured(value, variance.sqrt())
+            out[name] = Measured(value, widen * variance.sqrt())
         return out

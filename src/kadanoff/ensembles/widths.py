@@ -138,7 +138,8 @@ def extrapolate(ensembles: Sequence[Ensemble], *, degree: int | None = None) -> 
     Parameters
     ----------
     degree : int, optional
-        Of the polynomial. Default: 2, or 1 for two widths.
+        Of the polynomial. Default: 2, or 1 for two or three widths, so that from three on there is
+        a goodness of fit.
 
     Raises
     ------
@@ -147,7 +148,7 @@ def extrapolate(ensembles: Sequence[Ensemble], *, degree: int | None = None) -> 
     """
     ensembles = sorted(ensembles, key=lambda e: e.arch.n[1])
     widths = tuple(e.arch.n[1] for e in ensembles)
-    degree = min(2, max(1, len(set(widths)) - 1)) if degree is None else degree
+    degree = min(2, max(1, len(set(widths)) - 2)) if degree is None else degree
     if degree < 1 or len(set(widths)) < degree + 1:
         raise UsageError(
             f"A fit of degree {degree} in 1/n needs {max(degree, 1) + 1} different widths, got "
