@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
 from benchmarks.zoo import Family
-from kadanoff.tuning.rates import algorithm_of, roles
+from kadanoff.tuning.rates import algorithm_of, parameter_roles
 
 __all__ = ["batch_of", "blown", "final", "hidden_matrices", "sweep", "train"]
 
@@ -39,7 +39,7 @@ def final(losses: Sequence[float], steps: int) -> float:
 
 def hidden_matrices(family: Family, model: nn.Module, batch: int) -> set[str]:
     """What Muon takes; AdamW has the rest."""
-    where = roles(model, batch_of(family, batch, 0, 0)[0])
+    where = parameter_roles(model, batch_of(family, batch, 0, 0)[0])
     named = dict(model.named_parameters())
     return {n for n, r in where.items() if algorithm_of("muon", r, named[n]) == "muon"}
 

@@ -14,7 +14,7 @@ from kadanoff.tuning.rates import (
     branches,
     measure_response,
     parameter_groups,
-    roles,
+    parameter_roles,
     scale_readout_,
     split_muon,
 )
@@ -158,7 +158,7 @@ def test_readout_scaling():
 def test_roles_of_a_transformer():
     model = transformer(width=32, depth=2, n_out=11, vocabulary=11, context=8)
     sample = torch.randint(0, 11, (2, 8))
-    found = {r.role for r in roles(model, sample).values()}
+    found = {r.role for r in parameter_roles(model, sample).values()}
     assert found == {"embedding", "attention", "mlp", "norm", "readout"}
     groups = parameter_groups(model, sample, "adamw", weight_decay=1e-4)
     assert sum(p.numel() for g in groups for p in g["params"]) == sum(
@@ -208,7 +208,7 @@ def test_convolutions_with_batch_norm_keep_their_statistics():
     )
     before = {k: v.clone() for k, v in model.state_dict().items()}
     sample = torch.randn(8, 3, 8, 8)
-    where = roles(model, sample)
+    where = parameter_roles(model, sample)
     assert where["0.weight"].fan_in == 27
     assert where["3.weight"].fan_in == 36
     assert [where[f"{k}.weight"].role for k in (0, 1, 3, 5)] == [
@@ -229,7 +229,7 @@ def test_hugging_face_classes():
     )
     model = transformers.GPT2LMHeadModel(config)
     sample = {"input_ids": torch.randint(0, 19, (2, 16))}
-    where = roles(model, sample)
+    where = parameter_roles(model, sample)
     assert where["transformer.h.0.mlp.c_fc.weight"].fan_in == 32  # stored as (in, out)
     assert where["transformer.h.0.mlp.c_proj.weight"].fan_in == 128
     assert where["transformer.h.0.attn.c_attn.weight"].role == "attention"

@@ -13,7 +13,7 @@ from torch import nn
 from benchmarks import zoo
 from kadanoff import tune
 from kadanoff.tuning import groups_from, initialise
-from kadanoff.tuning.rates import CAP, parameter_groups, roles
+from kadanoff.tuning.rates import CAP, parameter_groups, parameter_roles
 
 
 def values(model):
@@ -123,7 +123,7 @@ def test_lora_trains_its_matrices_alone():
     before = values(model)
     inputs, targets = family.data(64, seed=0)
     groups = tune(model, (inputs, targets), "adamw")
-    where = roles(model, inputs)
+    where = parameter_roles(model, inputs)
     assert {where[n].role for n in where if n.endswith((".A", ".B"))} == {"hidden"}
     assert all(math.isfinite(g["lr"]) and g["lr"] > 0 for g in groups)
     for name, value in before.items():

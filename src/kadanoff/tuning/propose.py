@@ -211,7 +211,7 @@ def _calm_readout(model: nn.Module, data: Any, plan: Initialisation, s: float) -
     """Scale the readout as the member s of the family has it, where weights may be changed."""
     from kadanoff.tuning import rates
 
-    found = rates.readout_of(rates.roles(model, data))
+    found = rates.readout_of(rates.parameter_roles(model, data))
     if plan.method == "untouched" or found is None or found.fan_in <= rates.BASE_WIDTH:
         return plan
     weight = dict(model.named_parameters())[found.name]

@@ -68,7 +68,7 @@ def raced_groups(setting: Setting) -> Tuned:
         if not torch.equal(parameters[name], value)
     }
     _set(parameters, setting.before)
-    where = theory.roles(setting.model, setting.stream.batch(0))
+    where = theory.parameter_roles(setting.model, setting.stream.batch(0))
     kind = "adamw" if setting.maker.kind == "adam" else setting.maker.kind
     algorithm = {n: theory.algorithm_of(kind, where[n], p) for n, p in parameters.items()}
     muon = [n for n, step in algorithm.items() if step == "muon"]

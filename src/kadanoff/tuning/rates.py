@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +31,7 @@ from kadanoff.trace.fans import layout_of, shape_fans
 from kadanoff.trace.graph import main_chain
 from kadanoff.trace.hf import main_output
 from kadanoff.trace.layers import Call, Layers
-from kadanoff.trace.recorder import Recorder, unwrap
+from kadanoff.trace.recorder import Frame, Observer, Recorder, unwrap
 from kadanoff.trace.sandbox import untouched
 from kadanoff.tuning.optimizers import OPTIMIZERS
 from kadanoff.tuning.optimizers import split_muon as split_muon
@@ -42,7 +44,7 @@ __all__ = [
     "by_role",
     "measure_response",
     "parameter_groups",
-    "roles",
+    "parameter_roles",
     "scale_readout_",
     "split_muon",
 ]
@@ -98,36 +100,21 @@ class Role:
     tied: bool = False
 
 
-def roles(model: nn.Module, sample: Any) -> dict[str, Role]:
+def parameter_roles(model: nn.Module, sample: Any) -> dict[str, Role]:
     """Role of every trainable parameter, read off one forward pass.
 
     The input layer is the first matrix used (if no embedding comes before it) and the readout the
     last one used. Attention and MLP are told by the names and classes of the modules around them.
     """
-    order: list[nn.Module] = []
-    handles = []
-    for module in model.modules():
-        if any(True for _ in module.parameters(recurse=False)):
-            handles.append(module.register_forward_pre_hook(lambda m, _: order.append(m)))
-    training = model.training
-    model.eval()  # batch norms must not count this pass
-    try:
-        with torch.no_grad():
-            _forward(model, sample)
-    finally:
-        model.train(training)
-        for handle in handles:
-            handle.remove()
+    order, factors = _used(model, sample)
     matrices = [m for m in order if _is_matrix(m)]
     readout = matrices[-1] if matrices else None
     embeds = any(isinstance(m, nn.Embedding | nn.EmbeddingBag) for m in order)
     first = matrices[0] if matrices and not embeds and len(matrices) > 1 else None
-    shared: dict[int, int] = {}
+    shared: Counter[int] = Counter()
     for module in model.modules():
-        for parameter in module.parameters(recurse=False):
-            shared[id(parameter)] = shared.get(id(parameter), 0) + 1
+        shared.update(id(parameter) for parameter in module.parameters(recurse=False))
     out: dict[str, Role] = {}
-    factors = _factors(model, sample)
     names = {id(p): name for name, p in model.named_parameters()}
     for path, module in model.named_modules():
         for local, parameter in module.named_parameters(recurse=False):
@@ -135,32 +122,58 @@ def roles(model: nn.Module, sample: Any) -> dict[str, Role]:
             if name is None or name in out or not parameter.requires_grad:
                 continue
             role = _role(path, module, module is readout, module is first, model)
-            matrix = parameter.ndim >= 2
-            kind = "bias" if "bias" in local or (not matrix and role != "norm") else "weight"
             table = isinstance(module, nn.Embedding | nn.EmbeddingBag)
             if role == "embedding" and name in factors and not table:
                 role = "hidden"  # a bare matrix that something is multiplied by, as in LoRA
-            fan_in = _fan_in(module, parameter) if matrix and role != "embedding" else 1
-            if role == "hidden" and not _is_matrix(module) and name in factors:
-                fan_in = factors[name]
-            out[name] = Role(name, role, kind, fan_in, shared[id(parameter)] > 1)
+            out[name] = Role(
+                name,
+                role,
+                _kind(local, parameter, role),
+                _inputs(module, name, parameter, role, factors),
+                shared[id(parameter)] > 1,
+            )
     return out
 
 
-def _factors(model: nn.Module, sample: Any) -> dict[str, int]:
-    """Fan-in of every parameter that something is multiplied by, by name."""
+def _kind(local: str, parameter: Tensor, role: str) -> str:
+    vector = parameter.ndim < 2 and role != "norm"
+    return "bias" if "bias" in local or vector else "weight"
+
+
+def _inputs(
+    module: nn.Module, name: str, parameter: Tensor, role: str, factors: Mapping[str, int]
+) -> int:
+    """The fan-in: of a bare matrix as it was used, of a module's weight as it is laid out."""
+    if role == "hidden" and name in factors and not _is_matrix(module):
+        return factors[name]
+    if parameter.ndim < 2 or role == "embedding":
+        return 1
+    return shape_fans(layout_of(module), parameter.shape, getattr(module, "groups", 1))[0]
+
+
+class _Order(Observer):
+    """Lists the modules with parameters of their own in the order of their forward passes."""
+
+    names = frozenset()
+
+    def __init__(self) -> None:
+        self.modules: list[nn.Module] = []
+
+    def started(self, frame: Frame) -> None:
+        if next(frame.module.parameters(recurse=False), None) is not None:
+            self.modules.append(frame.module)
+
+
+def _used(model: nn.Module, sample: Any) -> tuple[list[nn.Module], dict[str, int]]:
+    """Modules in the order of use, and the fan-in of every parameter that is multiplied by."""
     inner, _ = unwrap(model)
-    layers = Layers()
-    try:
-        with untouched(inner, seed=0, quiet=True), torch.no_grad(), Recorder(inner, layers):
-            _forward(inner, sample)
-    except RuntimeError:
-        return {}  # a model that cannot be watched: what its modules say must do
-    return {
-        call.parameter: call.fan_in
-        for call in layers.calls
-        if call.kind == "linear" and call.parameter and not call.op.startswith("embedding")
-    }
+    order, layers = _Order(), Layers()
+    with untouched(inner, seed=0), torch.no_grad(), Recorder(inner, order, layers):
+        inner.eval()  # batch norms must not count this pass
+        _forward(inner, sample)
+    linear = [call for call in layers.calls if call.kind == "linear" and call.parameter]
+    factors = {c.parameter or "": c.fan_in for c in linear if c.family != "embedding"}
+    return order.modules, factors
 
 
 def _is_matrix(module: nn.Module) -> bool:
@@ -172,10 +185,6 @@ def _is_matrix(module: nn.Module) -> bool:
         and weight.ndim >= 2
         and not isinstance(module, nn.Embedding | nn.EmbeddingBag)
     )
-
-
-def _fan_in(module: nn.Module, weight: Tensor) -> int:
-    return shape_fans(layout_of(module), weight.shape, getattr(module, "groups", 1))[0]
 
 
 def _role(path: str, module: nn.Module, last: bool, first: bool, model: nn.Module) -> str:
@@ -251,7 +260,7 @@ def scale_readout_(
     Returns the factor. 1 and no change if ``s`` is 0 or the readout is tied to an embedding.
     """
     _check_s(s)
-    found = readout_of(roles(model, sample))
+    found = readout_of(parameter_roles(model, sample))
     if found is None or s == 0:
         return 1.0
     factor = (base_width / found.fan_in) ** (s / 2)
@@ -406,7 +415,7 @@ def parameter_groups(
     base = BASE[optimizer] if base is None else base
     if not (base > 0 and math.isfinite(base)):
         raise UsageError(f"base = {base} is not a learning rate.", "Pass a number > 0.")
-    where = roles(model, sample)
+    where = parameter_roles(model, sample)
     if not where:
         raise UsageError("The model has no trainable parameters.", "Nothing is there to tune.")
     if in_place:

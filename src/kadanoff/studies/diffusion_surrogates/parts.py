@@ -31,7 +31,7 @@ from kadanoff.studies.diffusion_surrogates.diffusion import (
     refine,
     relax,
 )
-from kadanoff.tuning.rates import parameter_groups, roles
+from kadanoff.tuning.rates import parameter_groups, parameter_roles
 
 __all__ = [
     "direct_solvers",
@@ -78,7 +78,7 @@ def _groups(
         # a refusal leaves the weights as they were; the rates still follow from the response
         with suppress(AnalysisError):
             kd.tune(net, sample)
-        readout = [r.name for r in roles(net, sample).values() if r.role == "readout"]
+        readout = [r.name for r in parameter_roles(net, sample).values() if r.role == "readout"]
         with torch.no_grad():
             now = net(sample).square().mean().sqrt()
             parameters = dict(net.named_parameters())
