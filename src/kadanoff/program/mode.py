@@ -10,7 +10,7 @@ in numbers, drawn at that moment and consistent with every answer given before: 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -177,8 +177,7 @@ class Network(TorchFunctionMode):
             with self:
                 return _DIFFERENTIATE[func](*args, **kwargs)
         views = self._views
-        met = [x for x in _tensors(args, kwargs) if id(x) in views]
-        if not met:
+        if not _meets(views, args) and not (kwargs and _meets(views, kwargs.values())):
             return func(*args, **kwargs)
         owner = getattr(func, "__self__", None)
         name = getattr(func, "__name__", "")
@@ -276,17 +275,18 @@ _DIFFERENTIATE = {
 }
 
 
-def _tensors(args: tuple, kwargs: dict) -> Iterator[Tensor]:
-    """Tensors among the arguments, in lists and tuples too."""
-    stack = [*kwargs.values(), *reversed(args)] if kwargs else list(reversed(args))
-    while stack:
-        x = stack.pop()
-        if isinstance(x, Tensor):
-            yield x
-        elif type(x) in (list, tuple):
-            stack.extend(reversed(x))
-        elif type(x) is dict:
-            stack.extend(x.values())
+def _meets(views: Mapping[int, View], items: Iterable[Any]) -> bool:
+    """Whether a token is among the items, or in a list, tuple or dict among them."""
+    # tokens are kept alive, so that nothing else can have the id of one
+    for x in items:
+        if id(x) in views:
+            return True
+        kind = type(x)
+        if (kind is list or kind is tuple) and _meets(views, x):
+            return True
+        if kind is dict and _meets(views, x.values()):
+            return True
+    return False
 
 
 def _refuse(name: str, parameter: Tensor) -> None:

@@ -236,7 +236,7 @@ def _two_correlations(output: Any, call: Call, samples: int) -> tuple[float, flo
         z = z.reshape(samples, -1, z.shape[-1]).to(torch.promote_types(z.dtype, torch.float32))
         if z.shape[1] > 256:
             z = z[:, :: z.shape[1] // 256 | 1]
-        unit = torch.nn.functional.normalize(z, dim=-1)
+        unit = z / torch.linalg.vector_norm(z, dim=-1, keepdim=True).clamp_min(1e-30)
         B, T = unit.shape[:2]
         own = unit.square().sum()
         between, within = nan, nan
