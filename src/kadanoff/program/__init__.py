@@ -26,6 +26,8 @@ mode.py
     The function mode under which a model runs on its law.
 operations.py, convolution.py
     The table of operations: how each is answered.
+custom.py
+    Autograd functions of the user's own.
 skeleton.py
     A model without its weights.
 batch.py

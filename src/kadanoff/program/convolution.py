@@ -43,16 +43,22 @@ def _groups(view: View, groups: int) -> list[Matrix] | None:
 
 def _open(
     view: View, x: Tensor, side: Side, groups: int, M: int, network: Network
-) -> list[Matrix] | None:
-    """Matrices by group if they should answer M rows undrawn."""
-    if view.calls or groups > 8 or M <= 0:
-        return None
+) -> list[Matrix] | str:
+    """Matrices by group if they should answer M rows undrawn, else why not."""
+    if view.calls or M <= 0:
+        return "not used as a matrix"
+    if groups > 8:
+        return "many small groups"
+    if not view.source.law.gaussian:
+        return f"a law of its own ({view.source.law.kind})"
     if network.pool is not None and view.token[0].numel() < 64:
-        return None  # a small fan-in does not become wide in the limit
+        return "a fan-in that does not become wide"
     if view.source.plain(x, side):
-        return None
+        return "its law is not normal, which would show"
     matrices = _groups(view, groups)
-    return matrices if matrices is not None and matrices[0].undrawn(M) else None
+    if matrices is None:
+        return "not used as a matrix"
+    return matrices if matrices[0].undrawn(M) else "cheaper drawn"
 
 
 def convolve(network: Network, given: dict[str, Any]) -> Tensor | str:
@@ -74,8 +80,8 @@ def convolve(network: Network, given: dict[str, Any]) -> Tensor | str:
     ]
     M = x.shape[0] * torch.Size(size).numel() if min(size) > 0 else 0
     matrices = _open(view, x, "right", groups, M, network)
-    if matrices is None:
-        return "cheaper drawn"
+    if isinstance(matrices, str):
+        return matrices
     padded = F.pad(x, [p for i in reversed(range(d)) for p in (before[i], after[i])])
     cols = _patches(padded, kernel, stride, dilation)  # N, C, k…, positions…
     N, C = x.shape[:2]
@@ -129,8 +135,10 @@ def transposed(network: Network, given: dict[str, Any]) -> Tensor | str:
         return "a batch of another shape"
     N, positions = x.shape[0], x.shape[2:]
     matrices = _open(view, x, "left", groups, N * positions.numel(), network)
-    if matrices is None or any(e >= s for e, s in zip(extra, stride)):
-        return "cheaper drawn"
+    if isinstance(matrices, str):
+        return matrices
+    if any(e >= s for e, s in zip(extra, stride)):
+        return "more output padding than stride"
     size = tuple(
         (positions[i] - 1) * stride[i] - 2 * padding[i] + dilation[i] * (kernel[i] - 1)
         + extra[i] + 1

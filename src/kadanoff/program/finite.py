@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["not_self_averaging"]
+__all__ = ["kept_as_it_is", "not_self_averaging"]
 
 # attributes of modules and configurations, and what they count
 _COUNTS = {
@@ -56,6 +56,30 @@ def not_self_averaging(model: nn.Module) -> list[str]:
         f"{count} {what} ({_WHY[what]})" if what in _WHY else f"{count} {what}"
         for what, count in seen
     ]
+
+
+def kept_as_it_is(model: nn.Module) -> list[str]:
+    """Layers whose weight is no floating parameter: quantised or packed, the same in every network.
+
+    Returns
+    -------
+    list of str
+        In words, one a layer.
+    """
+    out = []
+    for path, module in model.named_modules():
+        title = type(module).__name__
+        if not any(word in title for word in ("Linear", "Conv", "Embedding")):
+            continue
+        weight = getattr(module, "weight", None)
+        real = isinstance(weight, nn.Parameter) and weight.is_floating_point()
+        own = any(p.is_floating_point() for p in module.parameters())
+        if not real and not own and next(module.children(), None) is None:
+            out.append(
+                f"{path or 'the model'} ({title}) keeps its weight in another form, quantised or "
+                "packed: it is the same in every network"
+            )
+    return out
 
 
 def _counts(owner: Any) -> list[tuple[str, int]]:

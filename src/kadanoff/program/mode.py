@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from kadanoff.errors import AnalysisError, UsageError
+from kadanoff.program import custom
 from kadanoff.program.law import Law
 from kadanoff.program.matrix import Matrix, Pool
 from kadanoff.program.operations import HANDLERS
@@ -26,7 +27,7 @@ from kadanoff.program.views import GETTERS, METHODS, View, derived
 from kadanoff.trace.operations import COMPOSITE, bind, canonical
 from kadanoff.trace.recorder import opened
 
-__all__ = ["Network"]
+__all__ = ["Network", "refuse"]
 
 _DEVICE = {"device", "is_cuda", "is_cpu", "is_meta", "is_mps", "is_xpu", "is_xla"}
 _LIKE = {"zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like",
@@ -94,7 +95,7 @@ class Network(TorchFunctionMode):
         self.sources: dict[str, Source] = {}
         self._views: dict[int, View] = {}
         for name, parameter in model.named_parameters():
-            _refuse(name, parameter)
+            refuse(name, parameter)
             law = laws.get(name)
             if law is None:
                 raise UsageError(f"There is no law for the parameter {name}.")
@@ -102,6 +103,15 @@ class Network(TorchFunctionMode):
             self.sources[name] = source
             rows = parameter.shape[0] if parameter.ndim else 1
             self._views[id(parameter)] = View(source, parameter, stop=rows)
+
+    def __enter__(self) -> Network:
+        super().__enter__()
+        custom.entered(self)
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        custom.left()
+        super().__exit__(*exc)
 
     # -- what sources and handlers use ---------------------------------------------------------
 
@@ -243,20 +253,19 @@ class Network(TorchFunctionMode):
                 if not isinstance(found, str):
                     return found
                 why = found
-        args = self._substituted(args, why)
-        kwargs = {key: self._substituted(value, why) for key, value in kwargs.items()}
-        return func(*args, **kwargs)
+        return func(*self.numbers(args, why), **self.numbers(kwargs, why))
 
-    def _substituted(self, x: Any, why: str) -> Any:
+    def numbers(self, x: Any, why: str) -> Any:
+        """Arguments with every parameter among them in numbers."""
         if isinstance(x, Tensor):
             return self.value(x, why)
         if isinstance(x, tuple):
-            items = [self._substituted(y, why) for y in x]
+            items = [self.numbers(y, why) for y in x]
             return type(x)(*items) if hasattr(x, "_fields") else tuple(items)
         if isinstance(x, list):
-            return [self._substituted(y, why) for y in x]
+            return [self.numbers(y, why) for y in x]
         if isinstance(x, dict):
-            return {key: self._substituted(y, why) for key, y in x.items()}
+            return {key: self.numbers(y, why) for key, y in x.items()}
         return x
 
 
@@ -289,8 +298,13 @@ def _meets(views: Mapping[int, View], items: Iterable[Any]) -> bool:
     return False
 
 
-def _refuse(name: str, parameter: Tensor) -> None:
-    """Parameters whose numbers are elsewhere or are no numbers."""
+def refuse(name: str, parameter: Tensor) -> None:
+    """Stop at parameters whose numbers are elsewhere, or are no numbers.
+
+    Raises
+    ------
+    UsageError
+    """
     kind = type(parameter).__name__
     if kind == "DTensor" or hasattr(parameter, "device_mesh") or kind == "FlatParameter":
         raise UsageError(

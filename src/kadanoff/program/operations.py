@@ -26,38 +26,45 @@ __all__ = ["HANDLERS"]
 
 Arguments = dict[str, Any]
 CHEAPER = "cheaper drawn"
+NOT_NORMAL = "its law is not normal, which would show"
 _NO_MATRIX = "not used as a matrix"
 
 
-def mapped(network: Network, x: Tensor, view: View, side: Side) -> Tensor | None:
-    """x through a two-axis view, contracted with its last ("right") or first ("left") axis.
-
-    None if the parameter should be drawn.
-    """
+def mapped(network: Network, x: Tensor, view: View, side: Side) -> Tensor | str:
+    """x through a two-axis view, contracted with its last ("right") or first ("left") axis."""
     if not x.is_floating_point() or not x.numel():
-        return None
+        return "asked of what are no numbers"
     rows = x.shape[:-1].numel()
     if view.source.looked_up and view.linear:
-        if view.stop - view.start != view.source.shape[0]:
-            return None
-        asked = "left" if (side == "right") == view.transposed else "right"
-        if asked != "right":
-            return None
-
-        def answer(x: Tensor, matrix: Matrix, side: Side) -> Tensor:
-            return answered(x, matrix, side, network)
-
-        out = view.source.readout(x, answer)
-        return out if out is None or view.scale == 1 else view.scale * out
+        return _tied(network, x, view, side)
+    if not view.source.law.gaussian:
+        return f"a law of its own ({view.source.law.kind})"
     if view.source.plain(x, side):
-        return None
+        return NOT_NORMAL
     found = view.matrix(side)
-    if found is None or not found[0].undrawn(rows):
-        return None
+    if found is None:
+        return _NO_MATRIX
     matrix, asked = found
+    if not matrix.undrawn(rows):
+        return CHEAPER
     if x.shape[-1] != (matrix.columns if asked == "right" else matrix.rows):
-        return None  # a wrong shape: torch says so better
+        return "asked in a wrong shape"  # torch says so better
     out = answered(x, matrix, asked, network)
+    return out if view.scale == 1 else view.scale * out
+
+
+def _tied(network: Network, x: Tensor, view: View, side: Side) -> Tensor | str:
+    """A readout whose matrix has served as a table of embeddings."""
+    asked = "left" if (side == "right") == view.transposed else "right"
+    if asked != "right" or view.stop - view.start != view.source.shape[0]:
+        return "a table used as a matrix in part"
+
+    def answer(x: Tensor, matrix: Matrix, side: Side) -> Tensor:
+        return answered(x, matrix, side, network)
+
+    out = view.source.readout(x, answer)
+    if out is None:
+        return CHEAPER
     return out if view.scale == 1 else view.scale * out
 
 
@@ -67,9 +74,9 @@ def linear(network: Network, given: Arguments) -> Tensor | str:
     if view is None:
         return _NO_MATRIX
     out = mapped(network, network.value(given["input"]), view, "right")
-    if out is None:
-        return CHEAPER
     bias = given.get("bias")
+    if isinstance(out, str):
+        return out
     return out if bias is None else out + network.value(bias)
 
 
@@ -97,15 +104,13 @@ def _product(network: Network, a: Any, b: Any) -> Tensor | str:
     if right is not None:
         if right.token.ndim == 3 and a.ndim == 3:
             return _stacked(network, a, right)
-        out = mapped(network, a, right, "left") if right.token.ndim == 2 else None
-        return CHEAPER if out is None else out
+        return mapped(network, a, right, "left") if right.token.ndim == 2 else _NO_MATRIX
     if left is None or left.token.ndim != 2:
         return _NO_MATRIX
     if b.ndim == 1:
-        out = mapped(network, b, left, "right")
-        return CHEAPER if out is None else out
+        return mapped(network, b, left, "right")
     out = mapped(network, b.mT, left, "right")
-    return CHEAPER if out is None else out.mT
+    return out if isinstance(out, str) else out.mT
 
 
 def _stacked(network: Network, x: Tensor, view: View) -> Tensor | str:
@@ -120,8 +125,8 @@ def _stacked(network: Network, x: Tensor, view: View) -> Tensor | str:
             view, token=view.token[e], start=start, stop=start + view.token.shape[1], split=2
         )
         out = mapped(network, x[e], one, "left")
-        if out is None:
-            return CHEAPER
+        if isinstance(out, str):
+            return out
         pieces.append(out)
     return torch.stack(pieces)
 
@@ -153,8 +158,8 @@ def einsum(network: Network, given: Arguments) -> Tensor | str:
     token = view.token.detach().to("meta").reshape(view.token.shape[:split].numel(), -1)
     asked = View(view.source, token, stop=token.shape[0], split=split)
     answer = mapped(network, flat, asked, side)
-    if answer is None:
-        return CHEAPER
+    if isinstance(answer, str):
+        return answer
     answer = answer.reshape([shape[c] for c in (*kept, *free)])
     return answer.permute([(*kept, *free).index(c) for c in out])
 

@@ -88,6 +88,8 @@ class ModuleEnsemble:
     seed : int
     seconds : float
     converged : bool or None
+    notes : list of str
+        What else to know: layers that are the same in every network, say.
     """
 
     calls: dict[str, dict[str, Quantity]]
@@ -169,7 +171,7 @@ class ModuleEnsemble:
         rows.append(f"loss {_cell(self.loss)}; {self.n_networks} networks, {self.method}")
         if self.not_self_averaging:
             rows.append("random at any width: " + "; ".join(self.not_self_averaging))
-        return "\n".join(rows)
+        return "\n".join([*rows, *self.notes])
 
 
 def _quantity(data: Mapping[str, Any]) -> Quantity:

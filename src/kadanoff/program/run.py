@@ -17,10 +17,11 @@ from kadanoff.ensembles.moments import Measured, Moments
 from kadanoff.ensembles.run import stream
 from kadanoff.errors import UsageError
 from kadanoff.program.batch import task as task_of
-from kadanoff.program.finite import not_self_averaging
+from kadanoff.program.finite import kept_as_it_is, not_self_averaging
 from kadanoff.program.initial import build
 from kadanoff.program.initial import laws as laws_of
 from kadanoff.program.law import Law
+from kadanoff.program.mode import refuse
 from kadanoff.program.plan import Notes, Plan
 from kadanoff.program.records import OUTPUT, Task
 from kadanoff.program.result import ModuleEnsemble, Quantity, quantities
@@ -182,6 +183,8 @@ def make_plan(
         if isinstance(source, torch.jit.ScriptModule):
             plain = task_of(batch, targets, loss, probes, where, torch.get_default_dtype())
             source = eager(source, plain.args, plain.kwargs)
+        for name, parameter in source.named_parameters():
+            refuse(name, parameter)
     bones = skeleton(source, where)
     found = _laws(source, bones, laws)
     floating = [p for p in bones.parameters() if p.is_floating_point()]
@@ -254,7 +257,8 @@ def _result(
 ) -> ModuleEnsemble:
     found = quantities(moments)
     calls: dict[str, dict[str, Quantity]] = {}
-    for key in (*notes.order, OUTPUT):
+    met = [name.rpartition("|")[0] for name in found if not name.endswith(("|gradient", "|loss"))]
+    for key in dict.fromkeys((*notes.order, *(key for key in met if key != OUTPUT), OUTPUT)):
         fields = {
             name.rpartition("|")[2]: q
             for name, q in found.items()
@@ -268,7 +272,7 @@ def _result(
     return ModuleEnsemble(
         calls, gradients, found["|loss"], list(notes.chain), words, notes.drawn,
         not_self_averaging(plan.model), moments.n, plan.method, limit, plan.seed, seconds,
-        converged,
+        converged, kept_as_it_is(plan.model),
     )  # fmt: skip
 
 
