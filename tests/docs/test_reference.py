@@ -21,7 +21,7 @@ PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "README.md"])
 # applications, not for import: their reference is the page of commands and that of the atlas
 APPLICATIONS = ("kadanoff.cli", "kadanoff.atlas")
 # a study is a program of these parts; the physics beside them is in the reference
-STUDY_PARTS = ("claims", "parts", "page", "page_networks", "study")
+STUDY_PARTS = ("claims", "parts", "decisions", "figures", "page", "study")
 
 
 def loaded(name: str) -> ModuleType:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kadanoff.studies.lazy_neurons.page import _decide
+from kadanoff.studies.lazy_neurons.decisions import by_sign
 from tests.studies.quick import quick
 
 
@@ -28,7 +28,7 @@ class Board:
 )
 def test_directions_are_decided_by_their_error(values, sign, holds):
     board = Board()
-    _decide(board, "x", values, sign, "", 10)
+    by_sign(board, "x", values, sign, "", 10)
     assert board.seen[0] is holds
     mean = sum(values) / 3
     assert board.seen[1] == pytest.approx(10 * mean)

@@ -1,13 +1,10 @@
-"""The edge of chaos, in depth and in time (Grosvenor & Jefferson 2021; Poole; Schoenholz)."""
+"""What the page says, in order: each section asks for its parts, decides, shows."""
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from kadanoff.studies.edge_of_chaos import page_networks as networks
-from kadanoff.studies.edge_of_chaos import parts
+from kadanoff.studies.edge_of_chaos import decisions, figures, parts
 from kadanoff.studies.edge_of_chaos.parts import C_B, EDGE
 from kadanoff.studies.lab import Lab
 
@@ -15,6 +12,7 @@ __all__ = ["run"]
 
 
 def run(lab: Lab) -> None:
+    """Run the study."""
     widths = lab.pick(quick=[40], full=[50, 100])
     depths = lab.pick(quick=[8, 32], full=[6, 10, 16, 25, 40, 64])
     gains = lab.pick(quick=[3.0], full=[2.0, 3.0])
@@ -22,9 +20,9 @@ def run(lab: Lab) -> None:
     lab.plan(9 + lab.full + len(widths) + len(depths) + 2 * len(gains) + len(sizes))
     _mean_field(lab)
     _finite_width(lab, widths)
-    networks.in_time(lab, gains, sizes)
-    networks.linear(lab)
-    networks.training(lab, depths)
+    _in_time(lab, gains, sizes)
+    _linear(lab)
+    _training(lab, depths)
     lab.say(
         "What was not compared",
         """
@@ -39,43 +37,11 @@ def run(lab: Lab) -> None:
 
 
 def _mean_field(lab: Lab) -> None:
-    from kadanoff.style.figures import colour, figure, house_style
-
-    line, rest, above = lab.part("boundary", parts.boundary)
-    lab.compare("boundary", line, systematic=1e-9)
-    same = abs(rest - line) < 1e-8 and above > 0
-    lab.decide(
-        "one-line",
-        holds=same,
-        value=rest,
-        note=(
-            f"Where the static state of the recurrent network loses stability; 3% beyond, the "
-            f"energy method gives a Lyapunov exponent of {above:+.4f}."
-        ),
-    )
-    C_W = np.unique(
-        np.concatenate(
-            [
-                np.linspace(0.8, 4, lab.pick(quick=5, full=33)),
-                EDGE + np.array([-0.02, -0.002, 0.002, 0.02]),
-            ]
-        )
-    )
-    rows = np.array(lab.part("depth scales", parts.scales, C_W.tolist()), dtype=float)
-    near = [int(np.argmin(abs(C_W - EDGE - d))) for d in (-0.02, -0.002, 0.002, 0.02)]
-    slope = [
-        math.log10(rows[near[1], 2] / rows[near[0], 2]),
-        math.log10(rows[near[2], 2] / rows[near[3], 2]),
-    ]
-    lab.compare(
-        "exponent",
-        float(np.mean(slope)),
-        systematic=0.01,
-        note=(
-            f"Below {slope[0]:.4f}, above {slope[1]:.4f}, from 0.02 to 0.002 off the edge; the "
-            f"next term of the divergence is allowed 0.01. xi_q there is {rows[near[1], 0]:.2f}."
-        ),
-    )
+    decisions.boundary(lab, *lab.part("boundary", parts.boundary))
+    everywhere = np.linspace(0.8, 4, lab.pick(quick=5, full=33))
+    C_W = np.unique(np.concatenate([everywhere, EDGE + np.array(decisions.NEAR)]))
+    scales = np.array(lab.part("depth scales", parts.scales, C_W.tolist()), dtype=float)
+    decisions.exponent(lab, C_W, scales)
     phases = lab.part("phases", parts.phases, lab.pick(quick=5, full=15))
     lab.say(
         "The phase diagram",
@@ -90,48 +56,9 @@ def _mean_field(lab: Lab) -> None:
         (annealed) and for a typical network.
         """,
     )
-    with house_style():
-        fig, (left, right) = figure(1, 2, width=8.6, height=3.6)
-        level = np.log(np.array(phases["chi"]))
-        top = np.abs(level).max()
-        mesh = left.pcolormesh(
-            phases["w"],
-            phases["b"],
-            level,
-            cmap="RdBu_r",
-            vmin=-top,
-            vmax=top,
-            shading="nearest",
-            rasterized=True,
-        )
-        fig.colorbar(mesh, ax=left, label=r"ln χ⊥")
-        curve, shift = np.array(phases["line"]), np.array(phases["shifts"])
-        left.plot(np.sqrt(curve[:, 0]), np.sqrt(curve[:, 1]), color=colour("ink"), label="n = ∞")
-        for k, (name, dash) in enumerate((("annealed", "--"), ("typical", ":"))):
-            left.plot(
-                np.sqrt(curve[:, 0] + shift[:, k]),
-                np.sqrt(curve[:, 1]),
-                dash,
-                color=colour("ink"),
-                label=f"n = 50, {name}",
-            )
-        left.set(xlabel="σ_w", ylabel="σ_b", xlim=(0.6, 2.6), ylim=(0, 1), title="Edge of chaos")
-        left.legend(loc="lower right")
-        names = ("ξ_q", "ξ_q, n = 50", "ξ_c", "ξ_c, n = 50 annealed", "ξ_c, n = 50 typical")
-        for k, name in enumerate(names):
-            bounded = np.where((rows[:, k] > 0) & np.isfinite(rows[:, k]), rows[:, k], np.nan)
-            dash = ("-", "--", "-", "--", ":")[k]
-            right.semilogy(
-                C_W, bounded, dash, color=colour("measured" if k < 2 else "theory"), label=name
-            )
-        right.axvline(EDGE, color=colour("muted"), lw=0.8)
-        right.set(
-            xlabel="C_W", ylabel="layers", title=f"Depth scales, C_b = {C_B}", ylim=(0.5, 2e3)
-        )
-        right.legend()
     lab.figure(
         "phases.svg",
-        fig,
+        figures.phases(phases, C_W, scales),
         "Left: growth of small differences a layer (blue ordered, red "
         "chaotic) and the edge, with its shift at n = 50 to first order. Right: depth scales "
         "of magnitude and correlation; gaps are where first order predicts no decay.",
@@ -140,56 +67,19 @@ def _mean_field(lab: Lab) -> None:
 
 def _finite_width(lab: Lab, widths: list[int]) -> None:
     from kadanoff.critical import finite_width_scales
-    from kadanoff.style.figures import colour, figure, house_style, points
 
-    drawn = lab.pick(quick=20_000, full=60_000)
     theory = finite_width_scales("tanh", C_B, 1.5)
+    drawn, depth = lab.pick(quick=20_000, full=60_000), lab.pick(quick=14, full=20)
     rows = []
     for n in widths:
-        found = lab.part(
-            f"tangent {n}",
-            parts.tangent,
-            1.5,
-            n,
-            8,
-            lab.pick(quick=14, full=20),
-            drawn,
-            lab.seed,
-        )
+        found = lab.part(f"tangent {n}", parts.tangent, 1.5, n, 8, depth, drawn, lab.seed)
         rows.append([n, *found])
-    last = rows[-1]
-    margin = "The next order is allowed 3/n."
-    lab.compare(
-        "annealed", last[1], last[2], systematic=3 / last[0], note=f"n = {last[0]}. {margin}"
-    )
-    lab.compare(
-        "typical", last[3], last[4], systematic=3 / last[0], note=f"n = {last[0]}. {margin}"
-    )
-    opposite = last[1] > 4 * last[2] and last[3] < -4 * last[4]
-    lab.decide(
-        "opposite",
-        holds=opposite,
-        value=[last[1], last[3]],
-        note="Annealed and typical coefficient, each more than four standard errors from 0.",
-    )
-
+    decisions.two_averages(lab, rows[-1][0], rows[-1][1:])
     chain = lab.part("magnitude", parts.magnitude, lab.pick(quick=[30], full=[40, 80]))
-    n_top = lab.pick(quick=30, full=80)
-    lab.compare(
-        "magnitude",
-        chain[-1],
-        systematic=1.2 / n_top,
-        note=f"Exact chain at n = {n_top}, no statistics; 1.2/n for the next order.",
-    )
+    decisions.magnitude(lab, chain[-1], lab.pick(quick=30, full=80))
     if lab.full:
         slope, closed, _ = lab.part("secular", parts.secular, 3.0, 70)
-        lab.decide(
-            "stable-correlation",
-            holds=abs(slope / closed - 1) < 5e-3,
-            value=slope,
-            note=f"Closed form {closed:.5f} at C_W = 3; measured from the linear growth of the "
-            "1/n recursion at layer 70, independent code; 0.5% allowed.",
-        )
+        decisions.stable_correlation(lab, slope, closed)
     else:
         lab.decide("stable-correlation", holds=None, note="Takes a recursion of 70 layers.")
 
@@ -197,20 +87,10 @@ def _finite_width(lab: Lab, widths: list[int]) -> None:
     scan = [1.76, 1.86, 1.96, 2.06]
     small = lab.pick(quick=1500, full=20_000)
     at = [lab.part(f"edge {x}", parts.tangent, x, 50, 10, 40, small, lab.seed + 1) for x in scan]
-    rate_of, spread = np.array([a[4] for a in at]), np.array([a[5] for a in at])
-    fit, cov = np.polyfit(rate_of, scan, 2, cov=False), spread.mean()
-    zero = float(np.polyval(fit, 0.0)) - EDGE
-    error = float(abs(fit[1]) * cov)
-    first = finite_width_scales("tanh", C_B, EDGE).edge_shift(50, typical=True)
-    lab.decide(
-        "edge-shift",
-        value=zero,
-        stderr=error,
-        holds=zero > 4 * error and abs(zero - first) < 4 * error + 0.3 * first,
-        note=f"First order in 1/n: {first:+.4f}; the next order is allowed 30% of it. The "
-        f"annealed edge moves the other way, by "
-        f"{finite_width_scales('tanh', C_B, EDGE).edge_shift(50):+.4f}.",
-    )
+    rates, spread = np.array([a[4] for a in at]), np.array([a[5] for a in at])
+    edge = finite_width_scales("tanh", C_B, EDGE)
+    typical, annealed = edge.edge_shift(50, typical=True), edge.edge_shift(50)
+    decisions.edge_shift(lab, scan, rates, spread.mean(), typical, annealed)
     lab.say(
         "Finite width: two averages",
         r"""
@@ -228,35 +108,130 @@ def _finite_width(lab: Lab, widths: list[int]) -> None:
         + [["formula, n → ∞", theory.perp, 0, theory.typical, 0]],
         "Coefficients of 1/n in λ⊥ and in (1/ℓ) E ln|δz|².",
     )
-    with house_style():
-        fig, (left, right) = figure(1, 2, width=8.6, height=3.2)
-        x = [r[0] for r in rows]
-        for k, (name, value) in enumerate((("annealed", theory.perp), ("typical", theory.typical))):
-            points(
-                left,
-                x,
-                [r[1 + 2 * k] for r in rows],
-                [r[2 + 2 * k] for r in rows],
-                label=name,
-                index=k,
-            )
-            left.axhline(value, color=colour("theory"), ls=("-", "--")[k])
-        left.axhline(0, color=colour("muted"), lw=0.8)
-        left.set(xlabel="width n", ylabel="coefficient of 1/n", title="C_W = 1.5", xlim=(0, None))
-        left.legend()
-        points(right, scan, rate_of, spread, label="networks, n = 50")
-        grid = np.linspace(min(scan), max(scan), 40)
-        infinite = [2 * finite_width_scales("tanh", C_B, w).lyapunov() for w in grid]
-        first_order = [2 * finite_width_scales("tanh", C_B, w).lyapunov(50) for w in grid]
-        right.plot(grid, infinite, color=colour("muted"), ls="--", label="n = ∞")
-        right.plot(grid, first_order, color=colour("theory"), label="to order 1/n")
-        right.axhline(0, color=colour("muted"), lw=0.8)
-        right.set(xlabel="C_W", ylabel="(1/ℓ) E ln|δz|²", title="Typical edge at n = 50")
-        right.legend()
+    grid = np.linspace(min(scan), max(scan), 40)
+    predicted = {
+        "C_W": grid,
+        "n = ∞": [2 * finite_width_scales("tanh", C_B, w).lyapunov() for w in grid],
+        "1/n": [2 * finite_width_scales("tanh", C_B, w).lyapunov(50) for w in grid],
+    }
+    pair = (theory.perp, theory.typical)
     lab.figure(
         "finite-width.svg",
-        fig,
+        figures.finite_width(rows, pair, scan, rates, spread, predicted),
         "Left: the two coefficients have opposite sign; lines are "
         "the closed forms. Right: growth of differences in typical networks of width 50; "
         "its zero is their edge of chaos.",
+    )
+
+
+def _in_time(lab: Lab, gains: list[float], sizes: list[tuple[int, int]]) -> None:
+    g, time = lab.pick(quick=3.0, full=2.0), lab.pick(quick=50.0, full=200.0)
+    states = {x: lab.part(f"mean field {x}", parts.recurrent_state, x) for x in gains}
+    runs = [lab.part(f"recurrent {N}", parts.recurrent, g, N, k, time, lab.seed) for N, k in sizes]
+    N, seed = lab.pick(quick=100, full=500), lab.seed + 5
+    others = {
+        x: lab.part(f"recurrent g {x}", parts.recurrent, x, N, 3, time, seed)
+        for x in gains
+        if x != g
+    }
+    values, errors = (np.array([r["lyapunov"][i] for r in runs]) for i in (0, 1))
+    found = decisions.extrapolate(sizes, values, errors)
+    decisions.lyapunov(lab, g, states[g]["lyapunov"], found)
+    lab.figure(
+        "recurrent.svg",
+        figures.recurrent(g, states[g], runs, sizes, found),
+        "Random recurrent networks: autocorrelation against the motion "
+        "in the potential, and the Lyapunov exponent against the two-replica ground state.",
+    )
+    lab.say(
+        "Chaos in time",
+        r"""
+        With weights fixed in time, $\dot h = -\gamma h + W\sigma(h)$ has the mean-field
+        autocorrelation $C'' = -U'(C)$; energy conservation fixes $C(0)$, and the ground state
+        $E_0$ of $-\partial_\tau^2 + \gamma^2 - C_W\langle\sigma'\sigma'\rangle(C(\tau))$ gives
+        $\lambda = -\gamma + \sqrt{\gamma^2 - E_0}$ (Sompolinsky, Crisanti & Sommers 1988).
+        """,
+    )
+    rows = []
+    for x, state in states.items():
+        simulated = others.get(x, runs[-1])
+        rows.append(
+            [x, state["C_0"], *simulated["variance"], state["lyapunov"], *simulated["lyapunov"]]
+        )
+    lab.table(
+        "Mean field against simulation (C_W = g², no bias)",
+        ["g", "C(0)", "C(0), simulated", "±", "λ", "λ, simulated", "±"],
+        rows,
+        f"Largest N simulated; g = {g:g}: N = {sizes[-1][0]}.",
+    )
+
+
+def _linear(lab: Lab) -> None:
+    from kadanoff.studies.edge_of_chaos.chaos import LinearNetwork
+
+    N = 50
+    loop = lab.part("loop", parts.loop, N, lab.pick(quick=600, full=8_000), lab.seed)
+    decisions.loop(lab, loop, N)
+    drawn = lab.pick(quick=20_000, full=200_000)
+    found = lab.part("fluctuation", parts.fluctuation, 20, 4, drawn, lab.seed)
+    decisions.depth_over_width(lab, *found)
+    lab.say(
+        "Loops of the linear recurrent network",
+        r"""
+        Planar diagrams give $C^{(0)}(\omega) = D/(\omega^2+\gamma^2-\sigma_w^2)$, whose length
+        diverges at the edge without any $1/N$. One crosscap on the index surface gives the next
+        order in closed form; it moves the pole, $\xi_N = 1/\sqrt{\gamma^2-\sigma_w^2(1-1/N)}$.
+        At the latest times real eigenvalues at the edge of the spectrum take over, with the
+        longer time $1/(\gamma-\sigma_w)$. (Derived here.)
+        """,
+    )
+    lab.table(
+        "N E(1/N) tr W^t (Wᵀ)^s, N = 40",
+        ["(t, s)", "to order 1/N", "drawn", "±"],
+        loop["traces"],
+        "The excess of the drawn matrices is of order 1/N.",
+    )
+    grid, network = np.linspace(0, 2, 100), LinearNetwork(0.16)
+    crosscap = network.correlator(grid, 1) - network.correlator(grid)
+    lab.figure(
+        "loop.svg",
+        figures.loop(loop, N, grid, crosscap),
+        "The 1/N correction of the correlator of the linear recurrent network.",
+    )
+
+
+def _training(lab: Lab, depths: list[int]) -> None:
+    from kadanoff.critical import depth_scales
+
+    C_W = lab.pick(quick=[0.8, 1.3, EDGE, 3.5], full=[0.6, 0.8, 1.0, 1.2, 1.4, EDGE, 2.1, 2.7, 3.5])
+    settings = lab.pick(
+        quick={"width": 32, "steps": 80, "rates": [0.02], "seeds": 1},
+        full={"width": 48, "steps": 200, "rates": [0.01, 0.03], "seeds": 2},
+    )
+    device = lab.device
+    # (depths, C_W, seeds)
+    accuracy = np.array(
+        [lab.part(f"train {d}", parts.trained, d, C_W, settings, lab.seed, device) for d in depths]
+    )
+    xi = np.array([depth_scales("tanh", C_B, w).xi_angle for w in C_W])
+    decisions.trainable(lab, depths, accuracy, xi)
+    decisions.edge_trains_deepest(lab, C_W, accuracy[-1].mean(1), depths[-1])
+    lab.say(
+        "Depths that train",
+        r"""
+        Deep tanh networks on the digits by SGD with momentum and clipped gradients, the best of
+        the learning rates, at every $C_W$ and depth. Schoenholz et al. report training for depths
+        up to about $6\xi_c$.
+        """,
+    )
+    lab.table(
+        "Training accuracy by depth and C_W",
+        ["depth", *(f"{w:.2f}" for w in C_W)],
+        [[str(d), *np.round(row.mean(1), 3).tolist()] for d, row in zip(depths, accuracy)],
+    )
+    lab.figure(
+        "trainability.svg",
+        figures.trainability(C_W, depths, accuracy, xi),
+        "Training accuracy over the phase boundary; the line is six "
+        "correlation lengths, cut at the depths shown.",
     )

@@ -1,21 +1,17 @@
-"""The sparsity principle: why is AI hard and physics simple? (Roberts 2021, the essay.)"""
+"""What the page says, in order: each section asks for its parts, decides, shows."""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 
 from kadanoff.studies.lab import Lab
-from kadanoff.studies.sparsity_principle import parts
-from kadanoff.studies.sparsity_principle.page_networks import near_gaussian
+from kadanoff.studies.sparsity_principle import decisions, figures, parts
 
 __all__ = ["run"]
 
-RUNGS = ("generic", "2-local", "local", "translation invariant")
-
 
 def run(lab: Lab) -> None:
+    """Run the study."""
     n = 4
     names = list(parts.learners(n))
     spins = {
@@ -27,9 +23,11 @@ def run(lab: Lab) -> None:
     widths = lab.pick(quick=[16], full=[8, 16, 32, 64])
     lab.plan(len(names) + sum(len(N) for N in spins.values()) + len(widths) + 6)
     _no_free_lunch(lab, n, names)
-    _ladder(lab, spins)
+    _counting(lab)
+    _learnt_ladder(lab, spins)
+    _one_sample(lab)
     _spectra(lab)
-    near_gaussian(lab, widths)
+    _few_numbers(lab, widths)
     lab.say(
         "What is the essay's and what is ours",
         """
@@ -43,34 +41,10 @@ def run(lab: Lab) -> None:
 
 
 def _no_free_lunch(lab: Lab, n: int, names: list[str]) -> None:
-    from kadanoff.style.figures import SERIES, figure, house_style
-
     sets = lab.pick(quick=2, full=10)
     found = {x: lab.part(f"free lunch {x}", parts.free_lunch, n, x, sets, lab.seed) for x in names}
     families = list(found[names[0]])
-    off = max(abs(f["all"][0] - 0.5) for f in found.values())
-    lab.decide(
-        "no-free-lunch",
-        holds=all(f["all"][2] for f in found.values()),
-        value=0.5 + off,
-        note=f"In exact fractions: {len(names)} learners, {sets} sets of 8 training corners, "
-        "all 65,536 labelings of 4 bits; each single average is 1/2.",
-    )
-    ratio = max(abs(f["all"][3] / f["all"][4] - 1) for f in found.values())
-    lab.decide(
-        "spread",
-        holds=ratio < 1e-12,
-        value=found[names[0]]["all"][3],
-        note="1/(2√8), for every learner.",
-    )
-    least = min(f["1-juntas"][0] - 4 * (f["1-juntas"][1] or 0.0) for f in found.values())
-    lab.decide(
-        "sparse-lunch",
-        holds=least > 0.5,
-        value=min(f["1-juntas"][0] for f in found.values()),
-        note="Lowest accuracy of any learner on functions of at most one bit, four standard errors "
-        "over training sets above 1/2.",
-    )
+    decisions.no_free_lunch(lab, found, sets)
     lab.say(
         "No free lunch, by enumeration",
         r"""
@@ -84,59 +58,33 @@ def _no_free_lunch(lab: Lab, n: int, names: list[str]) -> None:
     head = ["learner", *(f"{x} ({found[names[0]][x][5]})" for x in families)]
     rows = [[x, *(found[x][y][0] for y in families)] for x in names]
     lab.table("Accuracy off the training set (number of labelings)", head, rows)
-    with house_style():
-        fig, ax = figure(width=7.4, height=3.2)
-        at = np.arange(len(names))
-        for k, family in enumerate(families):
-            height = [found[x][family][0] for x in names]
-            error = [found[x][family][1] or 0 for x in names]
-            ax.bar(at + 0.2 * k - 0.3, height, 0.2, yerr=error, label=family, color=SERIES[k])
-        ax.axhline(0.5, color="k", lw=0.8)
-        ax.set_xticks(at, [x.replace(", ", ",\n").replace(" (", "\n(") for x in names], fontsize=8)
-        ax.set(ylabel="accuracy off the training set", ylim=(0.3, 1.15))
-        ax.legend(ncol=4, loc="upper center")
     lab.figure(
         "lunch.svg",
-        fig,
+        figures.lunch(found),
         "No learner beats one half over all labelings; all do on functions of one bit.",
     )
 
 
-def _ladder(lab: Lab, spins: dict[str, list[int]]) -> None:
+def _counting(lab: Lab) -> None:
     from kadanoff.studies.sparsity_principle.ising import ladder
-    from kadanoff.style.figures import DASHES, SERIES, colour, figure, house_style, points
 
     counts = {N: ladder((N,)) for N in (4, 8, 16, 32)}
-    right = all(
-        list(row.values()) == [2**N - 1, N * (N + 1) // 2, 2 * N, 2] for N, row in counts.items()
-    )
-    lab.decide(
-        "ladder",
-        holds=right,
-        value=list(counts[16].values()),
-        note="16 spins on a ring; the constant of the energy is left out.",
-    )
+    decisions.ladder(lab, counts)
     lab.table(
         "Couplings of a ring of N spins",
         ["N", *counts[4]],
         [[str(N), *(f"{v:,}" for v in row.values())] for N, row in counts.items()],
     )
     rows = lab.part("energies", parts.energies_needed, lab.pick(quick=7, full=9), lab.seed)
-    # parities of random states are dependent now and then
-    enough = all(
-        r[1] <= r[2] <= 1.5 * r[1] + 8 and r[4] < 1e-8 and (r[3] > 1e-8 or r[1] < 4) for r in rows
-    )
-    lab.decide(
-        "energies",
-        holds=enough,
-        value=[r[2] / r[1] for r in rows],
-        note="Energies needed over couplings, per rung; with fewer, the fit is wrong.",
-    )
+    decisions.energies(lab, rows)
     lab.table(
         "Energies that determine a Hamiltonian",
         ["rung", "couplings", "energies needed", "error one below", "error there"],
         [[r[0], str(r[1]), str(r[2]), *r[3:]] for r in rows],
     )
+
+
+def _learnt_ladder(lab: Lab, spins: dict[str, list[int]]) -> None:
     target, repeats = 0.1, lab.pick(quick=6, full=16)
     found = {
         rung: [
@@ -144,35 +92,7 @@ def _ladder(lab: Lab, spins: dict[str, list[int]]) -> None:
         ]
         for rung, sizes in spins.items()
     }
-    every = np.array([row for rung in RUNGS for row in found[rung]])
-    slope, slope_error, _ = _power(every[:, 0], every[:, 1], every[:, 2])
-    lab.compare(
-        "samples",
-        slope,
-        slope_error,
-        systematic=0.1,
-        note="Power of the number of couplings in the samples needed, over all rungs and N. "
-        "Pseudo-likelihood, its prior and the next order of T/2M are allowed 0.1.",
-    )
-    growth = {}
-    for rung in RUNGS[1:]:
-        M = np.array(found[rung])
-        growth[rung] = _power(np.array(spins[rung]), M[:, 1], M[:, 2])[:2]
-    M = np.array(found["generic"])
-    base = np.exp(np.polyfit(spins["generic"], np.log(M[:, 1]), 1)[0])
-    limits = {"2-local": (1.4, 2.2), "local": (0.75, 1.25), "translation invariant": (-0.25, 0.25)}
-    fits = all(
-        a <= growth[r][0] + 3 * growth[r][1] and growth[r][0] - 3 * growth[r][1] <= b
-        for r, (a, b) in limits.items()
-    )
-    lab.decide(
-        "growth",
-        holds=bool(fits and 1.6 < base < 2.5) if lab.full else None,
-        value=[float(base), *(growth[r][0] for r in RUNGS[1:])],
-        note="Factor per spin (generic), and powers of N: N(N+1)/2 couplings over this range make "
-        f"1.8 of k = 2. Their errors: {', '.join(f'{growth[r][1]:.2f}' for r in RUNGS[1:])}."
-        + ("" if lab.full else " Too few N at this size."),
-    )
+    decisions.samples(lab, found, spins)
     lab.say(
         "The ladder of sparsity, learnt",
         r"""
@@ -184,95 +104,44 @@ def _ladder(lab: Lab, spins: dict[str, list[int]]) -> None:
         every rung; only what is assumed differs.
         """,
     )
-    with house_style():
-        fig, (left, right_) = figure(1, 2, width=8.6, height=3.4)
-        for k, rung in enumerate(RUNGS):
-            M = np.array(found[rung])
-            for ax, x in ((left, spins[rung]), (right_, M[:, 0])):
-                points(ax, x, M[:, 1], M[:, 2], label=rung, index=k)
-            left.plot(spins[rung], M[:, 0] / (2 * target), color=SERIES[k], ls=DASHES[k], lw=1)
-        grid = np.array([1.5, 300])
-        right_.plot(grid, grid / (2 * target), color=colour("theory"), label="T/(2·0.1)")
-        left.set(xlabel="spins N", ylabel="samples needed", yscale="log", title="What is assumed")
-        right_.set(xlabel="couplings T", xscale="log", yscale="log", title="counts the couplings")
-        left.legend(fontsize=8)
-        right_.legend(fontsize=8)
     lab.figure(
         "ladder.svg",
-        fig,
+        figures.ladder(found, spins, target),
         "Samples for a divergence of 0.1 nats, against spins (lines: T/2ε) and against couplings.",
     )
+
+
+def _one_sample(lab: Lab) -> None:
     side = lab.pick(quick=8, full=20)
-    rows = lab.part(
-        "lattice",
-        parts.big_lattice,
-        side,
-        lab.pick(quick=[1, 10, 300], full=[1, 10, 100, 1000]),
-        lab.seed,
-    )
+    samples = lab.pick(quick=[1, 10, 300], full=[1, 10, 100, 1000])
+    rows = lab.part("lattice", parts.big_lattice, side, samples, lab.seed)
     lab.table(
         f"A {side} × {side} lattice, sampled: error of a coupling",
         ["samples", "all the same, rms", "±", "all different, rms", "±"],
         [[str(r[0]), *r[1:]] for r in rows],
         f"{3 * side**2} couplings against 2: one configuration is enough for the latter.",
     )
-    value, error = rows[0][1:3]
-    lab.decide(
-        "one-sample",
-        holds=bool(value + 4 * error < 0.1) if lab.full else None,
-        value=value,
-        stderr=error,
-        note=f"Rms error of field and bond from single configurations of a {side} × {side} "
-        "lattice, over 32 of them; below 0.1 asked for."
-        + ("" if lab.full else " The lattice is small at this size."),
-    )
-
-
-def _power(x: np.ndarray, y: np.ndarray, error: np.ndarray) -> tuple[float, float, float]:
-    """Slope of ln y on ln x, its standard error, and the intercept."""
-    design = np.stack([np.log(x), np.ones(len(x))], 1) / (error / y)[:, None]
-    covariance = np.linalg.inv(design.T @ design)
-    slope, intercept = covariance @ design.T @ (np.log(y) / (error / y))
-    return float(slope), math.sqrt(covariance[0, 0]), float(intercept)
+    decisions.one_sample(lab, rows, side)
 
 
 def _spectra(lab: Lab) -> None:
-    from kadanoff.style.figures import colour, figure, house_style
-
     n, seeds = lab.pick(quick=(6, 3), full=(8, 6))
     found = lab.part("spectra", parts.learnt_spectra, n, seeds, lab.seed)
-    rows, change = [], {}
+    rows = []
     for name, runs in found.items():
-        c = np.array([r["couplings"] for r in runs])
+        couplings = np.array([r["couplings"] for r in runs])
         unseen = np.array([r["unseen"] for r in runs])
-        change[name] = (c[:, 1].mean(), c[:, 1].std(ddof=1) / math.sqrt(seeds))
-        rows.append([name, *c.mean(0), unseen.mean()])
-    sparse, noise = change["x1 x2"], change["random labels"]
-    gap = noise[0] - sparse[0]
-    lab.decide(
-        "learnt-sparse",
-        holds=bool(gap > 4 * math.hypot(sparse[1], noise[1]) and sparse[0] < rows[0][3] * 4 + 8),
-        value=[sparse[0], noise[0]],
-        stderr=math.hypot(sparse[1], noise[1]),
-        note="Effective couplings, exp(entropy of the squared Walsh spectrum), after training on "
-        "x1 x2 and on random labels.",
-    )
+        rows.append([name, *couplings.mean(0), unseen.mean()])
+    of_target = rows[0][3]
+    decisions.learnt_sparse(lab, decisions.change_by_training(found, seeds), of_target)
     lab.table(
         f"Effective number of couplings of a network's function, {n} bits (of {2**n})",
         ["target", "before", "after training on half", "of the target", "accuracy on the rest"],
         rows,
     )
-    spectra = lab.part(
-        "parity kernel", parts.kernel_by_degree, n, lab.pick(quick=[1, 3], full=[1, 3, 10])
-    )
-    worst = max(r[4] for r in spectra)
-    lab.decide(
-        "parity-basis",
-        holds=worst < 1e-9,
-        value=worst,
-        note=f"Largest matrix element off the diagonal or off its degree's value, relative; "
-        f"{n + 1} numbers instead of {2**n}.",
-    )
+    depths = lab.pick(quick=[1, 3], full=[1, 3, 10])
+    kernels = lab.part("parity kernel", parts.kernel_by_degree, n, depths)
+    decisions.parity_basis(lab, kernels, n)
     lab.say(
         "Sparse in the basis of parities",
         r"""
@@ -283,37 +152,87 @@ def _spectra(lab: Lab) -> None:
         spread over the whole basis.
         """,
     )
-    with house_style():
-        fig, (left, right) = figure(1, 2, width=8.6, height=3.3)
-        for k, name in enumerate(("x1 x2", "random labels")):
-            mean = np.mean([r["degree"] for r in found[name]], 0)
-            for i, (when, dash) in enumerate((("before", ":"), ("after", "-"))):
-                left.plot(
-                    mean[i],
-                    dash,
-                    marker="os"[k],
-                    color=colour(("measured", "theory")[k]),
-                    label=f"{name}, {when}",
-                )
-        left.set(xlabel="degree |S|", ylabel="share of the spectrum", title="Learnt functions")
-        left.legend(fontsize=8)
-        k = 0
-        for name, depth, which, values, _ in spectra:
-            if which == "ntk" and depth in (spectra[0][1], spectra[-1][1]):
-                ratio = np.array(values) / values[1]
-                right.semilogy(
-                    np.where(ratio > 1e-12, ratio, np.nan),
-                    marker="o",
-                    ms=3,
-                    ls=("-", "--")[k % 2],
-                    label=f"{name}, {depth} hidden",
-                )
-                k += 1
-        right.set(xlabel="degree |S|", ylabel="NTK eigenvalue / that of degree 1", title="Kernels")
-        right.legend(fontsize=7)
     lab.figure(
         "spectra.svg",
-        fig,
+        figures.spectra(found, kernels),
         "Left: where the function of a network lies in the basis of "
         "parities. Right: the eigenvalue of every degree of infinite networks.",
+    )
+
+
+def _few_numbers(lab: Lab, widths: list[int]) -> None:
+    from kadanoff.rgflow import component_counts, metric_couplings
+
+    n_list = lab.pick(quick=[20, 40], full=[10, 20, 40, 80])
+    top = lab.pick(quick=2, full=3)
+    counts, rows, curve = lab.part("densities", parts.densities, n_list, top)
+    errors = np.array([r[2] for r in rows])
+    decisions.orders(lab, errors, n_list)
+    lab.table(
+        "Density of the output at one input: largest error",
+        ["n", "weights", *(f"order {k}: {c} numbers" for k, c in enumerate(counts))],
+        [[str(r[0]), f"{r[1]:,}", *r[2]] for r in rows],
+        "tanh, 4 hidden layers, against the exact transition operator of the metric.",
+    )
+    networks = lab.pick(quick=20_000, full=300_000)
+    four = []
+    for n in widths:
+        checkpoint = str(lab.scratch(f"ensemble-{n}"))
+        name = f"two inputs {n}"
+        four.append(lab.part(name, parts.two_inputs, n, networks, lab.seed, checkpoint))
+    gap, noise = decisions.relative_errors(four)
+    numbers = (metric_couplings(2, 0), metric_couplings(2, 1))
+    setting = f"n = {widths[-1]} over {networks:,} networks"
+    decisions.ensemble(lab, gap, noise, numbers, setting)
+    lab.table(
+        "Numbers that describe the output on N_D inputs",
+        [
+            "N_D",
+            "order 0",
+            "order 1/n",
+            "order 1/n²",
+            "with NTK and its differentials, 1/n",
+            "weights per number",
+        ],
+        [
+            [
+                str(N),
+                *(f"{metric_couplings(N, k):,}" for k in range(3)),
+                f"{sum(component_counts(N).values()):,}",
+                f"{3 * 1000**2 / metric_couplings(N, 1):,.0f}",
+            ]
+            for N in (1, 2, 3, 5, 10)
+        ],
+        "Last column: 4 hidden layers of 1,000 neurons (3 million weights), order 1/n.",
+    )
+    _equal_budgets(lab)
+    lab.say(
+        "Few numbers describe a network",
+        r"""
+        At order $1/n^p$ the law of the output on $N_D$ inputs is fixed by the first $p+1$ cumulants
+        of the metric: 1, 3, 6 numbers for one input, however many weights there are. Each order
+        removes a power of $n$ from the error, until the expansion, which is asymptotic, stops
+        improving at small $n$. At two inputs the four-point functions are held against ensembles.
+        Order $1/n^2$ is computed for one input; for several its numbers are counted only.
+        """,
+    )
+    lab.figure(
+        "orders.svg",
+        figures.orders(curve, counts, n_list, errors, widths, gap, noise),
+        "Errors of the near-Gaussian expansion, order by order: the output "
+        "density at one input, and the four-point functions at two.",
+    )
+
+
+def _equal_budgets(lab: Lab) -> None:
+    budget, depths = lab.pick(quick=(2_000, [2, 8]), full=(20_000, [2, 5, 12, 30, 80]))
+    networks = lab.pick(quick=3000, full=4000)
+    rows = lab.part("aspect", parts.aspect, budget, depths, networks, lab.seed)
+    decisions.aspect(lab, np.array(rows, dtype=float), budget)
+    lab.table(
+        "Equal budgets, different L/n (ReLU, critical)",
+        ["L", "n", "L/n", "V/(nK²)", "measured", "±", "A/(nΘ²)", "measured", "±"],
+        [[str(r[0]), str(r[1]), *r[2:]] for r in rows],
+        "V: fluctuation of the metric; A: of the NTK. Order 1/n beside networks: small L/n is "
+        "nearly Gaussian, L/n near 1 is strongly coupled and order 1/n no longer describes it.",
     )
