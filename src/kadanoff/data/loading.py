@@ -59,7 +59,14 @@ def load(source: str | os.PathLike[str], *, batch: int | None = 128, seed: int =
 def load_whole(source: str | os.PathLike[str], *, batch: int | None = 128, seed: int = 0) -> Batch:
     """Load a dataset and draw nothing from it; see :func:`load`.
 
-    ``batch`` is passed on to a callable that takes it, and bounds what is read of a torch dataset.
+    Parameters
+    ----------
+    source : str or path
+        A name, a file, or ``module:callable``.
+    batch : int, optional
+        Passed on to a callable that takes it; bounds what is read of a torch dataset.
+    seed : int
+        Passed on to a callable that takes it.
     """
     if batch is not None and batch < 1:
         raise DataError(
