@@ -106,7 +106,7 @@ def test_what_is_kept_can_be_shown_without_the_parts(tmp_path: Path) -> None:
 
 def test_a_missing_extra_is_named_before_anything_runs(tmp_path: Path) -> None:
     needy = Study("needy", "Needy", "x", "", (), _work, extra="quantum", modules=("no_such_pkg",))
-    with pytest.raises(MissingExtraError, match="pip install .*pennylane"):
+    with pytest.raises(MissingExtraError, match=r"pip install .*pennylane"):
         run(needy, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

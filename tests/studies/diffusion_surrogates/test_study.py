@@ -33,6 +33,6 @@ def test_quick_run(tmp_path: Path) -> None:
 
 def test_absent_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "neuralop", None)
-    with pytest.raises(MissingExtraError, match="pip install .*neuraloperator"):
+    with pytest.raises(MissingExtraError, match=r"pip install .*neuraloperator"):
         studies.run("diffusion-surrogates", tmp_path / "out")
     assert not (tmp_path / "out").exists()

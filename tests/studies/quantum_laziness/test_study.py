@@ -35,6 +35,6 @@ def test_quick_run(tmp_path: Path) -> None:
 
 def test_absent_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "pennylane", None)
-    with pytest.raises(MissingExtraError, match="pip install .*pennylane"):
+    with pytest.raises(MissingExtraError, match=r"pip install .*pennylane"):
         studies.run("quantum-laziness", tmp_path / "out")
     assert not (tmp_path / "out").exists()
