@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -276,7 +277,7 @@ def shot_noise(n: int, depth: int, starts: int, shots: list[int], seed: int) -> 
     return out
 
 
-def law_path(row: dict[str, Any], target: float, steps: int) -> list[float]:
+def law_path(row: Mapping[str, Any], target: float, steps: int) -> list[float]:
     """Mean |ε| of the state-conditioned law from each start, with the measured c."""
     paths = [
         np.abs(theory.state_conditioned_law(row["eta"], row["c"], target, e, steps))
