@@ -11,6 +11,7 @@ from torch import nn
 from kadanoff.errors import AnalysisError, UsageError
 from kadanoff.tuning.families import mlp, residual, transformer
 from kadanoff.tuning.rates import (
+    Branches,
     branches,
     measure_response,
     parameter_groups,
@@ -98,25 +99,33 @@ class _Strided(nn.Module):
         return torch.relu(y)
 
 
+def _parts(found):
+    return found.inside, found.ends, found.count
+
+
 def test_branches_are_told_from_the_stream():
     X, tokens = torch.randn(4, 12), torch.randint(0, 10, (2, 8))
-    assert branches(mlp(12, 16, 5, 3), X) == (set(), 0)
-    found, count = branches(residual(12, 16, 5, 3), X)
+    assert branches(mlp(12, 16, 5, 3), X) == Branches(set(), set(), 0)
+    found, ends, count = _parts(branches(residual(12, 16, 5, 3), X))
     assert count == 5
     assert found == {f"{k}.linear.{kind}" for k in range(1, 6) for kind in ("weight", "bias")}
+    assert ends == found
     model = transformer(16, 3, 10, vocabulary=10, context=8)
-    found, count = branches(model, tokens)
+    found, ends, count = _parts(branches(model, tokens))
     assert count == 6
     assert {n.split(".")[0] for n, _ in model.named_parameters() if n in found} == {"blocks"}
     assert all(n in found for n, _ in model.named_parameters() if n.startswith("blocks"))
+    assert {n.split(".", 2)[2] for n in ends} == {
+        "attn.out.weight", "attn.out.bias", "mlp.2.weight", "mlp.2.bias",
+    }  # fmt: skip
     encoder = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
     model = nn.Sequential(nn.Linear(5, 16), encoder, nn.Linear(16, 2))
-    found, count = branches(model, torch.randn(2, 7, 5))
+    found, _, count = _parts(branches(model, torch.randn(2, 7, 5)))
     # of a layer normalised after the sum the norms belong to the stream
     assert count == 2
     assert found == {n for n, _ in model.named_parameters() if "self_attn" in n or ".linear" in n}
     model = nn.Sequential(nn.Conv2d(3, 4, 3), _Strided(), nn.Flatten(), nn.Linear(128, 2))
-    found, count = branches(model, torch.randn(2, 3, 9, 9))
+    found, _, count = _parts(branches(model, torch.randn(2, 3, 9, 9)))
     assert count == 1
     assert found == {n for n, _ in model.named_parameters() if n.startswith("1.")}
 

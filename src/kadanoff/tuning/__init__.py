@@ -16,6 +16,8 @@
 - ``check``  training before and after, for ``tune --check``
 - ``families``  small models of given width and depth, for transfer runs
 - ``sweeps``  does a rate found on a small model hold on a large one?
+- ``coordinates``  how far activations move in a few steps, against width or depth
+- ``scalings``  named scalings with width and depth: maximal update, CompleteP, NTK, spectral
 - ``finished``  runs of a sweep that are finished, kept in a file
 - ``transfer_report``  a transfer on screen, as a figure and as a page
 """
@@ -26,7 +28,18 @@ from kadanoff.tuning.gains import Change as Change
 from kadanoff.tuning.gains import Initialisation as Initialisation
 from kadanoff.tuning.initialisation import initialise as initialise
 from kadanoff.tuning.propose import tune as tune
+from kadanoff.tuning.scalings import SCALINGS as SCALINGS
+from kadanoff.tuning.scalings import scale as scale
 from kadanoff.tuning.tuned import Tuned as Tuned
 from kadanoff.tuning.tuned import groups_from as groups_from
 
-__all__ = ["Change", "Initialisation", "Tuned", "groups_from", "initialise", "tune"]
+__all__ = [
+    "SCALINGS",
+    "Change",
+    "Initialisation",
+    "Tuned",
+    "groups_from",
+    "initialise",
+    "scale",
+    "tune",
+]

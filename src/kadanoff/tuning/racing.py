@@ -212,11 +212,11 @@ def relative_rates(
     a tenth (see :mod:`kadanoff.tuning.rates`), each within a factor :data:`theory.FREE` of one
     rate for all.
     """
-    inside, blocks = theory.branches(setting.model, setting.stream.batch(0))
+    found = theory.branches(setting.model, setting.stream.batch(0))
     power = {"sgd": 1}.get(setting.maker.kind, 0)
     strength = {n: total[power] for n, total in trials.gradients.items() if n in where}
     weight = {
-        n: theory.weight_of(where[n], trials.parameters[n].ndim, n in inside, blocks)
+        n: theory.weight_of(where[n], trials.parameters[n].ndim, n in found.inside, found.count)
         for n in strength
     }
     out = {}

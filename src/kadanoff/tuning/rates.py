@@ -38,9 +38,12 @@ from kadanoff.tuning.optimizers import split_muon as split_muon
 
 __all__ = [
     "BASE",
+    "BASE_WIDTH",
+    "Branches",
     "Role",
     "algorithm_of",
     "bounded",
+    "branches",
     "by_role",
     "measure_response",
     "parameter_groups",
@@ -212,8 +215,27 @@ def _role(path: str, module: nn.Module, last: bool, first: bool, model: nn.Modul
     return "mlp" if any(word in text for text in around for word in _MLP) else "hidden"
 
 
-def branches(model: nn.Module, sample: Any) -> tuple[set[str], int]:
-    """Parameters on branches that a skip connection leads around, and the number of branches."""
+@dataclass(frozen=True)
+class Branches:
+    """What lies on branches that a skip connection leads around.
+
+    Attributes
+    ----------
+    inside : set of str
+        Parameters on a branch.
+    ends : set of str
+        Of these, weight and bias of the last map of each branch.
+    count : int
+        Branches that hold a map.
+    """
+
+    inside: set[str]
+    ends: set[str]
+    count: int
+
+
+def branches(model: nn.Module, sample: Any) -> Branches:
+    """Read off one forward pass which parameters lie on residual branches."""
     inner, _ = unwrap(model)
     layers = Layers(graph=True, adds=True)
     try:
@@ -224,10 +246,12 @@ def branches(model: nn.Module, sample: Any) -> tuple[set[str], int]:
         ):
             out = _forward(inner, sample)
     except RuntimeError:
-        return set(), 0  # a model that cannot be watched has no branches that could be told
+        # a model that cannot be watched has no branches that could be told
+        return Branches(set(), set(), 0)
     calls = layers.calls
     beside: set[int] = set()
     on: set[int] = set()
+    last_maps: set[int] = set()
     count = 0
     chain = main_chain(out, [call.edge for call in calls])
     for last, at in itertools.pairwise([-1, *chain, len(calls)]):
@@ -235,8 +259,13 @@ def branches(model: nn.Module, sample: Any) -> tuple[set[str], int]:
         skipped = any(call.kind == "add" for call in end)
         (beside if skipped else on).update(*(_owned(inner, call) for call in between))
         on.update(*(_owned(inner, call) for call in end))
-        count += skipped and any(c.kind == "linear" and _carries(c) for c in between)
-    return {n for n, p in model.named_parameters() if id(p) in beside - on}, count
+        maps = [c for c in between if c.kind == "linear" and _carries(c)]
+        if skipped and maps:
+            count += 1
+            last_maps |= _owned(inner, maps[-1])
+    named = dict(model.named_parameters())
+    inside = {n for n, p in named.items() if id(p) in beside - on}
+    return Branches(inside, {n for n in inside if id(named[n]) in last_maps}, count)
 
 
 def _carries(call: Call) -> bool:
@@ -431,8 +460,10 @@ def parameter_groups(
             "No parameter moves the output at the start: all gradients vanish.",
             "Initialise the readout with non-zero weights first.",
         )
-    inside, blocks = branches(model, sample)
-    weight = {n: weight_of(where[n], parameters[n].ndim, n in inside, blocks) for n in live}
+    found = branches(model, sample)
+    weight = {
+        n: weight_of(where[n], parameters[n].ndim, n in found.inside, found.count) for n in live
+    }
     whole = sum(weight.values())
     share = {n: weight[n] / whole for n in live}
     rate = {n: base * share[n] / strength[n] for n in live}

@@ -11,15 +11,16 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kadanoff.errors import UsageError
 from kadanoff.trace.losses import Loss, loss_for
+from kadanoff.tuning.coordinates import Coordinate, coordinates
 from kadanoff.tuning.finished import Finished
-from kadanoff.tuning.rates import parameter_groups, split_muon
+from kadanoff.tuning.optimizers import make_optimizers
+from kadanoff.tuning.rates import parameter_groups
 
 __all__ = [
     "Coordinate",
@@ -54,24 +55,6 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Coordinate:
-    """Root mean square change of one layer's activations against width.
-
-    ``slope`` is d log(change / size) / d log(width), ``predicted`` its value in theory; ``fine``
-    says whether they agree within the tolerance plus two standard errors.
-    """
-
-    layer: str
-    widths: tuple[int, ...]
-    change: tuple[float, ...]
-    stderr: tuple[float, ...]
-    slope: float
-    slope_stderr: float
-    predicted: float
-    fine: bool
-
-
-@dataclass(frozen=True)
 class Transfer:
     """The sweep, the check, and what they say.
 
@@ -93,16 +76,6 @@ class Transfer:
     def fine(self) -> bool:
         """Whether the rate carries and every layer moves as predicted."""
         return self.carries and all(c.fine for c in self.coordinates)
-
-
-def make_optimizers(groups: list[dict[str, Any]], optimizer: str) -> list[torch.optim.Optimizer]:
-    """Torch optimizers for parameter groups (two of them for Muon)."""
-    if optimizer == "muon":
-        muon, rest = split_muon(groups)
-        out: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest)] if rest else []
-        return [torch.optim.Muon(muon), *out] if muon else out
-    classes = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-    return [classes[optimizer](groups)]
 
 
 def train(
@@ -324,79 +297,20 @@ def coordinate_check(
     tuple of Coordinate
         One for each module with a matrix, in the order of use.
     """
-    names: list[str] = []
-    logs: list[Tensor] = []
-    for width in widths:
-        rows = []
-        for k in range(seeds):
-            model = build(width, seed + k)
-            groups = parameter_groups(model, X[:batch], optimizer, s=s, base=base, seed=seed)
-            before = _activations(model, X[:batch])
-            train(
-                model,
-                make_optimizers(groups, optimizer),
-                X,
-                y,
-                steps=steps,
-                batch=batch,
-                seed=seed + 77 + k,
-            )
-            after = _activations(model, X[:batch])
-            names = list(before)
-            last = names[-1]
-            rows.append(
-                [
-                    float(
-                        ((after[n] - before[n]).pow(2).mean().sqrt()
-                         / (1.0 if n == last else before[n].pow(2).mean().sqrt())).log()
-                    )
-                    for n in names
-                ]
-            )  # fmt: skip
-        logs.append(torch.tensor(rows, dtype=torch.float64))
-    stacked = torch.stack(logs)  # (widths, seeds, layers)
-    x = torch.tensor([math.log(w) for w in widths], dtype=torch.float64)
-    x = x - x.mean()
-    slopes = torch.einsum("w,wkl->kl", x, stacked) / (x * x).sum()
-    mean, error = slopes.mean(0), slopes.std(0) / math.sqrt(seeds)
-    out = []
-    for i, name in enumerate(names):
-        predicted = 0.0 if i == len(names) - 1 else -(1 - s) / 2
-        level = stacked[:, :, i]
-        gap = abs(float(mean[i]) - predicted)
-        out.append(
-            Coordinate(
-                name,
-                tuple(widths),
-                tuple(level.mean(1).exp().tolist()),
-                tuple((level.mean(1).exp() * level.std(1) / math.sqrt(seeds)).tolist()),
-                float(mean[i]),
-                float(error[i]),
-                predicted,
-                gap <= tolerance + 2 * float(error[i]),
-            )
-        )
-    return tuple(out)
 
+    def prepare(model: nn.Module, k: int) -> list[torch.optim.Optimizer]:
+        groups = parameter_groups(model, X[:batch], optimizer, s=s, base=base, seed=k)
+        return make_optimizers(groups, optimizer)
 
-def _activations(model: nn.Module, X: Tensor) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = {}
-    handles = []
-
-    def keep(name: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, _inputs: Any, out: Tensor) -> None:
-            found.setdefault(name, out.detach().double())
-
-        return hook
-
-    for name, module in model.named_modules():
-        weight = getattr(module, "weight", None)
-        if isinstance(weight, Tensor) and weight.ndim >= 2:
-            handles.append(module.register_forward_hook(keep(name)))
-    try:
-        with torch.no_grad():
-            model(X)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found
+    return coordinates(
+        build,
+        prepare,
+        (X, y),
+        widths,
+        predicted=-(1 - s) / 2,
+        steps=steps,
+        seeds=seeds,
+        seed=seed,
+        batch=batch,
+        tolerance=tolerance,
+    )
