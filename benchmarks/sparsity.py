@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from kadanoff.files import atomic_write, write_json
 from kadanoff.sparsity import accelerate, acceleration_of, bandwidth, profile
 from kadanoff.sparsity.backends import load
-from kadanoff.sparsity.blocks import Matrix
+from kadanoff.sparsity.blocks import LinearMap
 from kadanoff.sparsity.screen import make_screen
 from kadanoff.sparsity.skip import FastLinear
 from kadanoff.sparsity.traffic import limit
@@ -221,7 +221,7 @@ def at_memory_speed(model: torch.nn.Module, names: list[str]) -> torch.nn.Module
     """A copy whose MLP matrices run densely in our kernel, to tell its gain from sparsity's."""
     model = copy.deepcopy(model)
     for name in names:
-        matrix = Matrix(name, model.get_submodule(name), False)
+        matrix = LinearMap(name, model.get_submodule(name), False)
         matrix.module.__dict__["forward"] = FastLinear(matrix, "numba")
     return model
 

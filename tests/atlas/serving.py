@@ -14,7 +14,7 @@ import uvicorn
 
 from kadanoff.atlas.server import create_app, listen
 from kadanoff.atlas.store import Store
-from kadanoff.atlas.studies import Study
+from kadanoff.atlas.studies import StudyEntry
 
 TINY = Path(__file__).with_name("tiny_study.py")
 
@@ -25,8 +25,8 @@ class TinyStudies:
     def __init__(self, steps: int = 3, pause: float = 0.02, home: Path | None = None) -> None:
         self.steps, self.pause, self.home = steps, pause, home
 
-    def all(self) -> list[Study]:
-        return [Study("tiny", "Tiny study", "arXiv:2104.00008")]
+    def all(self) -> list[StudyEntry]:
+        return [StudyEntry("tiny", "Tiny study", "arXiv:2104.00008")]
 
     def kept(self, name: str) -> Path | None:
         return self.home

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from kadanoff.tuning.check import Comparison, Training
+from kadanoff.tuning.check import BeforeAfter, Training
 
 
 class Healthy:
@@ -25,6 +25,6 @@ class Healthy:
 )
 def test_trouble(before, after, word):
     runs = Training(0.1, tuple(before)), Training(0.1, tuple(after))
-    comparison = Comparison(Healthy(), Healthy(), *runs, "cross entropy")
+    comparison = BeforeAfter(Healthy(), Healthy(), *runs, "cross entropy")
     assert word in comparison.trouble
     assert comparison.failed == bool(word)

@@ -18,7 +18,7 @@ from kadanoff.atlas.comments import EditConflict
 from kadanoff.atlas.security import Guard
 from kadanoff.atlas.site import Missing, Site
 from kadanoff.atlas.store import Store
-from kadanoff.atlas.studies import Registry, Source
+from kadanoff.atlas.studies import Registry, StudySource
 from kadanoff.errors import KadanoffError, UsageError
 
 __all__ = ["create_app", "listen", "serve"]
@@ -28,7 +28,7 @@ _MEDIA = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 def create_app(
     store: Store,
-    studies: Source | None = None,
+    studies: StudySource | None = None,
     token: str | None = None,
     hosts: tuple[str, ...] = (),
 ) -> FastAPI:
@@ -37,7 +37,7 @@ def create_app(
     Parameters
     ----------
     store : Store
-    studies : Source, optional
+    studies : StudySource, optional
         Where the studies come from; the installed ones by default.
     token : str, optional
         Secret that every request must bear.

@@ -10,7 +10,14 @@ from typing import Any
 from kadanoff.atlas import papers
 from kadanoff.atlas.jobs import Job, Jobs
 from kadanoff.atlas.store import Store
-from kadanoff.atlas.studies import Figure, Registry, Result, Source, Study, read_result
+from kadanoff.atlas.studies import (
+    Figure,
+    Registry,
+    StudyEntry,
+    StudyResult,
+    StudySource,
+    read_result,
+)
 
 __all__ = ["Missing", "Site"]
 
@@ -26,12 +33,12 @@ class Site:
     Parameters
     ----------
     store : Store
-    studies : Source
+    studies : StudySource
         Where the studies come from.
     """
 
     store: Store
-    studies: Source = field(default_factory=Registry)
+    studies: StudySource = field(default_factory=Registry)
 
     def __post_init__(self) -> None:
         self.jobs = Jobs(self.store, self.store.folder / "runs")
@@ -48,7 +55,7 @@ class Site:
             raise Missing(f"There is no paper {name[:80]!r} in this atlas.")
         return found
 
-    def marks(self, db: sqlite3.Connection) -> dict[str, Study]:
+    def marks(self, db: sqlite3.Connection) -> dict[str, StudyEntry]:
         """Return the studies by the id of their paper, as far as it is in the atlas."""
         found = {}
         for study in self.studies.all():
@@ -57,13 +64,13 @@ class Site:
                 found.setdefault(name, study)
         return found
 
-    def studies_of(self, db: sqlite3.Connection, name: str) -> list[Study]:
+    def studies_of(self, db: sqlite3.Connection, name: str) -> list[StudyEntry]:
         """Return all studies of one paper."""
         return [
             s for s in self.studies.all() if s.paper_id and papers.resolve(db, s.paper_id) == name
         ]
 
-    def study(self, name: str) -> Study:
+    def study(self, name: str) -> StudyEntry:
         """Return a study by name.
 
         Raises
@@ -91,13 +98,13 @@ class Site:
         options = ["--data-dir", str(self.store.folder), "--progress", "json", "--json"]
         return self.jobs.start("import", name, lambda out: [*program, *options])
 
-    def outcome(self, study: Study) -> dict[str, Any]:
+    def outcome(self, study: StudyEntry) -> dict[str, Any]:
         """Return the newest run of a study, the newest result, and the one that was kept."""
         last = self.jobs.latest("study", study.name)
         done = last if last and last.status == "done" else None
         done = done or self.jobs.latest("study", study.name, "done")
         folder: Path | None = self.jobs.out(done.id) if done else None
-        result: Result | None = read_result(folder) if folder else None
+        result: StudyResult | None = read_result(folder) if folder else None
         home = self.studies.kept(study.name)
         kept = read_result(home) if home else None
         return {"study": study, "job": last, "run": done, "result": result, "kept": kept}

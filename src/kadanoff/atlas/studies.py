@@ -12,7 +12,15 @@ from typing import Any, Protocol
 from kadanoff.atlas.identity import plain
 from kadanoff.studies.page import number
 
-__all__ = ["Claim", "Figure", "Registry", "Result", "Source", "Study", "read_result"]
+__all__ = [
+    "ClaimEntry",
+    "Figure",
+    "Registry",
+    "StudyEntry",
+    "StudyResult",
+    "StudySource",
+    "read_result",
+]
 
 VERDICTS = ("holds", "fails", "undecided")
 _PICTURES = {".svg": "image/svg+xml", ".png": "image/png"}
@@ -20,7 +28,7 @@ _LARGEST = 20_000_000
 
 
 @dataclass(frozen=True)
-class Study:
+class StudyEntry:
     """A study's name, title, and the paper it belongs to (by any of the paper's names)."""
 
     name: str
@@ -29,10 +37,10 @@ class Study:
     summary: str = ""
 
 
-class Source(Protocol):
+class StudySource(Protocol):
     """Where studies come from; the registry in use, something small in tests."""
 
-    def all(self) -> list[Study]: ...
+    def all(self) -> list[StudyEntry]: ...
 
     def command(self, name: str, out: Path) -> list[str]: ...
 
@@ -42,11 +50,11 @@ class Source(Protocol):
 class Registry:
     """The studies of this installation."""
 
-    def all(self) -> list[Study]:
+    def all(self) -> list[StudyEntry]:
         """Return the registered studies."""
         from kadanoff.studies import registry
 
-        return [Study(s.name, s.title, s.paper, s.summary) for s in registry.all()]
+        return [StudyEntry(s.name, s.title, s.paper, s.summary) for s in registry.all()]
 
     def command(self, name: str, out: Path) -> list[str]:
         """Return the command that runs study ``name`` quickly into ``out``."""
@@ -61,7 +69,7 @@ class Registry:
 
 
 @dataclass(frozen=True)
-class Claim:
+class ClaimEntry:
     """One claim of a paper and what became of it."""
 
     id: str
@@ -82,11 +90,11 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Result:
+class StudyResult:
     """What a study's ``result.json`` says, and when it was finished (text, may be empty)."""
 
     title: str
-    claims: list[Claim] = field(default_factory=list)
+    claims: list[ClaimEntry] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
     finished: str = ""
 
@@ -96,7 +104,7 @@ def _number(value: Any, stderr: Any = None) -> str:
     return plain(number(value, error), 200)
 
 
-def read_result(folder: Path) -> Result | None:
+def read_result(folder: Path) -> StudyResult | None:
     """Read ``result.json`` of a finished run, or None; figures outside the folder are dropped."""
     path = folder / "result.json"
     try:
@@ -109,7 +117,7 @@ def read_result(folder: Path) -> Result | None:
 
 
 @lru_cache(64)
-def _read(path: Path, _changed: int, _size: int) -> Result | None:
+def _read(path: Path, _changed: int, _size: int) -> StudyResult | None:
     """A result is read once, not for every visitor; when it changes it is another one."""
     folder = path.parent
     try:
@@ -119,7 +127,7 @@ def _read(path: Path, _changed: int, _size: int) -> Result | None:
     if not isinstance(document, dict):
         return None
     claims = [
-        Claim(
+        ClaimEntry(
             id=plain(str(c.get("id", "")), 80),
             text=plain(str(c.get("text", "")), 2000),
             verdict=c["verdict"] if c.get("verdict") in VERDICTS else "undecided",
@@ -141,4 +149,4 @@ def _read(path: Path, _changed: int, _size: int) -> Result | None:
         if media and file.is_relative_to(root) and file.is_file():
             figures.append(Figure(file, plain(str(item.get("caption") or ""), 1000), media))
     finished = plain(str(document.get("finished") or ""), 10)
-    return Result(plain(str(document.get("title", "")), 500), claims, figures, finished)
+    return StudyResult(plain(str(document.get("title", "")), 500), claims, figures, finished)

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from kadanoff.errors import AnalysisError
 from kadanoff.sparsity.inputs import Example
 from kadanoff.sparsity.keep import keep_threshold, keep_topk, threshold, topk
-from kadanoff.sparsity.structure import Hidden, HiddenFinder, Step, find_hidden, sample_rows
+from kadanoff.sparsity.structure import DataStep, Hidden, HiddenFinder, find_hidden, sample_rows
 
 __all__ = [
     "Block",
-    "Matrix",
+    "LinearMap",
     "Program",
-    "Recipe",
+    "SkipRecipe",
     "after_relu",
     "common_path",
     "find_blocks",
@@ -28,7 +28,7 @@ __all__ = [
 
 
 @dataclass
-class Matrix:
+class LinearMap:
     """A linear map of the model: ``module`` (its path) and how to read its rows."""
 
     path: str
@@ -75,7 +75,7 @@ def _filled(argument: Any, values: list[Tensor]) -> Any:
     return values[argument.index] if isinstance(argument, _Slot) else argument
 
 
-def program_of(value: Step, finder: HiddenFinder) -> Program | None:
+def program_of(value: DataStep, finder: HiddenFinder) -> Program | None:
     """Replayable form of everything between a value and its one linear map.
 
     None if a step uses a tensor that is neither that map's output nor a parameter: replaying it
@@ -105,7 +105,7 @@ def program_of(value: Step, finder: HiddenFinder) -> Program | None:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class SkipRecipe:
     """A program as σ, then Top-k (``k`` = 0: none), then a magnitude threshold ``tau``.
 
     ``head``: σ as a program, None if it is the plain ReLU.
@@ -116,7 +116,7 @@ class Recipe:
     tau: float = 0.0
 
 
-def recipe_of(program: Program) -> Recipe:
+def recipe_of(program: Program) -> SkipRecipe:
     """Take Top-k and thresholds out of a program, so that a back end may do them itself."""
     steps, names = program.steps, program.names
     func, args, kwargs = steps[-1]
@@ -133,13 +133,13 @@ def recipe_of(program: Program) -> Recipe:
     k, tau = 0, 0.0
     if func in (topk, keep_topk):
         if not isinstance(args[1], int):
-            return Recipe(program)
+            return SkipRecipe(program)
         k = args[1]
     elif func in (threshold, keep_threshold):
         tau = float(args[1])
     if names == ["relu"]:
-        return Recipe(None, k, tau)
-    return Recipe(Program(steps, names, not {"topk", "keep_topk"} & set(names)), k, tau)
+        return SkipRecipe(None, k, tau)
+    return SkipRecipe(Program(steps, names, not {"topk", "keep_topk"} & set(names)), k, tau)
 
 
 def _earlier(step: tuple[Any, tuple[Any, ...], dict[str, Any]]) -> tuple[Any, tuple, dict]:
@@ -171,10 +171,10 @@ class Block:
     """One MLP block: σ(first x) [⊙ up x], then down. ``d`` in, ``m`` hidden, ``n_out`` out."""
 
     kind: str
-    first: Matrix
-    down: Matrix
+    first: LinearMap
+    down: LinearMap
     program: Program | None
-    up: Matrix | None = None
+    up: LinearMap | None = None
     exact: bool = False
     inputs: Tensor | None = None  # some tokens that entered it
     owner: str = ""
@@ -189,7 +189,7 @@ class Block:
         return self.first.path
 
     @property
-    def matrices(self) -> list[Matrix]:
+    def matrices(self) -> list[LinearMap]:
         """Its linear maps: first, down, and up if it is gated."""
         return [self.first, self.down] + ([] if self.up is None else [self.up])
 
@@ -230,7 +230,7 @@ def common_path(paths: list[str]) -> str:
     return ".".join(shared)
 
 
-def _matrix(step: Step | None, finder: HiddenFinder, model: nn.Module) -> Matrix | None:
+def _matrix(step: DataStep | None, finder: HiddenFinder, model: nn.Module) -> LinearMap | None:
     if step is None:
         return None
     source = step.whole
@@ -246,7 +246,7 @@ def _matrix(step: Step | None, finder: HiddenFinder, model: nn.Module) -> Matrix
     transposed = source.transposed and stored.shape == source.weight.shape
     if transposed and stored.stride() != source.weight.stride():
         transposed = False
-    return Matrix(path, module, transposed, step.columns)
+    return LinearMap(path, module, transposed, step.columns)
 
 
 @torch.no_grad()
@@ -320,14 +320,14 @@ class _Collected:
         block.activation_path = _activation_path(gate, block.owner)
         self.blocks.append(block)
 
-    def _met_before(self, first: Matrix) -> bool:
+    def _met_before(self, first: LinearMap) -> bool:
         found = [block for block in self.blocks if block.first.path == first.path]
         for block in found:
             block.notes.append("used more than once in a pass")
         return bool(found)
 
 
-def _activation_path(gate: Step, owner: str) -> str | None:
+def _activation_path(gate: DataStep, owner: str) -> str | None:
     """The module that computes the activation and nothing else of the block."""
     maps = [step for step in gate.below() if step.kind == "map"]
     homes = {step.path for step in maps if step.op != "keep_threshold"}

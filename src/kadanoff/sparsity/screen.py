@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kadanoff.sparsity.blocks import Recipe, after_relu
+from kadanoff.sparsity.blocks import SkipRecipe, after_relu
 
 __all__ = ["Screen", "can_screen", "make_screen"]
 
@@ -41,7 +41,7 @@ class Screen:
     margin: float
 
 
-def can_screen(recipe: Recipe) -> bool:
+def can_screen(recipe: SkipRecipe) -> bool:
     """Whether a negative preactivation alone tells that a neuron is inactive.
 
     So it is for ReLU with or without Top-k or a threshold behind it, and for what is computed from

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from kadanoff.errors import UsageError
 from kadanoff.sparsity import backends
-from kadanoff.sparsity.blocks import Block, Matrix, recipe_of
+from kadanoff.sparsity.blocks import Block, LinearMap, recipe_of
 from kadanoff.sparsity.keep import topk
 from kadanoff.sparsity.predictor import Predictor
 from kadanoff.sparsity.screen import make_screen
@@ -43,7 +43,7 @@ class UnionCosts:
         return min(self.rows[below], self.rows[index])
 
 
-def _stamp(matrices: list[Matrix]) -> tuple[Any, ...]:
+def _stamp(matrices: list[LinearMap]) -> tuple[Any, ...]:
     """Changes when a parameter moves or is written to."""
     found: list[Any] = []
     for matrix in matrices:
@@ -61,7 +61,7 @@ def _stamp(matrices: list[Matrix]) -> tuple[Any, ...]:
 class _Skip:
     """What the three have in common: checks, and the layout made once."""
 
-    def __init__(self, module: nn.Module, backend: str, matrices: list[Matrix]) -> None:
+    def __init__(self, module: nn.Module, backend: str, matrices: list[LinearMap]) -> None:
         self.module = module
         self.backend = backend
         self.matrices = matrices
@@ -100,12 +100,12 @@ class _Skip:
         return torch.is_grad_enabled() and x.requires_grad
 
 
-def _straight(matrix: Matrix) -> tuple[Tensor, Tensor | None]:
+def _straight(matrix: LinearMap) -> tuple[Tensor, Tensor | None]:
     """Weight with a neuron a row, and bias; copied only if the model keeps it the other way."""
     return matrix.rows().contiguous(), matrix.bias()
 
 
-def _table(matrix: Matrix) -> tuple[Tensor, Tensor | None]:
+def _table(matrix: LinearMap) -> tuple[Tensor, Tensor | None]:
     """The same of a second matrix: a row for every input (no copy of GPT-2's Conv1D)."""
     return matrix.rows().t().contiguous(), matrix.bias()
 
@@ -113,7 +113,7 @@ def _table(matrix: Matrix) -> tuple[Tensor, Tensor | None]:
 class SkipLinear(_Skip):
     """A linear map whose input is mostly zeros: reads the rows of its nonzero inputs alone."""
 
-    def __init__(self, matrix: Matrix, backend: str) -> None:
+    def __init__(self, matrix: LinearMap, backend: str) -> None:
         super().__init__(matrix.module, backend, [matrix])
 
     def lay_out(self) -> Any:
@@ -167,7 +167,7 @@ class SkipLinear(_Skip):
 class FastLinear(_Skip):
     """A dense linear map on one token, at the speed of memory."""
 
-    def __init__(self, matrix: Matrix, backend: str) -> None:
+    def __init__(self, matrix: LinearMap, backend: str) -> None:
         super().__init__(matrix.module, backend, [replace(matrix, columns=None)])
 
     def lay_out(self) -> Any:

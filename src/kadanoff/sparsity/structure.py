@@ -19,7 +19,7 @@ from kadanoff.errors import UsageError
 from kadanoff.trace.operations import TABLE, Family
 from kadanoff.trace.recorder import FunctionCall, Observer, Recorder
 
-__all__ = ["Hidden", "HiddenFinder", "Step", "find_hidden", "sample_rows"]
+__all__ = ["DataStep", "Hidden", "HiddenFinder", "find_hidden", "sample_rows"]
 
 
 def _names_of(*families: Family) -> frozenset[str]:
@@ -52,7 +52,7 @@ _LINEAR = {
 
 
 @dataclass(eq=False)
-class Step:
+class DataStep:
     """One value on the way through a model: what made it, of what.
 
     Attributes
@@ -64,7 +64,7 @@ class Step:
         Canonical name of the function.
     func, args, kwargs
         The call itself, so that it can be run again.
-    sources : dict of int to Step
+    sources : dict of int to DataStep
         Which arguments are values that are followed: by position, -1 for ``input=`` and -2 for
         ``other=``.
     path : str
@@ -89,13 +89,13 @@ class Step:
     func: Any = None
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
-    sources: dict[int, Step] = field(default_factory=dict)
+    sources: dict[int, DataStep] = field(default_factory=dict)
     path: str = ""
     weight: Tensor | None = None
     bias: Tensor | None = None
     transposed: bool = False
     columns: tuple[int, int] | None = None
-    parent: Step | None = None
+    parent: DataStep | None = None
     tokens: Tensor | None = None
     channel: bool = False
     used: bool = False
@@ -106,24 +106,24 @@ class Step:
         return self.kind == "map" and self.op in _NONLINEAR
 
     @property
-    def whole(self) -> Step:
+    def whole(self) -> DataStep:
         """The linear map itself, where this is a part of its output."""
         return self.parent or self
 
-    def roots(self) -> list[Step]:
+    def roots(self) -> list[DataStep]:
         """The linear maps this value was made from by elementwise functions."""
         if self.kind in ("linear", "part", "conv"):
             return [self]
-        found: list[Step] = []
+        found: list[DataStep] = []
         for source in self.sources.values():
             found += [r for r in source.roots() if r not in found]
         return found
 
-    def below(self) -> list[Step]:
+    def below(self) -> list[DataStep]:
         """All maps from here down to the roots, each once, sources first."""
         if self.kind in ("linear", "part", "conv"):
             return []
-        found: list[Step] = []
+        found: list[DataStep] = []
         for source in self.sources.values():
             found += [n for n in source.below() if n not in found]
         return [*found, self]
@@ -143,12 +143,12 @@ class Hidden:
     """
 
     kind: str
-    step: Step
+    step: DataStep
     skippable: Tensor
     product: Tensor
-    gate: Step | None = None  # the step whose value is `skippable`
-    up: Step | None = None
-    consumer: Step | None = None
+    gate: DataStep | None = None  # the step whose value is `skippable`
+    up: DataStep | None = None
+    consumer: DataStep | None = None
 
     @property
     def ops(self) -> list[str]:
@@ -176,7 +176,7 @@ class HiddenFinder(Observer):
 
     Attributes
     ----------
-    linears : list of Step
+    linears : list of DataStep
         The linear maps by a parameter, in the order of the forward pass.
     """
 
@@ -185,9 +185,9 @@ class HiddenFinder(Observer):
     def __init__(self, report: Callable[[Hidden, HiddenFinder], None], keep: int = 0) -> None:
         self.keep = keep
         self.report = report
-        self.linears: list[Step] = []
-        self._steps: dict[int, tuple[Any, Step]] = {}
-        self._pending: list[tuple[Step, Tensor]] = []
+        self.linears: list[DataStep] = []
+        self._steps: dict[int, tuple[Any, DataStep]] = {}
+        self._pending: list[tuple[DataStep, Tensor]] = []
 
     def name_of(self, tensor: Tensor | None) -> str | None:
         """Name of the parameter or buffer whose memory ``tensor`` shares."""
@@ -195,13 +195,13 @@ class HiddenFinder(Observer):
 
     # -- the values that are followed ----------------------------------------------------------
 
-    def _step_of(self, value: Any) -> Step | None:
+    def _step_of(self, value: Any) -> DataStep | None:
         if not isinstance(value, Tensor):
             return None
         entry = self._steps.get(id(value))
         return entry[1] if entry is not None and entry[0]() is value else None
 
-    def _put(self, tensor: Tensor, step: Step) -> None:
+    def _put(self, tensor: Tensor, step: DataStep) -> None:
         key = id(tensor)
         steps = self._steps
 
@@ -211,7 +211,7 @@ class HiddenFinder(Observer):
 
         steps[key] = (weakref.ref(tensor, forget), step)
 
-    def _sources(self, call: FunctionCall) -> dict[int, Step]:
+    def _sources(self, call: FunctionCall) -> dict[int, DataStep]:
         places = [*enumerate(call.args)]
         places += [(-1, call.kwargs.get("input")), (-2, call.kwargs.get("other"))]
         found = ((place, self._step_of(value)) for place, value in places)
@@ -236,9 +236,9 @@ class HiddenFinder(Observer):
         weight = call.arguments.get("weight")
         named = [weight, *call.tensors()[1:]]
         weight = next((t for t in named if self.name_of(t) is not None), None)
-        self._put(output, Step("conv", call.name, path=call.path, weight=weight, channel=True))
+        self._put(output, DataStep("conv", call.name, path=call.path, weight=weight, channel=True))
 
-    def _follow(self, call: FunctionCall, sources: dict[int, Step], output: Any) -> None:
+    def _follow(self, call: FunctionCall, sources: dict[int, DataStep], output: Any) -> None:
         first = next(iter(sources.values()))
         if call.name in _SPLITS:
             if first.kind == "linear" and isinstance(output, (tuple, list)):
@@ -258,9 +258,9 @@ class HiddenFinder(Observer):
         elif same_width or not isinstance(source, Tensor):
             self._map(call, sources, output)
 
-    def _map(self, call: FunctionCall, sources: dict[int, Step], output: Tensor) -> None:
+    def _map(self, call: FunctionCall, sources: dict[int, DataStep], output: Tensor) -> None:
         """A function entry by entry."""
-        step = Step(
+        step = DataStep(
             "map",
             call.name,
             call.func,
@@ -279,18 +279,18 @@ class HiddenFinder(Observer):
         else:
             self._pending.append((step, output))
 
-    def _split(self, linear: Step, call: FunctionCall, parts: Any) -> None:
+    def _split(self, linear: DataStep, call: FunctionCall, parts: Any) -> None:
         dim = call.kwargs.get("dim", call.args[2] if len(call.args) > 2 else 0)
         if not parts or dim not in (-1, parts[0].ndim - 1):
             return
         start = 0
         for part in parts:
             stop = start + part.shape[-1]
-            step = Step("part", "part", parent=linear, columns=(start, stop))
+            step = DataStep("part", "part", parent=linear, columns=(start, stop))
             if linear.kept[:2] == (start, stop):
                 function, *options = linear.kept[2:]
                 arguments = (part, *options)
-                step = Step("map", function.__name__, function, arguments, sources={0: step})
+                step = DataStep("map", function.__name__, function, arguments, sources={0: step})
             self._put(part, step)
             start = stop
 
@@ -301,7 +301,7 @@ class HiddenFinder(Observer):
         if matrix.ndim != 2 or self.name_of(matrix) is None:
             return
         operation = TABLE[call.name]
-        step = Step(
+        step = DataStep(
             "linear",
             call.name,
             path=call.path,
@@ -318,7 +318,7 @@ class HiddenFinder(Observer):
 
     # -- what is reported ----------------------------------------------------------------------
 
-    def _hidden(self, step: Step, value: Tensor, consumer: Step) -> None:
+    def _hidden(self, step: DataStep, value: Tensor, consumer: DataStep) -> None:
         for earlier in step.below():
             earlier.used = True
         self._pending = [(s, v) for s, v in self._pending if not s.used]
@@ -347,7 +347,7 @@ class HiddenFinder(Observer):
         self._pending, self._steps = [], {}
 
 
-def _argument(step: Step, position: int) -> Tensor:
+def _argument(step: DataStep, position: int) -> Tensor:
     if position >= 0:
         return step.args[position]
     return step.kwargs["input" if position == -1 else "other"]
@@ -382,7 +382,7 @@ def find_hidden(
     keep : int
         Copy so many rows of every linear map's input to its step's ``tokens``.
     paths : bool
-        Note which module made each call (``Step.path``); costs two hooks a module.
+        Note which module made each call (``DataStep.path``); costs two hooks a module.
 
     Raises
     ------

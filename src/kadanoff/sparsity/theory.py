@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from kadanoff.errors import DomainError, UsageError
 from kadanoff.sparsity.blocks import find_blocks
 from kadanoff.sparsity.inputs import examples, output_of
-from kadanoff.trace.losses import IGNORED, Loss, loss_for
+from kadanoff.trace.losses import IGNORED, DefaultLoss, loss_for
 from kadanoff.trace.sandbox import untouched
 
 __all__ = [
@@ -275,7 +275,7 @@ def measure_drift(model: nn.Module, data: Any) -> list[DriftMeasurement]:
     return found
 
 
-def _tokens(loss: Loss, output: Tensor, targets: Tensor) -> float:
+def _tokens(loss: DefaultLoss, output: Tensor, targets: Tensor) -> float:
     """What turns the mean loss into the sum over tokens of the losses the theory speaks of."""
     if loss.name == "mse":
         return output.numel() / 2  # half the squared error of a token, summed over outputs
@@ -293,7 +293,7 @@ def _drift_of(name: str, a: Tensor, gradient: Tensor, predicted: float | None) -
     return DriftMeasurement(name, slope, spread, predicted)
 
 
-def _predicted(loss: Loss, output: Tensor, V: Tensor) -> float | None:
+def _predicted(loss: DefaultLoss, output: Tensor, V: Tensor) -> float | None:
     """The closed form for the readout V (n_out, m), None where it is no readout or has none."""
     if V.shape[0] != output.shape[-1]:
         return None

@@ -20,7 +20,7 @@ from kadanoff.errors import DataError
 from kadanoff.trace.ends import ends_in
 from kadanoff.trace.hf import main_output, own_loss
 
-__all__ = ["IGNORED", "Loss", "TargetError", "default_loss", "loss_for"]
+__all__ = ["IGNORED", "DefaultLoss", "TargetError", "default_loss", "loss_for"]
 
 IGNORED = -100  # the class that torch's cross entropy leaves out
 
@@ -43,7 +43,7 @@ class TargetError(DataError):
 
 
 @dataclass(frozen=True)
-class Loss:
+class DefaultLoss:
     """A loss function with its name.
 
     Attributes
@@ -99,7 +99,7 @@ def default_loss(output: Any, targets: Any = None, task: str | None = None) -> T
     return None if found is None else found(output, targets)
 
 
-def loss_for(output: Any, targets: Any = None, task: str | None = None) -> Loss | None:
+def loss_for(output: Any, targets: Any = None, task: str | None = None) -> DefaultLoss | None:
     """Which loss a batch of outputs and targets calls for.
 
     Parameters
@@ -120,7 +120,7 @@ def loss_for(output: Any, targets: Any = None, task: str | None = None) -> Loss 
 
     Returns
     -------
-    Loss or None
+    DefaultLoss or None
         None without targets and without a loss of the model's own.
 
     Raises
@@ -129,7 +129,7 @@ def loss_for(output: Any, targets: Any = None, task: str | None = None) -> Loss 
         The targets do not go with the output.
     """
     if own_loss(output, alone=targets is None) is not None:
-        return Loss("the model's own loss", None)
+        return DefaultLoss("the model's own loss", None)
     if targets is None:
         return None
     main = main_output(output)
@@ -162,17 +162,19 @@ def _count(tensor: Tensor, what: str = "target") -> str:
 # -- classes -----------------------------------------------------------------------------------
 
 
-def _classes(main: Tensor, targets: Tensor) -> Loss:
+def _classes(main: Tensor, targets: Tensor) -> DefaultLoss:
     axis = _class_axis(main.shape, targets.shape)
     if axis is not None:
         _check_labels(targets, main.shape[axis])
-        return Loss("cross entropy", lambda z, y: _cross_entropy(z, y, axis), axis)
+        return DefaultLoss("cross entropy", lambda z, y: _cross_entropy(z, y, axis), axis)
     if _same_entries(main.shape, targets.shape):
         low, high = int(targets.min()), int(targets.max())
         if low < 0 or high > 1:
             raise _unfit_numbers(main, targets, low, high)
         if main.shape == targets.shape and _sum_to_one(targets):
-            return Loss("cross entropy", lambda z, y: _soft_cross_entropy(z, y, z.ndim - 1), -1)
+            return DefaultLoss(
+                "cross entropy", lambda z, y: _soft_cross_entropy(z, y, z.ndim - 1), -1
+            )
         return _binary(main)
     raise _unfit(main, targets)
 
@@ -234,7 +236,7 @@ def _soft_cross_entropy(logits: Tensor, probabilities: Tensor, axis: int) -> Ten
 # -- real numbers ------------------------------------------------------------------------------
 
 
-def _real(main: Tensor, targets: Tensor, task: str | None) -> Loss:
+def _real(main: Tensor, targets: Tensor, task: str | None) -> DefaultLoss:
     if not bool(torch.isfinite(targets).all()):
         count = int((~torch.isfinite(targets)).sum())
         raise TargetError(
@@ -254,14 +256,16 @@ def _real(main: Tensor, targets: Tensor, task: str | None) -> Loss:
         raise _unfit(main, targets)
     if task != "regression":
         if main.shape == targets.shape and _sum_to_one(targets) and ends_in(main) != "sigmoid":
-            return Loss("cross entropy", lambda z, y: _soft_cross_entropy(z, y, z.ndim - 1), -1)
+            return DefaultLoss(
+                "cross entropy", lambda z, y: _soft_cross_entropy(z, y, z.ndim - 1), -1
+            )
         events = bool(((targets == 0) | (targets == 1)).all())
         if events and bool(targets.min() < targets.max()):
             return _binary(main)
-    return Loss("mse", lambda z, y: F.mse_loss(z, y.reshape(z.shape).to(z.dtype)))
+    return DefaultLoss("mse", lambda z, y: F.mse_loss(z, y.reshape(z.shape).to(z.dtype)))
 
 
-def _binary(main: Tensor) -> Loss:
+def _binary(main: Tensor) -> DefaultLoss:
     """Binary cross entropy of logits, or of probabilities if the model ends in a sigmoid."""
     if ends_in(main) == "sigmoid":
         function = F.binary_cross_entropy
@@ -271,7 +275,7 @@ def _binary(main: Tensor) -> Loss:
     def compute(z: Tensor, y: Tensor) -> Tensor:
         return function(z, y.reshape(z.shape).to(z.dtype))
 
-    return Loss("binary cross entropy", compute)
+    return DefaultLoss("binary cross entropy", compute)
 
 
 def _sum_to_one(targets: Tensor) -> bool:

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from kadanoff.trace.layers import Call
     from kadanoff.trace.recorder import FunctionCall, Recorder
 
-__all__ = ["Origin", "Origins"]
+__all__ = ["Origins", "TensorOrigin"]
 
 
 @dataclass(frozen=True)
-class Origin:
+class TensorOrigin:
     """What a tensor was made from.
 
     Attributes
@@ -32,7 +32,7 @@ class Origin:
     parameters: tuple[str, ...] = ()
 
 
-_UNKNOWN = Origin()
+_UNKNOWN = TensorOrigin()
 
 
 class Origins:
@@ -46,17 +46,17 @@ class Origins:
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
-        self._known: dict[int, tuple[weakref.ref[Tensor], Origin]] = {}
+        self._known: dict[int, tuple[weakref.ref[Tensor], TensorOrigin]] = {}
 
-    def of(self, tensor: Any) -> Origin:
-        """Origin of a tensor; empty for inputs, constants and parameters themselves."""
+    def of(self, tensor: Any) -> TensorOrigin:
+        """TensorOrigin of a tensor; empty for inputs, constants and parameters themselves."""
         entry = self._known.get(id(tensor))
         return entry[1] if entry is not None and entry[0]() is tensor else _UNKNOWN
 
     def put(self, tensor: Any, call: Call) -> None:
         """``tensor`` is what ``call`` returned."""
         if isinstance(tensor, Tensor):
-            self._put(tensor, Origin((call,)))
+            self._put(tensor, TensorOrigin((call,)))
 
     def follow(self, call: FunctionCall, output: Any) -> None:
         """``output`` is what a function that is no layer made of its arguments."""
@@ -69,7 +69,7 @@ class Origins:
                 if isinstance(result, Tensor):
                     self._put(result, origin)
 
-    def enters(self, call: FunctionCall) -> Origin:
+    def enters(self, call: FunctionCall) -> TensorOrigin:
         """What the tensors among a call's arguments come from, taken together."""
         calls: dict[Call, None] = {}
         parameters: dict[str, None] = {}
@@ -85,13 +85,13 @@ class Origins:
                 parameters[name] = None
             elif tensor.numel() > 1 and self._recorder.buffer_of(tensor) is None:
                 alone = False
-        return Origin(tuple(calls), tuple(parameters) if alone else ())
+        return TensorOrigin(tuple(calls), tuple(parameters) if alone else ())
 
     def clear(self) -> None:
         """Forget all tensors."""
         self._known.clear()
 
-    def _put(self, tensor: Tensor, origin: Origin) -> None:
+    def _put(self, tensor: Tensor, origin: TensorOrigin) -> None:
         key, known = id(tensor), self._known
 
         def forget(reference: Any) -> None:

@@ -17,7 +17,7 @@ from kadanoff.tuning.objective import Loss as UserLoss
 from kadanoff.tuning.objective import Objective
 from kadanoff.tuning.tuned import Tuned
 
-__all__ = ["Comparison", "Training", "batches", "compare", "train"]
+__all__ = ["BeforeAfter", "Training", "batches", "compare", "train_copy"]
 
 # what counts as worse, and as not moved
 WORSE = 0.03
@@ -39,7 +39,7 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class BeforeAfter:
     """Diagnoses and training runs of a model before and after tuning."""
 
     before: Any
@@ -106,7 +106,7 @@ def compare(
     tuned: Tuned | None = None,
     loss: UserLoss | None = None,
     progress: Callable[..., None] | None = None,
-) -> Comparison:
+) -> BeforeAfter:
     """Diagnose and train a model before and after tuning; neither argument is changed.
 
     With ``tuned`` the model before is trained by its optimiser at the user's own rate, the one
@@ -117,7 +117,7 @@ def compare(
     whole = adapt(after, load(data, batch=None, seed=seed))
     if whole.targets is None:
         note = "The data has no targets, so nothing was trained."
-        return Comparison(first, second, None, None, "", note)
+        return BeforeAfter(first, second, None, None, "", note)
     objective = Objective(loss)
     choose = tuned is None and lr is None
     short = max(1, steps // 8)
@@ -131,7 +131,7 @@ def compare(
 
         def run(lr: float, steps: int, tell: Any = None, model: nn.Module = model) -> Training:
             make = _maker(tuned, lr, mine=model is after)
-            return train(
+            return train_copy(
                 model, whole, make=make, lr=lr, steps=steps, seed=seed, batch=batch,
                 objective=objective, progress=tell,
             )  # fmt: skip
@@ -149,7 +149,7 @@ def compare(
     name = "cross entropy" if whole.task == "classification" else "mean squared error"
     words = name if loss is None else objective.name
     optimizer = "SGD" if tuned is None else tuned.optimizer
-    return Comparison(first, second, runs[0], runs[1], words, optimizer=optimizer)
+    return BeforeAfter(first, second, runs[0], runs[1], words, optimizer=optimizer)
 
 
 def _maker(
@@ -161,7 +161,7 @@ def _maker(
     return lambda model: tuned.optimizers_for(model, own=not mine)
 
 
-def train(
+def train_copy(
     model: nn.Module,
     whole: Batch,
     *,

@@ -18,7 +18,7 @@ from kadanoff.tuning.optimizers import Group, Maker, maker, trainable
 from kadanoff.tuning.stream import Stream
 from kadanoff.tuning.tuned import Tuned, entries_of
 
-__all__ = ["parameter_groups", "tune"]
+__all__ = ["tune", "weights_and_vectors"]
 
 # length of the run that is tuned for if nobody says, and the part of it that trials may take
 STEPS, EFFORT = 1000, 0.1
@@ -150,7 +150,7 @@ def tune(
         )  # fmt: skip
         return raced_groups(setting)
     if made is None:
-        groups, words = parameter_groups(model, no_decay=no_decay), {}
+        groups, words = weights_and_vectors(model, no_decay=no_decay), {}
     else:
         groups, words = _theory(model, sample, made, seed, s, base, weight_decay, no_decay)
     names = {id(p): n for n, p in model.named_parameters()}
@@ -260,7 +260,7 @@ def _verdict(plan: Initialisation, made: Maker | None) -> str:
     return f"{weights}; rates by theory, no trial was run."
 
 
-def parameter_groups(model: nn.Module, *, no_decay: bool = False) -> list[Group]:
+def weights_and_vectors(model: nn.Module, *, no_decay: bool = False) -> list[Group]:
     """Split the trainable parameters into matrices and vectors.
 
     With ``no_decay`` the vectors are kept from weight decay; otherwise the optimiser's own holds

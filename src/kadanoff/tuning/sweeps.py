@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from kadanoff.errors import UsageError
-from kadanoff.trace.losses import Loss, loss_for
+from kadanoff.trace.losses import DefaultLoss, loss_for
 from kadanoff.tuning.coordinates import Coordinate, coordinates
 from kadanoff.tuning.finished import Finished
 from kadanoff.tuning.optimizers import make_optimizers
@@ -92,7 +92,7 @@ def train(
     generator = torch.Generator().manual_seed(seed)
     tail: list[float] = []
     ceiling = math.inf
-    criterion: Loss | None = None
+    criterion: DefaultLoss | None = None
     for step in range(steps):
         rows = torch.randint(X.shape[0], (min(batch, X.shape[0]),), generator=generator)
         output = model(X[rows])

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from kadanoff.errors import UsageError
 from kadanoff.sparsity.keep import TopKMLP
 
-__all__ = ["Chain", "Decoder", "Digits", "Text", "Vit", "digits", "generate", "text", "train"]
+__all__ = ["Chain", "Characters", "Decoder", "Digits", "Vit", "digits", "generate", "text", "train"]
 
 
 @dataclass(frozen=True)
-class Text:
+class Characters:
     """Characters as integers: ``train`` and ``valid``; ``symbols[i]`` is character i."""
 
     train: Tensor
@@ -40,7 +40,7 @@ class Text:
         return window[:-1].view(size, length), window[1:].view(size, length)
 
 
-def text() -> Text:
+def text() -> Characters:
     """Characters of Python's own help topics; the last tenth is held out."""
     from pydoc_data.topics import topics
 
@@ -49,7 +49,7 @@ def text() -> Text:
     place = {symbol: index for index, symbol in enumerate(symbols)}
     codes = torch.tensor([place[symbol] for symbol in whole])
     cut = len(codes) * 9 // 10
-    return Text(codes[:cut], codes[cut:], symbols)
+    return Characters(codes[:cut], codes[cut:], symbols)
 
 
 class Chain:

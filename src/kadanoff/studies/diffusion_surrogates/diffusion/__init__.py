@@ -25,7 +25,10 @@ from kadanoff.studies.diffusion_surrogates.diffusion.accuracy import (
     refine,
 )
 from kadanoff.studies.diffusion_surrogates.diffusion.discs import FixedValues2D
-from kadanoff.studies.diffusion_surrogates.diffusion.krylov import Solution, conjugate_gradients
+from kadanoff.studies.diffusion_surrogates.diffusion.krylov import (
+    KrylovSolution,
+    conjugate_gradients,
+)
 from kadanoff.studies.diffusion_surrogates.diffusion.networks import (
     EncoderDecoder,
     FullResolution,
@@ -37,8 +40,8 @@ from kadanoff.studies.diffusion_surrogates.diffusion.poisson import ScreenedPois
 from kadanoff.studies.diffusion_surrogates.diffusion.sources import Sources, draw_sources
 from kadanoff.studies.diffusion_surrogates.diffusion.stepping import Stepped, relax
 from kadanoff.studies.diffusion_surrogates.diffusion.training import (
-    Fit,
     RollBack,
+    SurrogateFit,
     fit,
     weighted_loss,
 )
@@ -49,15 +52,15 @@ __all__ = [
     "Bound",
     "EncoderDecoder",
     "FieldErrors",
-    "Fit",
     "FixedValues2D",
     "FullResolution",
+    "KrylovSolution",
     "RollBack",
     "ScreenedPoisson2D",
-    "Solution",
     "SourceCNN",
     "Sources",
     "Stepped",
+    "SurrogateFit",
     "UNet2d",
     "Uptake",
     "Uptake2D",

@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 
 from kadanoff.errors import DataError
-from kadanoff.studies.diffusion_surrogates.diffusion.krylov import Solution, conjugate_gradients
+from kadanoff.studies.diffusion_surrogates.diffusion.krylov import (
+    KrylovSolution,
+    conjugate_gradients,
+)
 from kadanoff.studies.diffusion_surrogates.diffusion.poisson import ScreenedPoisson2D
 
 __all__ = ["Bound", "FieldErrors", "amplitude", "error_bound", "field_errors", "refine"]
@@ -148,7 +151,7 @@ def refine(
     *,
     tolerance: float = 1e-6,
     precondition: bool = False,
-) -> Solution:
+) -> KrylovSolution:
     """Finish a surrogate's field by conjugate gradients: the error is then under control.
 
     Parameters

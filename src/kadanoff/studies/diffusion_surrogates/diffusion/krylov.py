@@ -11,13 +11,13 @@ from torch import Tensor
 
 from kadanoff.errors import ConvergenceError, UsageError
 
-__all__ = ["Solution", "conjugate_gradients", "implicit"]
+__all__ = ["KrylovSolution", "conjugate_gradients", "implicit"]
 
 Linear = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Solution:
+class KrylovSolution:
     """Result of an iterative solve.
 
     Attributes
@@ -45,7 +45,7 @@ def conjugate_gradients(
     x0: Tensor | None = None,
     tolerance: float = 1e-8,
     max_iterations: int = 2000,
-) -> Solution:
+) -> KrylovSolution:
     """Solve A x = b for a batch of fields, A symmetric and positive definite.
 
     Parameters
@@ -92,7 +92,7 @@ def _iterate(
     x0: Tensor | None,
     tolerance: float,
     max_iterations: int,
-) -> Solution:
+) -> KrylovSolution:
     x = torch.zeros_like(b) if x0 is None else x0.clone()
     r = b.clone() if x0 is None else b - apply(x)
     goal = (tolerance**2 * _dot(b, b)).clamp_min(torch.finfo(b.dtype).tiny)
@@ -119,7 +119,7 @@ def _iterate(
         each += active
         k += 1
     norm = _dot(b, b).clamp_min(torch.finfo(b.dtype).tiny)
-    return Solution(x, k, each[..., 0, 0], (size / norm).sqrt()[..., 0, 0])
+    return KrylovSolution(x, k, each[..., 0, 0], (size / norm).sqrt()[..., 0, 0])
 
 
 class _Implicit(torch.autograd.Function):

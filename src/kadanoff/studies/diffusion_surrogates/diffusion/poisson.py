@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kadanoff.errors import DataError, UsageError
-from kadanoff.studies.diffusion_surrogates.diffusion.transforms import Line
+from kadanoff.studies.diffusion_surrogates.diffusion.transforms import SecondDifference
 
 __all__ = ["ScreenedPoisson2D", "laplacian"]
 
@@ -77,7 +77,7 @@ class ScreenedPoisson2D(nn.Module):
         self.method = method
         if method == "auto":
             self.method = "dense" if max(self.shape) <= _DENSE else "fast"
-        self.lines = tuple(Line(m, w) for m, w in zip(self.shape, self.walls))
+        self.lines = tuple(SecondDifference(m, w) for m, w in zip(self.shape, self.walls))
         self.D, self.gamma = D, gamma
         if bool((torch.as_tensor(D) <= 0).any()) or bool((torch.as_tensor(gamma) < 0).any()):
             raise UsageError(f"D = {D} and gamma = {gamma} must be positive (gamma may be 0).")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from kadanoff.errors import AnalysisError, StorageError, UsageError
 from kadanoff.files import atomic_open
 
-__all__ = ["Fit", "RollBack", "fit", "weighted_loss"]
+__all__ = ["RollBack", "SurrogateFit", "fit", "weighted_loss"]
 
 
 def weighted_loss(
@@ -98,7 +98,7 @@ class RollBack:
 
 
 @dataclass
-class Fit:
+class SurrogateFit:
     """Record of a training.
 
     Attributes
@@ -132,7 +132,7 @@ def fit(
     checkpoint: str | os.PathLike[str] | None = None,
     seed: int = 0,
     progress: Callable[..., None] | None = None,
-) -> Fit:
+) -> SurrogateFit:
     """Train a surrogate, with roll-back if wanted; goes on from its checkpoint after a kill.
 
     Parameters
@@ -163,7 +163,7 @@ def fit(
     """
     if decay not in ("cosine", "none"):
         raise UsageError(f"Unknown decay {decay!r}.", "Choose cosine or none.")
-    record, first, start = Fit(), [g["lr"] for g in optimizer.param_groups], 0
+    record, first, start = SurrogateFit(), [g["lr"] for g in optimizer.param_groups], 0
     if checkpoint is not None and os.path.exists(checkpoint):
         start, first, record = _resume(checkpoint, model, optimizer, rollback)
     each = max(1, epochs // 10)
@@ -202,7 +202,7 @@ def _set_rates(
 
 
 def _end_of_epoch(
-    record: Fit,
+    record: SurrogateFit,
     loss: float,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -226,7 +226,7 @@ def _save(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     rollback: RollBack | None,
-    record: Fit,
+    record: SurrogateFit,
 ) -> None:
     state = {
         "epoch": epoch,
@@ -247,7 +247,7 @@ def _resume(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     rollback: RollBack | None,
-) -> tuple[int, list[float], Fit]:
+) -> tuple[int, list[float], SurrogateFit]:
     try:
         state = torch.load(path, weights_only=True)
         model.load_state_dict(state["model"])
@@ -259,4 +259,4 @@ def _resume(
         ) from error
     if rollback is not None and state["rollback"] is not None:
         vars(rollback).update(state["rollback"])
-    return state["epoch"], state["rates"], Fit(**state["record"])
+    return state["epoch"], state["rates"], SurrogateFit(**state["record"])

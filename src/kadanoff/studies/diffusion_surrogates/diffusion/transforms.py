@@ -15,13 +15,13 @@ from torch import Tensor
 
 from kadanoff.errors import UsageError
 
-__all__ = ["WALLS", "Line"]
+__all__ = ["WALLS", "SecondDifference"]
 
 WALLS = ("dirichlet", "neumann", "periodic")
 
 
 @dataclass(frozen=True)
-class Line:
+class SecondDifference:
     """The second difference on M nodes between two walls of one kind.
 
     Parameters

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kadanoff.errors import DataError, UsageError
 from kadanoff.studies.diffusion_surrogates.diffusion.krylov import (
-    Solution,
+    KrylovSolution,
     conjugate_gradients,
     implicit,
 )
@@ -35,7 +35,7 @@ class VariableDiffusion2D:
 
     Attributes
     ----------
-    last : Solution or None
+    last : KrylovSolution or None
         Iterations and residuals of the latest solve.
 
     Examples
@@ -62,7 +62,7 @@ class VariableDiffusion2D:
             raise UsageError("gamma must not be negative.")
         self.D, self.gamma = D, torch.as_tensor(gamma, dtype=D.dtype, device=D.device)
         self.tolerance, self.max_iterations = tolerance, max_iterations
-        self.last: Solution | None = None
+        self.last: KrylovSolution | None = None
         with torch.no_grad():
             scale = D.detach()
             # in the scaled unknown B u the decay is γ/D; its geometric middle serves as constant
@@ -101,7 +101,7 @@ class VariableDiffusion2D:
         root = self._root.to(r)
         return self.base(r / root) / root
 
-    def solve(self, alpha: Tensor, x0: Tensor | None = None) -> Solution:
+    def solve(self, alpha: Tensor, x0: Tensor | None = None) -> KrylovSolution:
         """Solve without gradients, from a first guess, and tell the iterations.
 
         Raises

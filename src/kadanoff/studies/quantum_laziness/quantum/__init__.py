@@ -21,8 +21,8 @@ from kadanoff.studies.quantum_laziness.quantum.circuits import (
     hardware_efficient,
 )
 from kadanoff.studies.quantum_laziness.quantum.kernel import (
-    Estimate,
     GradientStatistics,
+    KernelEstimate,
     dqntk,
     gradient_statistics,
     qntk,
@@ -36,8 +36,8 @@ __all__ = [
     "CONVENTIONS",
     "Circuit",
     "Descent",
-    "Estimate",
     "GradientStatistics",
+    "KernelEstimate",
     "Observable",
     "Predictions",
     "descend",

@@ -13,7 +13,7 @@ from kadanoff.errors import UsageError
 from kadanoff.studies.quantum_laziness.quantum.circuits import Circuit
 from kadanoff.studies.quantum_laziness.quantum.observables import Observable
 
-__all__ = ["Estimate", "GradientStatistics", "dqntk", "gradient_statistics", "qntk"]
+__all__ = ["GradientStatistics", "KernelEstimate", "dqntk", "gradient_statistics", "qntk"]
 
 
 def qntk(
@@ -63,7 +63,7 @@ def dqntk(circuit: Circuit, theta: Tensor, observable: Observable) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class KernelEstimate:
     """A Monte Carlo value and its standard error."""
 
     value: float
@@ -76,25 +76,25 @@ class GradientStatistics:
 
     Attributes
     ----------
-    kernel, kernel_std : Estimate
+    kernel, kernel_std : KernelEstimate
         Mean and spread of K.
-    middle, first, last : Estimate
+    middle, first, last : KernelEstimate
         E[(∂_ℓ z)²] over the middle half of the gates, of the first gate, of the last layer's.
-    gradient_mean : Estimate
+    gradient_mean : KernelEstimate
         Of all ∂_ℓ z together; zero by symmetry.
-    mu, mu_std : Estimate or None
+    mu, mu_std : KernelEstimate or None
         Of the dQNTK if asked for.
     circuits : int
     """
 
-    kernel: Estimate
-    kernel_std: Estimate
-    middle: Estimate
-    first: Estimate
-    last: Estimate
-    gradient_mean: Estimate
-    mu: Estimate | None
-    mu_std: Estimate | None
+    kernel: KernelEstimate
+    kernel_std: KernelEstimate
+    middle: KernelEstimate
+    first: KernelEstimate
+    last: KernelEstimate
+    gradient_mean: KernelEstimate
+    mu: KernelEstimate | None
+    mu_std: KernelEstimate | None
     circuits: int
 
 
@@ -158,13 +158,13 @@ def gradient_statistics(
     )
 
 
-def _mean(x: Tensor) -> Estimate:
-    return Estimate(float(x.mean()), float(x.std()) / math.sqrt(len(x)))
+def _mean(x: Tensor) -> KernelEstimate:
+    return KernelEstimate(float(x.mean()), float(x.std()) / math.sqrt(len(x)))
 
 
-def _std(x: Tensor) -> Estimate:
+def _std(x: Tensor) -> KernelEstimate:
     """Standard deviation, its error by the jackknife (delta method on the variance)."""
     d2 = (x - x.mean()) ** 2
     std = float(x.std())
     error = float(d2.std()) / math.sqrt(len(x)) / (2 * std) if std > 0 else 0.0
-    return Estimate(std, error)
+    return KernelEstimate(std, error)

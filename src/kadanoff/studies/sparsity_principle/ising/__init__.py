@@ -14,7 +14,7 @@ from kadanoff.studies.sparsity_principle.ising.couplings import (
     translation_invariant,
 )
 from kadanoff.studies.sparsity_principle.ising.learn import (
-    Fit,
+    CouplingFit,
     Need,
     fit,
     fit_energies,
@@ -23,7 +23,7 @@ from kadanoff.studies.sparsity_principle.ising.learn import (
 from kadanoff.studies.sparsity_principle.ising.model import Ising, divergence
 
 __all__ = [
-    "Fit",
+    "CouplingFit",
     "Ising",
     "Need",
     "Terms",

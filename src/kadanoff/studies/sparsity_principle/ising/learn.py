@@ -12,13 +12,13 @@ from kadanoff.errors import ConvergenceError, UsageError
 from kadanoff.studies.sparsity_principle.ising.couplings import Terms
 from kadanoff.studies.sparsity_principle.ising.model import Ising, divergence
 
-__all__ = ["Fit", "Need", "fit", "fit_energies", "samples_needed"]
+__all__ = ["CouplingFit", "Need", "fit", "fit_energies", "samples_needed"]
 
 _NEWTON = 60
 
 
 @dataclass(frozen=True)
-class Fit:
+class CouplingFit:
     """Couplings found, with standard errors (NaN with fewer samples than couplings)."""
 
     model: Ising
@@ -46,7 +46,7 @@ def fit_energies(terms: Terms, states: np.ndarray, energies: np.ndarray) -> tupl
     return Ising(terms, J), int(rank)
 
 
-def fit(terms: Terms, states: np.ndarray, *, prior: float = 2.0) -> Fit:
+def fit(terms: Terms, states: np.ndarray, *, prior: float = 2.0) -> CouplingFit:
     """Maximum pseudo-likelihood: each spin predicted from the others, all couplings at once.
 
     Parameters
@@ -60,7 +60,7 @@ def fit(terms: Terms, states: np.ndarray, *, prior: float = 2.0) -> Fit:
 
     Returns
     -------
-    Fit
+    CouplingFit
 
     Raises
     ------
@@ -115,7 +115,7 @@ def fit(terms: Terms, states: np.ndarray, *, prior: float = 2.0) -> Fit:
     spare = M - terms.free
     left = spare if spare > 0 else math.nan
     stderr = np.sqrt(np.diag(inverse @ spread @ inverse) / left)
-    return Fit(Ising(terms, J), stderr, step)
+    return CouplingFit(Ising(terms, J), stderr, step)
 
 
 def _local(terms: Terms, parities: np.ndarray, spin: int) -> tuple[np.ndarray, np.ndarray]:
