@@ -91,15 +91,19 @@ def backward_trend(chain: Sequence[LayerReport]) -> Trend | None:
 
 def expected_trends(arch: Any, K: float) -> tuple[Trend, Trend] | None:
     """Gradient and signal trend at infinite width, from the second moment K of layer 1."""
-    from kadanoff.critical import susceptibilities
-    from kadanoff.gaussian import one
+    from kadanoff.rgflow.kernel import inner_kernel, next_layer, squares, steps
 
-    chi, signal, kernel = [], [], torch.as_tensor(K, dtype=torch.float64)
-    for act, C_b, C_W in zip(arch.activations[:-1], arch.C_b[1:-1], arch.C_W[1:-1], strict=True):
-        perpendicular = float(susceptibilities(act, kernel, C_W)[1])
-        mean = one(lambda z, act=act: act(z).square(), kernel, act.kinks).value
-        after = C_b + C_W * mean
-        if not (perpendicular > 0 and float(after) > 0 and float(kernel) > 0):
+    chi, signal = [], []
+    kernel = torch.full((1, 1), K, dtype=torch.float64)
+    Theta = torch.zeros_like(kernel)
+    for step in steps(arch)[:-1]:
+        if not float(kernel) > 0:
+            return None
+        ss, dd = squares(step.activation, inner_kernel(step, kernel))
+        after, Theta = next_layer(step, kernel, Theta, ss, dd)
+        # χ⊥ = C_W ⟨σ'²⟩ + γ²
+        perpendicular = step.C_W * float(dd) + step.gamma**2
+        if not (perpendicular > 0 and float(after) > 0):
             return None
         chi.append(math.log(perpendicular))
         signal.append(math.log(float(after / kernel)))

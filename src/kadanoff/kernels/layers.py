@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from kadanoff.activations import Activation
+from kadanoff.architecture import Network
 from kadanoff.errors import DomainError
 from kadanoff.gaussian import averages
 from kadanoff.kernels.polynomials import (
@@ -20,14 +21,13 @@ from kadanoff.kernels.polynomials import (
     chebyshev_nodes,
     chebyshev_values,
 )
-from kadanoff.rgflow.kernel import Step, steps
+from kadanoff.rgflow.kernel import Step, first_layer, inner_kernel, next_layer, steps
 
 __all__ = [
     "advance",
     "bracket",
     "diagonal",
     "propagate",
-    "start",
     "walk",
     "walk_many",
 ]
@@ -36,30 +36,18 @@ __all__ = [
 _FEW = 64
 
 
-def start(arch: Any, metric: Tensor) -> tuple[Tensor, Tensor]:
-    """K and Theta of the first layer from x·x'/n_0."""
-    K = arch.C_b[0] + arch.C_W[0] * metric
-    return K, arch.lambda_b[0] + arch.lambda_W[0] * metric
-
-
 def advance(
     step: Step, K11: Tensor, K12: Tensor, K22: Tensor, Theta: Tensor, average: Callable = averages
 ) -> tuple[Tensor, Tensor]:
     """One layer: (K12, Theta12) of the next from the triple of this one."""
-    keep = step.gamma**2
-    a, b, c, inner = K11, K12, K22, Theta
-    if step.inner_ratio:
-        a, b, c = (step.C_b + step.C_W * v for v in (K11, K12, K22))
-        inner = step.lambda_b + step.lambda_W * K12 + step.C_W * Theta
-    ss, dd = average(step.activation, a, b, c)
-    K_next = step.C_b + step.C_W * ss + keep * K12
-    Theta_next = step.lambda_b + step.lambda_W * ss + step.C_W * dd * inner + keep * Theta
-    return K_next, Theta_next
+    inner = (inner_kernel(step, K) for K in (K11, K12, K22))
+    ss, dd = average(step.activation, *inner)
+    return next_layer(step, K12, Theta, ss, dd)
 
 
-def walk(arch: Any, metric: Tensor) -> list[tuple[Tensor, Tensor]]:
+def walk(arch: Network, metric: Tensor) -> list[tuple[Tensor, Tensor]]:
     """(K, Theta) of single inputs at every layer 1 … L, from |x|²/n_0."""
-    K, Theta = start(arch, metric)
+    K, Theta = first_layer(arch, metric)
     out = [(K, Theta)]
     for step in steps(arch):
         K, Theta = advance(step, K, K, K, Theta)
@@ -68,7 +56,9 @@ def walk(arch: Any, metric: Tensor) -> list[tuple[Tensor, Tensor]]:
     return out
 
 
-def walk_many(arch: Any, metric: Tensor, cache: dict | None = None) -> list[tuple[Tensor, Tensor]]:
+def walk_many(
+    arch: Network, metric: Tensor, cache: dict | None = None
+) -> list[tuple[Tensor, Tensor]]:
     """As :func:`walk` for many inputs: on the CPU in float64, returned on the metric's device.
 
     Repeated norms are computed once. Where averages are numerical and the norms many, K and Theta
@@ -88,15 +78,15 @@ def bracket(low: float, high: float) -> tuple[float, float]:
     return math.floor(low / step) * step, math.ceil(high / step) * step
 
 
-def _closed(act: Any) -> bool:
+def _closed(act: Activation) -> bool:
     one = torch.ones((), dtype=torch.float64)
     return act.closed(0, 0, one, one, one) is not None
 
 
-def _interpolated(arch: Any, metric: Tensor, cache: dict) -> list[tuple[Tensor, Tensor]] | None:
+def _interpolated(arch: Network, metric: Tensor, cache: dict) -> list[tuple[Tensor, Tensor]] | None:
     if arch.C_W[0] == 0:
         return None
-    roots = start(arch, metric)[0].sqrt()
+    roots = first_layer(arch, metric)[0].sqrt()
     low, high = bracket(float(roots.min()), float(roots.max()))
     centre, half = (low + high) / 2, (high - low) / 2
     key = ("norms", low, high)
@@ -108,7 +98,7 @@ def _interpolated(arch: Any, metric: Tensor, cache: dict) -> list[tuple[Tensor, 
     return list(zip(found[::2], found[1::2]))
 
 
-def _norm_series(arch: Any, centre: float, half: float) -> Tensor | None:
+def _norm_series(arch: Network, centre: float, half: float) -> Tensor | None:
     """Chebyshev coefficients of K and Theta of every layer in √K of the first, (2L, n)."""
     for count in (12, 24, 48):
         nodes = centre + half * chebyshev_nodes(count)
@@ -121,12 +111,12 @@ def _norm_series(arch: Any, centre: float, half: float) -> Tensor | None:
     return None
 
 
-def diagonal(arch: Any, metric: Tensor, cache: dict | None = None) -> tuple[Tensor, Tensor]:
+def diagonal(arch: Network, metric: Tensor, cache: dict | None = None) -> tuple[Tensor, Tensor]:
     """K and Theta of the last layer at coincident inputs, from |x|²/n_0, shape (N,)."""
     return walk_many(arch, metric, cache)[-1]
 
 
-def propagate(arch: Any, m11: Tensor, m12: Tensor, m22: Tensor) -> tuple[Tensor, Tensor]:
+def propagate(arch: Network, m11: Tensor, m12: Tensor, m22: Tensor) -> tuple[Tensor, Tensor]:
     """K12 and Theta12 of the last layer from the metric of pairs of inputs.
 
     Raises
@@ -137,7 +127,7 @@ def propagate(arch: Any, m11: Tensor, m12: Tensor, m22: Tensor) -> tuple[Tensor,
     m11, m12, m22 = torch.broadcast_tensors(m11, m12, m22)
     sizes, (one, two) = torch.unique(torch.stack([m11, m22]), return_inverse=True)
     own = walk(arch, sizes)
-    K, Theta = start(arch, m12)
+    K, Theta = first_layer(arch, m12)
     for l, step in enumerate(steps(arch)):
         K11, K22 = own[l][0][one], own[l][0][two]
         K, Theta = advance(step, K11, K, K22, Theta)

@@ -12,16 +12,26 @@ A two-layer block :math:`z' = b_2 + W_2\,\sigma(b_1 + W_1 z) + \gamma z` puts th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from kadanoff.activations import Activation
+from kadanoff.architecture import Network
 from kadanoff.errors import DomainError
 from kadanoff.gaussian import Estimate, pair
 from kadanoff.gaussian.mehler import averages
 
-__all__ = ["Step", "kernels", "pairs", "squares", "steps"]
+__all__ = [
+    "Step",
+    "first_layer",
+    "inner_kernel",
+    "kernels",
+    "next_layer",
+    "pairs",
+    "squares",
+    "steps",
+]
 
 
 @dataclass(frozen=True)
@@ -34,7 +44,7 @@ class Step:
     """
 
     layer: int
-    activation: Any
+    activation: Activation
     C_b: float
     C_W: float
     lambda_b: float
@@ -45,26 +55,31 @@ class Step:
     inner_ratio: float = 0.0
 
 
-def steps(arch: Any) -> list[Step]:
+def steps(arch: Network) -> list[Step]:
     """The L-1 steps of an architecture, with rho = n_l / n_{l-1} for each."""
     out: list[Step] = []
     for l in range(1, arch.L):
         n_in, n, n_next = arch.n[l - 1], arch.n[l], arch.n[l + 1]
-        gamma = float(arch.gamma[l])
         two_layer = arch.block == "two_layer" and l < arch.L - 1
         # a Haar matrix has max(n, n') orthonormal rows or columns
         share = n / max(n, n_next) if arch.init == "orthogonal" else 0.0
-        out.append(
-            Step(
-                l, arch.activations[l - 1], float(arch.C_b[l]), float(arch.C_W[l]),
-                float(arch.lambda_b[l]), float(arch.lambda_W[l]), gamma, n / n_in, share,
-                n / arch.hidden if two_layer else 0.0,
-            )
-        )  # fmt: skip
+        step = Step(
+            layer=l,
+            activation=arch.activations[l - 1],
+            C_b=float(arch.C_b[l]),
+            C_W=float(arch.C_W[l]),
+            lambda_b=float(arch.lambda_b[l]),
+            lambda_W=float(arch.lambda_W[l]),
+            gamma=float(arch.gamma[l]),
+            rho=n / n_in,
+            orthogonal=share,
+            inner_ratio=n / arch.hidden if two_layer else 0.0,
+        )
+        out.append(step)
     return out
 
 
-def pairs(act: Any, K: Tensor, k1: int = 0, k2: int = 0) -> Estimate:
+def pairs(act: Activation, K: Tensor, k1: int = 0, k2: int = 0) -> Estimate:
     """⟨σ⁽ᵏ¹⁾(z_a) σ⁽ᵏ²⁾(z_b)⟩ for all pairs of inputs of a kernel matrix (N, N)."""
     N = K.shape[-1]
     if k1 == k2:
@@ -81,7 +96,7 @@ def pairs(act: Any, K: Tensor, k1: int = 0, k2: int = 0) -> Estimate:
     return Estimate(value, error)
 
 
-def squares(act: Any, K: Tensor) -> tuple[Tensor, Tensor]:
+def squares(act: Activation, K: Tensor) -> tuple[Tensor, Tensor]:
     """⟨σ(z_a) σ(z_b)⟩ and ⟨σ'(z_a) σ'(z_b)⟩ for all pairs of inputs, (N, N) each."""
     if not act.smooth:
         return pairs(act, K).value, pairs(act, K, 1, 1).value
@@ -94,7 +109,14 @@ def squares(act: Any, K: Tensor) -> tuple[Tensor, Tensor]:
     return ss, dd
 
 
-def kernels(arch: Any, metric: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+def first_layer(arch: Network, metric: Tensor) -> tuple[Tensor, Tensor]:
+    """K and Theta of layer 1 from x·x'/n_0, for any pairs of inputs."""
+    K = arch.C_b[0] + arch.C_W[0] * metric
+    Theta = arch.lambda_b[0] + arch.lambda_W[0] * metric
+    return K, Theta
+
+
+def kernels(arch: Network, metric: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     """K and Theta at layers 1 ... L.
 
     Parameters
@@ -112,10 +134,11 @@ def kernels(arch: Any, metric: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     DomainError
         The kernel overflows: the network is far from criticality.
     """
-    K = [arch.C_b[0] + arch.C_W[0] * metric]
-    Theta = [arch.lambda_b[0] + arch.lambda_W[0] * metric]
+    first = first_layer(arch, metric)
+    K, Theta = [first[0]], [first[1]]
     for step in steps(arch):
-        next_K, next_Theta = _advance(step, K[-1], Theta[-1])
+        ss, dd = squares(step.activation, inner_kernel(step, K[-1]))
+        next_K, next_Theta = next_layer(step, K[-1], Theta[-1], ss, dd)
         if not (torch.isfinite(next_K).all() and torch.isfinite(next_Theta).all()):
             raise DomainError(
                 f"The kernel of layer {step.layer + 1} overflows: its largest entry at layer "
@@ -127,13 +150,40 @@ def kernels(arch: Any, metric: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     return K, Theta
 
 
-def _advance(step: Step, K: Tensor, Theta: Tensor) -> tuple[Tensor, Tensor]:
+def inner_kernel(step: Step, K: Tensor) -> Tensor:
+    """Kernel of what the activation sees: K itself, or behind the inner map of a two-layer block.
+
+    Parameters
+    ----------
+    step : Step
+    K : Tensor, any shape
+        Kernel at layer l, of any pairs of inputs.
+    """
+    if not step.inner_ratio:
+        return K
+    return step.C_b + step.C_W * K
+
+
+def next_layer(
+    step: Step, K: Tensor, Theta: Tensor, ss: Tensor, dd: Tensor
+) -> tuple[Tensor, Tensor]:
+    """K and Theta at layer l+1: the infinite-width step of every recursion of the library.
+
+    Parameters
+    ----------
+    step : Step
+    K, Theta : Tensor, any shape
+        At layer l, for any pairs of inputs.
+    ss, dd : Tensor, the same shape
+        ⟨σσ⟩ and ⟨σ'σ'⟩ of these pairs at :func:`inner_kernel`.
+    """
     keep = step.gamma**2
-    inner_K, inner_Theta = K, Theta
+    inner_Theta = Theta
     if step.inner_ratio:
-        inner_K = step.C_b + step.C_W * K
+        # the inner map is linear: ⟨zz⟩ = K and ⟨z'z'⟩ = 1
         inner_Theta = step.lambda_b + step.lambda_W * K + step.C_W * Theta
-    ss, dd = squares(step.activation, inner_K)
+    # K' = C_b + C_W ⟨σσ⟩ + γ² K
     K_next = step.C_b + step.C_W * ss + keep * K
+    # Θ' = λ_b + λ_W ⟨σσ⟩ + C_W ⟨σ'σ'⟩ Θ + γ² Θ
     Theta_next = step.lambda_b + step.lambda_W * ss + step.C_W * dd * inner_Theta + keep * Theta
     return K_next, Theta_next
