@@ -1,4 +1,4 @@
-"""Which device to compute on."""
+"""Which device to compute on, and whether there is room."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from kadanoff.errors import UsageError
+from kadanoff.errors import AnalysisError, KadanoffError, UsageError
 
-__all__ = ["chosen"]
+__all__ = ["check_room", "chosen", "free_memory"]
 
 
 def chosen(device: Any, dtype: torch.dtype = torch.float64) -> torch.device | None:
@@ -49,3 +49,31 @@ def chosen(device: Any, dtype: torch.dtype = torch.float64) -> torch.device | No
             f"The device {str(wanted)!r} cannot be used here ({first}).", "Use 'cpu' or 'cuda'."
         ) from None
     return wanted
+
+
+def free_memory() -> int | None:
+    """Bytes of main memory that can be had without swapping; None where it cannot be told."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            found = [line for line in lines if line.startswith("MemAvailable")]
+        return int(found[0].split()[1]) * 1024
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def check_room(
+    needed: int, what: str, remedy: str, refuse: type[KadanoffError] = AnalysisError
+) -> None:
+    """Refuse a computation that main memory has no room for.
+
+    Parameters
+    ----------
+    needed : int
+        Bytes.
+    what, remedy : str
+        What needs them, as the subject of a sentence, and what to do instead.
+    refuse : type of exception, optional
+    """
+    free = free_memory()
+    if free is not None and needed > free:
+        raise refuse(f"{what} needs about {needed:,} bytes; {free:,} are free.", remedy)

@@ -14,9 +14,8 @@ from kadanoff.learning import predict
 from kadanoff.learning.correction import extrapolate, measure_correction, network_ntk
 from kadanoff.learning.finite_width import TERMS, end_of_training
 from kadanoff.learning.finite_width_cov import COV_TERMS, covariance_terms
-from kadanoff.learning.first_order import average
 from kadanoff.learning.response import prepare
-from kadanoff.learning.tensors import Replica, replicas
+from kadanoff.learning.tensors import output_tensors
 from kadanoff.learning.trained import draw_batch, outputs
 from tests.known import assert_consistent
 from tests.learning.brute import two_layer_tanh
@@ -299,14 +298,17 @@ def test_trained_networks_agree(tensors):
 
 
 @pytest.mark.parametrize(("name", "depth"), [("tanh", 2), ("gelu", 3)])
-def test_the_rule_of_many_points_gives_the_tensors_of_few(name, depth):
+def test_the_rule_of_many_points_gives_the_tensors_of_few(monkeypatch, name, depth):
     """Both ways are there for eight points; with an ill-conditioned NTK at that."""
     g = torch.Generator().manual_seed(0)
     x = 0.7 * torch.randn(8, 4, generator=g, dtype=torch.float64)
     y = torch.randn(6, 2, generator=g, dtype=torch.float64)
     arch = MLP(4, [64] * (depth - 1), 2, name, **SETUP)
-    (_, exact), *_ = replicas(arch, x, "gradient", [Replica(None)])
-    found = list(replicas(arch, x, "gradient", [Replica(0), Replica(1)]))
+    exact = output_tensors(arch, x, "gradient")[1][0]
+    monkeypatch.setattr("kadanoff.gaussian.many._SUBSETS", 4)
+    monkeypatch.setattr("kadanoff.rgflow.order_one.default_tolerance", lambda inputs: 1e-5)
+    rule, found = output_tensors(arch, x, "gradient")
+    assert rule.kind == "expansion"
     eta = 1 / float(torch.linalg.eigvalsh(exact.Theta[:6, :6])[-1])
     for step in (None, eta):
         for of in (
@@ -314,7 +316,8 @@ def test_the_rule_of_many_points_gives_the_tensors_of_few(name, depth):
             lambda t, step=step: sum(covariance_terms(t, y, eta=step).values()),
         ):
             want = of(exact)
-            value, error = average([(replica, of(t)) for replica, t in found])
+            results = [of(t) for t in found]
+            value, error = rule.value(results), rule.error(results)
             size = want.abs().max()
             assert (value - want).abs().max() < 1e-3 * size
             # the stated error covers the true one
@@ -340,7 +343,7 @@ def test_real_data_with_dozens_of_points(eta):
 
 
 def test_blocks_of_test_points_are_named(monkeypatch):
-    monkeypatch.setattr("kadanoff.learning.first_order.EXACT_POINTS", 6)
+    monkeypatch.setattr("kadanoff.learning.tensors.EXACT_POINTS", 6)
     arch = MLP(2, [64], 2, "tanh", **SETUP)
     x = torch.randn(7, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     found = predict(arch, x[:2], Y, x[2:], order=1, eta=0.1)
@@ -351,13 +354,15 @@ def test_blocks_of_test_points_are_named(monkeypatch):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_averages_on_the_gpu_are_those_of_the_cpu():
+def test_averages_on_the_gpu_are_those_of_the_cpu(monkeypatch):
+    for limit in ("_SINGLE_SUBSETS", "_SUBSETS"):
+        monkeypatch.setattr(f"kadanoff.gaussian.many.{limit}", 0)
+    monkeypatch.setattr("kadanoff.rgflow.order_one.default_tolerance", lambda inputs: 1e-5)
     arch = MLP(2, [64], 2, "tanh", **SETUP)
-    scheme = [Replica(0)]
-    (_, here), (_, there) = (
-        next(replicas(arch, X, "gradient", scheme, device)) for device in ("cpu", "cuda")
+    here, there = (
+        output_tensors(arch, X, "gradient", device)[1][0].R for device in ("cpu", "cuda")
     )
-    torch.testing.assert_close(there.R, here.R)
+    torch.testing.assert_close(there, here)
 
 
 def test_prediction_has_it_all():

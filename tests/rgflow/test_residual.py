@@ -9,10 +9,9 @@ import torch
 
 import kadanoff as kd
 from kadanoff.errors import UsageError
-from kadanoff.gaussian.many import Replicas
+from kadanoff.gaussian.replicas import Replicas
 from kadanoff.rgflow import flow
 from kadanoff.rgflow.memory import _derived, memory
-from kadanoff.rgflow.order_one import _STRATEGY
 from kadanoff.rgflow.residual import residual_flow
 from tests.rgflow.differentials import drawn_differentials
 from tests.rgflow.drawn import deviations, drawn
@@ -45,7 +44,7 @@ def test_nodes_and_lines_give_the_plain_network_too(name, init):
         2, [48, 32, 64], 8, name, C_b=0.1, C_W=1.3, lambda_b=0.5, lambda_W=0.8, init=init
     )
     f = flow(plain, X2, order=1)
-    found, _ = residual_flow(plain, X2, list(f.K), list(f.Theta), 1e-10, _STRATEGY)
+    found = residual_flow(plain, X2, list(f.K), list(f.Theta), 1e-10).tensors
     names = [n for n in ALL if name == "gelu" or n not in "RSTU"]
     assert set(found) == set(names)
     for n in names:

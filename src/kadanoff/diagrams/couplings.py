@@ -166,7 +166,8 @@ class Couplings:
             return [(root * x[:, None], w)]
         if self.act.smooth and N <= 4:
             return list(_lattice(self.K.numpy()))
-        from kadanoff.gaussian.many import panels, scrambled
+        from kadanoff.gaussian.panels import panels
+        from kadanoff.gaussian.sobol import scrambled
 
         if N <= 3:
             found = panels(self.K, self.act.kinks, 30 if N == 2 else 18)

@@ -16,15 +16,17 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from kadanoff.gaussian import nested as rule
-from kadanoff.gaussian.nested import Function, Pattern, Plan, Shape
+from kadanoff.gaussian.cholesky import batch_factors
+from kadanoff.gaussian.subsets import Function, Pattern, Plan, Shape, insert, make_plan, norms
 
-__all__ = ["batched"]
+__all__ = ["Solved", "batched", "over_subsets"]
 
 _MOST_ELEMENTS = 2**20
 # the table of the last sample: spacing in z, halved if the tolerance makes the reach this long
@@ -32,6 +34,19 @@ _SPACING, _FAR = 0.04, 7.0
 # a Gaussian narrower than this is not resolved by taps a spacing apart: Gauss-Hermite instead
 _NARROW = 0.12
 _HERMITE = 7
+
+
+@dataclass(frozen=True)
+class Solved:
+    """Averages over some subsets of one size by two steps of the lattice, the finer one first."""
+
+    plan: Plan
+    at: Tensor
+    levels: tuple[dict[Shape, Tensor], dict[Shape, Tensor]]
+
+    def insert(self, found: dict[Pattern, Tensor], patterns: Sequence[Pattern], level: int) -> None:
+        """Scatter them to every pattern and order of samples."""
+        insert(found, patterns, self.plan, self.at, self.levels[level])
 
 
 def batched(
@@ -48,32 +63,51 @@ def batched(
     the functions wanted of sample a. Entries with others are zero.
     """
     N = K.shape[0]
-    reach = rule.reach_of(tolerance)
     found = [{p: K.new_zeros((N,) * len(p)) for p in patterns} for _ in range(2)]
-    norms = rule.norms(functions, K, patterns)
     for at in _subsets(N, homes):
-        wanted = None if homes is None else [homes[a] for a in at[0].tolist()]
-        plan = rule.make_plan(patterns, at.shape[1], wanted)
-        if not plan.shapes:
-            continue
-        scale = plan.scale(norms)
-        subsets = _Subsets(K, at)
-        step = rule.FIRST_STEP
-        left = torch.arange(len(subsets.at))
-        coarse = _average(functions, plan, subsets, left, step, reach, even)
-        fine = {shape: value.clone() for shape, value in coarse.items()}
-        while len(left):
-            step *= rule.SHRINK
-            new = _average(functions, plan, subsets, left, step, reach, even)
-            gap = torch.zeros(len(left), dtype=K.dtype)
-            for shape, value in new.items():
-                off = (value - fine[shape][left]).abs() / scale[shape]
-                gap = torch.maximum(gap, off.flatten(1).amax(1))
-                coarse[shape][left], fine[shape][left] = fine[shape][left], value
-            left = left[gap > tolerance] if step > rule.LAST_STEP else left[:0]
-        for target, values in zip(found, (fine, coarse), strict=True):
-            rule.insert(target, patterns, plan, subsets.at, values)
+        solved = over_subsets(functions, K, patterns, at, tolerance, even, homes)
+        for level, target in enumerate(found):
+            solved.insert(target, patterns, level)
     return found
+
+
+def over_subsets(
+    functions: Sequence[Function],
+    K: Tensor,
+    patterns: Sequence[Pattern],
+    at: Tensor,
+    tolerance: float,
+    even: bool = False,
+    homes: Sequence[range] | None = None,
+) -> Solved:
+    """Averages over given subsets of samples.
+
+    Parameters
+    ----------
+    at : Tensor, shape (subsets, size)
+        Distinct samples each; with ``homes`` all subsets of the same ones.
+    """
+    wanted = None if homes is None else [homes[a] for a in at[0].tolist()]
+    plan = make_plan(patterns, at.shape[1], wanted)
+    if not plan.shapes:
+        return Solved(plan, at, ({}, {}))
+    reach = rule.reach_of(tolerance)
+    scale = plan.scale(norms(functions, K, patterns))
+    subsets = _Subsets(K, at)
+    left = torch.arange(len(at))
+    step = rule.FIRST_STEP
+    coarse = _average(functions, plan, subsets, left, step, reach, even)
+    fine = {shape: value.clone() for shape, value in coarse.items()}
+    while len(left):
+        step *= rule.SHRINK
+        new = _average(functions, plan, subsets, left, step, reach, even)
+        gap = torch.zeros(len(left), dtype=K.dtype)
+        for shape, value in new.items():
+            off = (value - fine[shape][left]).abs() / scale[shape]
+            gap = torch.maximum(gap, off.flatten(1).amax(1))
+            coarse[shape][left], fine[shape][left] = fine[shape][left], value
+        left = left[gap > tolerance] if step > rule.LAST_STEP else left[:0]
+    return Solved(plan, at, (fine, coarse))
 
 
 def _subsets(N: int, homes: Sequence[range] | None) -> Iterator[Tensor]:
@@ -91,31 +125,20 @@ class _Subsets:
 
     def __init__(self, K: Tensor, at: Tensor) -> None:
         self.at, size = at, at.shape[1]
-        self.L = _factors(K[self.at[:, :, None], self.at[:, None, :]])
+        self.L = batch_factors(K[self.at[:, :, None], self.at[:, None, :]])
         # the largest slope of any sample along each coordinate of the lattice
         self.slope = self.L.abs().amax(1)[:, : size - 1]
 
 
-def _factors(K: Tensor) -> Tensor:
-    """Cholesky factors (B, m, m) of singular or regular blocks, in the order of the samples."""
-    m = K.shape[-1]
-    L, rest = torch.zeros_like(K), K.clone()
-    floor = 1e-15 * K.diagonal(dim1=-2, dim2=-1).amax(-1)
-    for k in range(m):
-        pivot = rest[:, k, k]
-        good = pivot > floor
-        root = torch.where(good, pivot, torch.ones_like(pivot)).rsqrt() * good
-        column = rest[:, :, k] * root[:, None]
-        column[:, :k] = 0.0
-        L[:, :, k] = column
-        rest = rest - column[:, :, None] * column[:, None]
-    return L
-
-
 def _average(
-    functions: Sequence[Function], plan: Plan, subsets: _Subsets, which: Tensor, step: float,
-    reach: float, even: bool,
-) -> dict[Shape, Tensor]:  # fmt: skip
+    functions: Sequence[Function],
+    plan: Plan,
+    subsets: _Subsets,
+    which: Tensor,
+    step: float,
+    reach: float,
+    even: bool,
+) -> dict[Shape, Tensor]:
     """For each shape the averages of all products of keys, (subsets, keys, ...)."""
     size = subsets.at.shape[1]
     if not len(which):
@@ -136,9 +159,15 @@ def _average(
 
 
 def _block(
-    functions: Sequence[Function], plan: Plan, L: Tensor, slope: Tensor, step: float,
-    reach: float, even: bool,
-) -> dict[Shape, Tensor]:  # fmt: skip
+    functions: Sequence[Function],
+    plan: Plan,
+    L: Tensor,
+    slope: Tensor,
+    step: float,
+    reach: float,
+    even: bool,
+) -> dict[Shape, Tensor]:
+    """The same for subsets with factors L (B, m, m), on one lattice as fine as any of them asks."""
     B, m = len(L), L.shape[1]
     last = _Last(functions, plan, L, step, reach)
     total: dict[Shape, Tensor] = {}

@@ -17,7 +17,9 @@ MOST_ORDERS = 64
 _U_NODES, _S_NODES = 320, 40
 # ξ reaches past the turning point of the highest polynomial
 _REACH, _STEP = 14.0, 0.1
-
+# points and orders at which the tables are held against direct sums
+_CHECKS = 17
+_CHECKED_ORDERS = (0, 1, 4, 15, 40)
 
 # which polynomials: first degree and step
 _Kind = tuple[int, int]
@@ -58,14 +60,10 @@ class Smeared:
     ) -> None:
         self.singles, self.products = list(singles), list(products)
         self.scale, self.limit, self.cut = scale, reach * scale, cut
-        count = round(_REACH / _STEP)
-        xi = _STEP * torch.arange(-count, count + 1, dtype=torch.float64)
-        bell = torch.exp(-0.5 * xi**2) * (_STEP / math.sqrt(2 * math.pi))
+        self._functions = functions
+        xi, taps = _taps(_STEP, MOST_ORDERS)
+        bell = taps[:, 0]
         self._norms = [max(float(bell @ f(scale * xi) ** 4) ** 0.25, 1e-300) for f in functions]
-        hermite = [torch.ones_like(xi), xi]
-        for m in range(2, MOST_ORDERS):
-            hermite.append((xi * hermite[-1] - math.sqrt(m - 1) * hermite[-2]) / math.sqrt(m))
-        taps = torch.stack(hermite, 1) * bell[:, None]
         u = self.limit * _nodes(_U_NODES)
         s = 0.5 * scale * (1 + _nodes(_S_NODES))
         single = {k: [] for k in singles}
@@ -94,6 +92,27 @@ class Smeared:
         for group in self._grouped(tuple(singles), 0, MOST_ORDERS, torch.float64):
             lengths[group.kind] = group.coefficients.shape[2]
         self._lengths = lengths
+
+    def defect(self) -> float:
+        """Largest error of the tables at points between their nodes, relative to the norms.
+
+        Far from the origin an error counts by the root of the Gaussian weight there.
+        """
+        u = self.limit * torch.linspace(0.013, 0.987, _CHECKS, dtype=torch.float64)
+        s = self.scale * torch.linspace(0.03, 0.99, _CHECKS, dtype=torch.float64)
+        orders = [m for m in _CHECKED_ORDERS if m < MOST_ORDERS]
+        taps = _taps(_STEP / 4, max(orders) + 1)[1][:, orders]
+        xi = _taps(_STEP / 4, 1)[0]
+        z = u[:, None] + s[:, None] * xi
+        weight = torch.exp(-0.25 * (u / self.scale) ** 2)
+        rows = self.values(self.basis(u[:, None]), s, tuple(self.singles), 0, MOST_ORDERS)
+        worst = 0.0
+        for k in self.singles:
+            exact = self._functions[k](z) @ taps
+            table = torch.cat([rows["m", k, m] for m in orders], 1)
+            off = (exact - table).abs() * weight[:, None] / self._norms[k]
+            worst = max(worst, float(off.max()))
+        return worst
 
     def norm(self, pattern: Sequence[int]) -> float:
         """Product of ⟨f⁴⟩^¼ at the largest variance: by Hölder it bounds the average."""
@@ -176,6 +195,18 @@ class Smeared:
     def _norm_of(self, key: tuple) -> float:
         kind, k, l = key
         return self._norms[k] * (self._norms[l] if kind == "product" else 1.0)
+
+
+def _taps(step: float, orders: int) -> tuple[Tensor, Tensor]:
+    """Nodes ξ, and the weight of each times He_m(ξ)/√m!, (nodes, orders)."""
+    count = round(_REACH / step)
+    xi = step * torch.arange(-count, count + 1, dtype=torch.float64)
+    bell = torch.exp(-0.5 * xi**2) * (step / math.sqrt(2 * math.pi))
+    hermite = [torch.ones_like(xi), xi]
+    for m in range(2, orders):
+        # √m h_m = ξ h_{m-1} − √(m−1) h_{m-2}
+        hermite.append((xi * hermite[-1] - math.sqrt(m - 1) * hermite[-2]) / math.sqrt(m))
+    return xi, torch.stack(hermite[:orders], 1) * bell[:, None]
 
 
 def _kind(column: Tensor) -> _Kind:

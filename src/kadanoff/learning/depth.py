@@ -11,16 +11,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from kadanoff.architecture import Network
 from kadanoff.errors import UsageError
 from kadanoff.learning.bayes import log_evidence, posterior
 from kadanoff.learning.dynamics import as_targets
-from kadanoff.learning.first_order import average
-from kadanoff.learning.tensors import MOST_KINKED, plan, replicas
+from kadanoff.learning.tensors import MOST_KINKED, output_tensors
 
 __all__ = ["Candidate", "DepthChoice", "choose_depth", "drawn_evidence", "drawn_metrics"]
 
@@ -43,7 +42,7 @@ class Candidate:
         How many of the drawn metrics carry that estimate; a handful means it cannot be trusted.
     """
 
-    arch: Any
+    arch: Network
     ratio: float
     infinite_width: float
     order_1: float
@@ -83,7 +82,7 @@ class DepthChoice:
         return self.candidates[self.by_evidence]
 
 
-def drawn_metrics(arch: Any, X: Tensor, draws: int, generator: torch.Generator) -> Tensor:
+def drawn_metrics(arch: Network, X: Tensor, draws: int, generator: torch.Generator) -> Tensor:
     """Metrics of the output layer of random networks, shape (draws, N, N).
 
     Exact at any width: given a layer's metric its neurons are independent Gaussians.
@@ -112,7 +111,7 @@ def drawn_metrics(arch: Any, X: Tensor, draws: int, generator: torch.Generator) 
 
 
 def drawn_evidence(
-    arch: Any,
+    arch: Network,
     X: Tensor,
     y: Tensor,
     noise: float,
@@ -163,7 +162,7 @@ def drawn_evidence(
 
 
 def choose_depth(
-    candidates: Sequence[Any],
+    candidates: Sequence[Network],
     X: Tensor,
     y: Tensor,
     noise: float,
@@ -248,15 +247,16 @@ def choose_depth(
     )
 
 
-def _expanded(arch: Any, X: Tensor, y: Tensor, noise: float) -> tuple[float, float]:
+def _expanded(arch: Network, X: Tensor, y: Tensor, noise: float) -> tuple[float, float]:
     """log p(y) at infinite width, and its correction with the 1/n in it."""
     from kadanoff.rgflow import flow
 
     infinite = log_evidence(flow(arch, X).K[-1], y, noise)
     if X.shape[0] > MOST_KINKED and not all(a.smooth for a in arch.activations):
         return infinite, math.nan
-    parts = []
-    for replica, x in replicas(arch, X, "bayes", plan(arch, X.shape[0], "bayes")):
+    rule, replicas = output_tensors(arch, X, "bayes")
+    results = []
+    for x in replicas:
         post = posterior(x.K, y, noise=noise, G1=x.G1, V=x.V, n=arch.n[-2])
-        parts.append((replica, torch.as_tensor(post.terms["log_evidence_1"])))
-    return infinite, float(average(parts)[0])
+        results.append(torch.as_tensor(post.terms["log_evidence_1"]))
+    return infinite, float(rule.value(results))

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, as_tensor
 
+from kadanoff.architecture import Network
 from kadanoff.learning.bayes import LeaveOneOut, Posterior, leave_one_out, posterior
-from kadanoff.learning.first_order import OTHER_BLOCKS, average, test_blocks
-from kadanoff.learning.tensors import plan, replicas
+from kadanoff.learning.first_order import OTHER_BLOCKS, part_of
+from kadanoff.learning.tensors import blocks_of_test_points, output_tensors
 
 __all__ = ["first_order_posterior"]
 
@@ -18,7 +19,7 @@ _PIECES = ("mean_1", "cov_1", "log_evidence_1", "kernel_shift", "hebbian")
 
 
 def first_order_posterior(
-    arch: Any,
+    arch: Network,
     X_train: Tensor,
     y: Tensor,
     X_test: Tensor,
@@ -37,8 +38,7 @@ def first_order_posterior(
     """
     N, M, n_out, n = y.shape[0], X_test.shape[0], y.shape[1], arch.n[-2]
     exact = posterior(K, y, noise=noise)
-    blocks = list(test_blocks(N, M))
-    scheme = plan(arch, N + blocks[0].stop, "bayes")
+    blocks = list(blocks_of_test_points(N, M))
     terms: dict[str, Any] = {
         "mean_1": y.new_zeros(M, n_out),
         "cov_1": y.new_zeros(M, M),
@@ -46,30 +46,33 @@ def first_order_posterior(
         "hebbian": y.new_zeros(n_out, n_out, M, M),
     }
     errors = {"mean_1": y.new_zeros(M, n_out), "cov_1": y.new_zeros(M, M)}
-    left_out, done = None, 0
-    for rows in blocks:
-        found = []
-        for replica, x in replicas(
-            arch, torch.cat([X_train, X_test[rows]]), "bayes", scheme, device
-        ):
-            post = posterior(x.K, y, noise=noise, G1=x.G1, V=x.V, n=n)
-            found.append((replica, {name: torch.as_tensor(post.terms[name]) for name in _PIECES}))
-            if left_out is None and N > 1:
-                A = slice(0, N)
-                left_out = leave_one_out(
-                    K[A, A], y, noise, G1=x.G1[A, A], V=x.V[A, A, A, A], n=n
-                )  # fmt: skip
-            done += 1
-            if progress is not None:
-                progress(done, len(blocks) * len(scheme))
-        pieces = {name: average([(r, p[name]) for r, p in found]) for name in _PIECES}
+    left_out = None
+    train = slice(0, N)
+    for k, rows in enumerate(blocks):
+        X = torch.cat([X_train, X_test[rows]])
+        rule, replicas = output_tensors(arch, X, "bayes", device, part_of(progress, k, blocks))
+        found = [posterior(x.K, y, noise=noise, G1=x.G1, V=x.V, n=n).terms for x in replicas]
+        if left_out is None and N > 1:
+            x = replicas[0]
+            left_out = leave_one_out(
+                K[train, train],
+                y,
+                noise,
+                G1=as_tensor(x.G1)[train, train],
+                V=as_tensor(x.V)[train, train, train, train],
+                n=n,
+            )
+        pieces = {name: [as_tensor(one[name]) for one in found] for name in _PIECES}
+        value = {name: rule.value(results) for name, results in pieces.items()}
         at = torch.cat([torch.arange(N), N + torch.arange(rows.start, rows.stop)])
-        terms["mean_1"][rows], errors["mean_1"][rows] = pieces["mean_1"]
-        terms["cov_1"][rows, rows], errors["cov_1"][rows, rows] = pieces["cov_1"]
-        terms["hebbian"][:, :, rows, rows] = pieces["hebbian"][0]
-        terms["kernel_shift"][at[:, None], at] = pieces["kernel_shift"][0]
+        terms["mean_1"][rows] = value["mean_1"]
+        errors["mean_1"][rows] = rule.error(pieces["mean_1"])
+        terms["cov_1"][rows, rows] = value["cov_1"]
+        errors["cov_1"][rows, rows] = rule.error(pieces["cov_1"])
+        terms["hebbian"][:, :, rows, rows] = value["hebbian"]
+        terms["kernel_shift"][at[:, None], at] = value["kernel_shift"]
         if rows.start == 0:
-            terms["log_evidence_1"] = float(pieces["log_evidence_1"][0])
+            terms["log_evidence_1"] = float(value["log_evidence_1"])
     terms |= {"mean_0": exact.mean, "cov_0": exact.cov, "log_evidence_0": exact.log_evidence}
     terms["quadrature_error"] = errors["mean_1"]
     terms["cov_quadrature_error"] = errors["cov_1"]

@@ -73,7 +73,7 @@ def steps(arch: Network) -> list[Step]:
             gamma=float(arch.gamma[l]),
             rho=n / n_in,
             orthogonal=share,
-            inner_ratio=n / arch.hidden if two_layer else 0.0,
+            inner_ratio=n / arch.hidden if two_layer and arch.hidden else 0.0,
         )
         out.append(step)
     return out

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kadanoff.gaussian.many import panels, scrambled
+from kadanoff.gaussian.panels import PANEL_ORDERS, panels
+from kadanoff.gaussian.sobol import scrambled
 
 __all__ = ["delta_average"]
 
-_ORDERS = (18, 14)
 _BESIDE = 1e-11
 
 
@@ -46,7 +46,7 @@ def _given(act: Any, K: Tensor, a: int, kink: float, weight: list[float], replic
     mean = column * kink
     mean[a] = kink
     if N <= 4:
-        nodes = panels(rest, act.kinks, _ORDERS[min(replica, 1)], mean)
+        nodes = panels(rest, act.kinks, PANEL_ORDERS[min(replica, 1)], mean)
     else:
         nodes = scrambled(rest, replica, mean)
     slope, triple, pair, lone = act.derivative(1), 0.0, 0.0, 0.0

@@ -16,7 +16,10 @@ import torch
 from torch import Tensor
 
 from kadanoff.gaussian.hermite import hermite_polynomials
-from kadanoff.gaussian.many import Replicas, many, panels, scrambled
+from kadanoff.gaussian.many import many
+from kadanoff.gaussian.panels import PANEL_ORDERS, panels
+from kadanoff.gaussian.replicas import Replicas
+from kadanoff.gaussian.sobol import scrambled
 
 __all__ = ["BENT", "ROUGH", "SMOOTH", "Memory", "Order", "memory", "swapped"]
 
@@ -38,7 +41,6 @@ _PLAIN: tuple[Order, ...] = ((0, 0), (1, 1), (0, 1))
 _DERIVED: tuple[Order, ...] = ((2, 0), (3, 1), (2, 2), (2, 1))
 # derivatives by c and d of σσ (q = 0) and of σ'σ' (q = 1)
 _WANTED = ((0, 0, 0), (1, 0, 0), (0, 2, 0), (1, 2, 0), (1, 1, 1), (1, 1, 0))
-_PANEL_ORDERS = (18, 14)
 _SINGULAR = 1e-11
 
 
@@ -186,7 +188,7 @@ def _averages(
     P = torch.linalg.inv(K)
     c, d = (at.index(N + x) for x in now)
     if rule is None or rule.kind == "panels":
-        nodes = panels(K, kinks, _PANEL_ORDERS[replica if rule else 0])
+        nodes = panels(K, kinks, PANEL_ORDERS[replica if rule else 0])
     else:
         nodes = scrambled(K, replica)
     for z, weight in nodes:

@@ -12,70 +12,95 @@ memory cut after two derivatives it would be 2.25, 5.40, 9.19, 13.42, which simu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from kadanoff.gaussian.many import Replicas
+from kadanoff.architecture import Network
+from kadanoff.gaussian.replicas import Replicas, least_accurate
 from kadanoff.rgflow import tables as tb
 from kadanoff.rgflow.linear import is_linear, linear_memory, linear_tables
 from kadanoff.rgflow.memory import Memory, memory
 from kadanoff.rgflow.nodes import Net, Node, chain, skips
 from kadanoff.rgflow.skip import first_quartic, skip_flow
+from kadanoff.rgflow.statistics import STRATEGY, OrderOne
 from kadanoff.rgflow.tables import Tables
 from kadanoff.rgflow.vertex import first_vertex
 
-__all__ = ["residual_flow"]
+__all__ = ["ResidualReplicas", "residual_flow", "residual_replicas"]
 
 _TANGENT = ("G1", "H1", "V", "D", "A", "B", "F")
 _DIFFERENTIAL = ("P", "Q")
 _SMOOTH = ("R", "S", "T", "U")
-# the least accurate kind of rule speaks for the whole run
-_KINDS = ("lattice", "panels", "sobol")
 _SINGULAR = (
     "inputs that are parallel at a kinked activation behind a skip: derivatives of the kernel of "
     "two layers do not exist separately. Leave one of the inputs out."
 )
 
 
+@dataclass(frozen=True)
+class ResidualReplicas:
+    """The tensors of all layers from every replica of the averages.
+
+    Attributes
+    ----------
+    rule : Replicas
+    runs : list of dict of name to Tensor, shape (L, N, ...)
+    undefined : dict of name to str
+    """
+
+    rule: Replicas
+    runs: list[dict[str, Tensor]]
+    undefined: dict[str, str]
+
+
 def residual_flow(
-    arch: Any,
-    X: Tensor,
-    K: list[Tensor],
-    Theta: list[Tensor],
-    tolerance: float,
-    strategy: dict[str, str],
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    arch: Network, X: Tensor, K: Sequence[Tensor], Theta: Sequence[Tensor], tolerance: float
+) -> OrderOne:
     """1/n of a network with skips; see :func:`kadanoff.rgflow.order_one.order_one`."""
+    found = residual_replicas(arch, X, K, Theta, tolerance)
+    rule = found.rule
+    tensors, errors = {}, {}
+    for name in found.runs[0]:
+        results = [run[name] for run in found.runs]
+        tensors[name], errors[name] = rule.value(results), rule.error(results)
+    return OrderOne(tensors, errors, STRATEGY[rule.kind], found.undefined)
+
+
+def residual_replicas(
+    arch: Network, X: Tensor, K: Sequence[Tensor], Theta: Sequence[Tensor], tolerance: float
+) -> ResidualReplicas:
+    """The same for every replica of the averages."""
     nodes = chain(arch, K, Theta)
     smooth = all(step.activation.smooth for node in nodes if (step := node.step))
     rules, tables, past = _averages(nodes, smooth, tolerance)
-    rule = max(rules, key=lambda r: (_KINDS.index(r.kind), r.shared))
+    rule = least_accurate(rules)
     names = (*_TANGENT, *_DIFFERENTIAL, *(_SMOOTH if smooth else ()))
     vertex = first_vertex(arch, K[0]) / arch.n[0]
     quartic = first_quartic(arch.C_W[0], X) if arch.init == "uniform" else None
+    # absolute units to powers of 1/n taken out
+    widths = torch.tensor(arch.n[:-1], dtype=torch.float64)
     runs = []
     for r in range(rule.count):
         joined = [[None if m is None else m[r % len(m)] for m in row] for row in past]
         net = Net(nodes, [t[r % len(t)] for t in tables], joined)
-        runs.append(skip_flow(net, vertex, quartic, names))
-    # absolute units to powers of 1/n taken out
-    widths = torch.tensor(arch.n[:-1], dtype=torch.float64)
-    found = {
-        name: [torch.stack(run[name]) * widths.view(-1, *[1] * (run[name][0].ndim)) for run in runs]
-        for name in names
-    }
+        found = skip_flow(net, vertex, quartic, names)
+        runs.append({name: _times(torch.stack(found[name]), widths) for name in names})
     undefined = {"U6": "the six-point vertex is given at one input of a plain Gaussian network."}
     if not smooth:
         undefined |= dict.fromkeys(_SMOOTH, tb.KINKED)
     for name in names:
-        if not bool(torch.isfinite(found[name][0]).all()):
-            del found[name]
+        if not bool(torch.isfinite(runs[0][name]).all()):
             undefined[name] = _SINGULAR
-    tensors = {name: rule.value(values) for name, values in found.items()}
-    errors = {name: rule.error(values) for name, values in found.items()}
-    return tensors, {"error": errors, "strategy": strategy[rule.kind], "undefined": undefined}
+            for run in runs:
+                del run[name]
+    return ResidualReplicas(rule, runs, undefined)
+
+
+def _times(tensor: Tensor, widths: Tensor) -> Tensor:
+    """Each layer times its width."""
+    return tensor * widths.view(-1, *[1] * (tensor.ndim - 1))
 
 
 def _averages(

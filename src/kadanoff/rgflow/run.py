@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from kadanoff.architecture import Network
 from kadanoff.errors import UsageError
 from kadanoff.rgflow.kernel import kernels
+from kadanoff.rgflow.order_one import Keep, default_tolerance, order_one
 
 __all__ = ["RANK", "Flow", "flow"]
 
@@ -59,7 +61,7 @@ class Flow:
         Observables that do not exist or are not derived for this architecture, and why.
     """
 
-    arch: Any
+    arch: Network
     X: Tensor
     K: Tensor
     Theta: Tensor
@@ -84,7 +86,7 @@ class Flow:
     @property
     def order(self) -> int:
         """0 if only K and Theta were computed, 1 with the 1/n statistics."""
-        return 0 if self.V is None else 1
+        return 1 if self.error else 0
 
     def names(self) -> list[str]:
         """Observables present, in a fixed order."""
@@ -109,12 +111,15 @@ class Flow:
 
 
 def flow(
-    arch: Any,
+    arch: Network,
     X: Any,
     order: int = 0,
     *,
     tolerance: float | None = None,
-    progress: Callable[..., None] | None = None,
+    observables: Sequence[str] | None = None,
+    keep: Keep = "all",
+    device: str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
 ) -> Flow:
     """Statistics of the ensemble of random networks ``arch`` on the inputs ``X``, layer by layer.
 
@@ -128,9 +133,17 @@ def flow(
         0: infinite width, K and Theta. 1: adds the whole order 1/n.
     tolerance : float, optional
         Aim of the relative error of the Gaussian averages at order 1; ``error`` states what was
-        reached. By default 1e-10 up to four inputs, 1e-6 up to 16 and 3e-4 beyond. Up to 32 inputs
-        every quadruple is an integral of its own; above, the averages over more than two are
-        sampled, with an error of some 1e-2 in V.
+        reached. By default 1e-10 up to four inputs, 1e-6 up to 16 and 1e-5 beyond. Up to ten inputs
+        every quadruple is an integral of its own, and for any number at a tolerance below 1e-7;
+        else one pair of inputs at a time is integrated over and the others expanded given the pair.
+    observables : sequence of str, optional
+        Names of the statistics of order 1 wanted, by default all: metric and NTK alone (G1, V, H1,
+        A, B, D, F) cost less than P to U.
+    keep : {"all", "last"}
+        Layers kept at order 1. With "last" the first axis of its statistics has length one, and
+        memory is that of one layer: with 64 inputs a tensor of one layer is 134 MB.
+    device : str
+        Where the averages over many inputs are taken; all results are on the CPU.
     progress : callable, optional
         ``progress(done, total)``, called as order 1 of a plain network goes on.
 
@@ -143,7 +156,8 @@ def flow(
     DataError
         X is empty, not finite or of the wrong width.
     UsageError
-        ``order`` is neither 0 nor 1; or the N⁴ components of order 1 do not fit into memory.
+        ``order`` is neither 0 nor 1; there is no such observable; or the N⁴ components of order 1
+        do not fit into memory.
     DomainError
         The kernel overflows.
 
@@ -164,6 +178,11 @@ def flow(
             f"order must be 0 (infinite width) or 1 (adds 1/n), got {order!r}.",
             "Beyond order 1 at one input, use kadanoff.rgflow.single.",
         )
+    for name in observables or ():
+        if name not in RANK:
+            raise UsageError(f"No observable is called {name!r}.", f"There are {', '.join(RANK)}.")
+    if keep not in ("all", "last"):
+        raise UsageError(f"keep must be 'all' or 'last', got {keep!r}.")
     X = arch.inputs(X)
     unique, where = torch.unique(X, dim=0, return_inverse=True)
     if len(unique) == len(X):
@@ -173,24 +192,25 @@ def flow(
     found: dict[str, Tensor] = {"K": torch.stack(K), "Theta": torch.stack(Theta)}
     extra: dict[str, Any] = {}
     if order == 1:
-        from kadanoff.rgflow.order_one import order_one
-
-        tensors, extra = order_one(
-            arch, unique, K, Theta, tolerance or _tolerance(len(unique)), progress
+        one = order_one(
+            arch,
+            unique,
+            K,
+            Theta,
+            tolerance or default_tolerance(len(unique)),
+            names=observables,
+            keep=keep,
+            device=device,
+            progress=progress,
         )
-        found |= tensors
-        extra["error"] = {
-            name: _expand(value, where, RANK[name]) for name, value in extra["error"].items()
-        }
+        found |= one.tensors
+        error = {name: _expand(value, where, RANK[name]) for name, value in one.error.items()}
+        extra = {"error": error, "strategy": one.strategy, "undefined": one.undefined}
     expanded = {name: _expand(value, where, RANK[name]) for name, value in found.items()}
     if len(X) > 1:
         # a single number that belongs to one input; repeated rows are still several inputs
         expanded.pop("U6", None)
     return Flow(arch, X, **expanded, **extra)
-
-
-def _tolerance(inputs: int) -> float:
-    return 1e-10 if inputs <= 4 else 1e-6 if inputs <= 16 else 3e-4
 
 
 def _expand(value: Tensor, where: Tensor, rank: int) -> Tensor:

@@ -23,10 +23,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kadanoff.activations import Activation
 from kadanoff.errors import DomainError
 from kadanoff.gaussian import one
 from kadanoff.gaussian.hermite import hermite_polynomials
-from kadanoff.gaussian.many import Lazily, Replicas, many, panels
+from kadanoff.gaussian.many import many
+from kadanoff.gaussian.panels import PANEL_ORDERS, panels
+from kadanoff.gaussian.replicas import Lazily, Replicas
 from kadanoff.rgflow.kernel import squares
 from kadanoff.rgflow.kinks import delta_average
 
@@ -42,7 +45,6 @@ KINKED = (
     "the activation has kinks: σ'' holds a delta function, whose square at coincident "
     "inputs does not exist. Smooth the activation (GELU for ReLU, say)."
 )
-_PANEL_ORDERS = (18, 14)
 # parallel inputs: sin^2 of the angle below this
 _PARALLEL = 1e-11
 
@@ -172,9 +174,24 @@ class Tables:
 
 
 def tables(
-    act: Any, K: Tensor, patterns: tuple[tuple[int, ...], ...], tolerance: float
+    act: Activation,
+    K: Tensor,
+    patterns: tuple[tuple[int, ...], ...],
+    tolerance: float,
+    device: str = "cpu",
 ) -> tuple[Replicas, Sequence[Tables]]:
     """All averages at a layer with kernel K, for each replica of the rule, made when asked for.
+
+    Parameters
+    ----------
+    act : Activation
+    K : Tensor, shape (N, N)
+    patterns : tuple of tuples of four ints
+        Orders of the derivatives of σ in the averages of four.
+    tolerance : float
+        Aim of the error, relative to the norms of the factors.
+    device : str
+        Where averages over many samples are taken.
 
     Raises
     ------
@@ -184,7 +201,8 @@ def tables(
     ss, dd = squares(act, K)
     functions = [act.derivative(k) for k in range(6)]
     if act.smooth:
-        rule, found = many(functions, K, (*PAIRS, *patterns), tolerance=tolerance, odd=act.odd)
+        wanted = (*PAIRS, *patterns)
+        rule, found = many(functions, K, wanted, tolerance=tolerance, odd=act.odd, device=device)
         return rule, Lazily(len(found), lambda r: _smooth(ss, dd, found[r]))
     if bool((K.diagonal() <= 0).any()):
         raise DomainError(
@@ -194,7 +212,7 @@ def tables(
         )
     pointwise = [p for p in patterns if p in DIFFERENTIAL]
     rule, found = many(functions, K, pointwise, act.kinks, tolerance=tolerance)
-    kinked = [_kinked_pairs(act, K, order) for order in _PANEL_ORDERS]
+    kinked = [_kinked_pairs(act, K, order) for order in PANEL_ORDERS]
     out = []
     for r, averages in enumerate(found):
         if (2, 1, 1, 0) in averages:
