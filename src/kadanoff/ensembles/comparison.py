@@ -16,6 +16,7 @@ from kadanoff.ensembles.result import Ensemble
 from kadanoff.ensembles.statistics import NAMES
 from kadanoff.ensembles.widths import Scaling, extrapolate
 from kadanoff.errors import UsageError
+from kadanoff.rgflow.validity import fluctuation, warn_beyond
 
 __all__ = ["Comparison", "Line", "compare"]
 
@@ -206,6 +207,9 @@ def compare(
         how = f"extrapolated from widths {', '.join(map(str, ensemble.widths))}"
         extra = {name: ensemble.remainder[name] for name in names}
     else:
+        if order_one:
+            largest = _largest(flow, ensemble)
+            warn_beyond("A comparison with order 1/n", ensemble.arch, largest)
         how = "bounded by the relative fluctuations at this width"
         relative = _fluctuations(flow, ensemble)
         widths = torch.tensor(ensemble.arch.n[:-1], dtype=torch.float64)
@@ -241,6 +245,12 @@ def _line(name: str, layer: int, c: tuple[int, ...], *values: float) -> Line:
     excess = max(0.0, abs(gap) - allowance) / stderr
     z = gap / math.hypot(stderr, allowance)
     return Line(name, layer, c, predicted, measured, stderr, allowance, z, excess)
+
+
+def _largest(flow: Any, ensemble: Ensemble) -> float:
+    """The largest V/(nK²) that the flow predicts at the widths of the ensemble."""
+    widths = torch.tensor(ensemble.arch.n[:-1], dtype=torch.float64)
+    return fluctuation(flow.K[-len(flow.V) :], flow.V, widths[-len(flow.V) :])
 
 
 def _fluctuations(flow: Any, ensemble: Ensemble) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kadanoff.architecture import Network
 from kadanoff.devices import chosen
 from kadanoff.errors import AnalysisError, DataError, UsageError
 from kadanoff.learning.bayes import (
@@ -25,6 +26,7 @@ from kadanoff.learning.gradient_descent import trained_covariance, trained_mean
 from kadanoff.learning.inference import first_order_posterior
 from kadanoff.learning.response import ALGORITHMS
 from kadanoff.rgflow import flow
+from kadanoff.rgflow.validity import MOST_SHIFT, warn_beyond
 
 __all__ = ["MAX_TRAIN_ORDER_1", "Prediction", "blocks", "predict"]
 
@@ -106,7 +108,7 @@ class Prediction:
         return bias, float(self.cov.diagonal().mean())
 
 
-def blocks(arch: Any, X_train: Tensor, y: Tensor, X_test: Tensor, ridge: float = 0.0) -> Blocks:
+def blocks(arch: Network, X_train: Tensor, y: Tensor, X_test: Tensor, ridge: float = 0.0) -> Blocks:
     """Infinite-width kernels of the output layer for training and test points.
 
     Returns
@@ -121,7 +123,7 @@ def blocks(arch: Any, X_train: Tensor, y: Tensor, X_test: Tensor, ridge: float =
     return Blocks(K_AA, K_BA, K_BB, Theta_AA, Theta_BA, y, ridge)
 
 
-def _kernels(arch: Any, X: Tensor) -> tuple[Tensor, Tensor]:
+def _kernels(arch: Network, X: Tensor) -> tuple[Tensor, Tensor]:
     if X.shape[0] <= _FEW:
         from kadanoff.rgflow import flow
 
@@ -134,7 +136,7 @@ def _kernels(arch: Any, X: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def predict(
-    arch: Any,
+    arch: Network,
     X_train: Tensor,
     y_train: Tensor,
     X_test: Tensor,
@@ -256,6 +258,17 @@ def predict(
     return replace(out, classes=targets.classes)
 
 
+def _warn_strong(arch: Network, correction: Tensor, mean: Tensor, notes: list[str]) -> None:
+    """Warn and note where the order 1/n is too large for higher ones to be small."""
+    shift = float(correction.norm() / mean.norm().clamp_min(1e-300))
+    if shift > MOST_SHIFT:
+        notes.append(
+            f"The order 1/n is {shift:.0%} of the mean: higher orders matter at n = {arch.n[-2]}."
+        )
+    # predict -> _order_1 -> here
+    warn_beyond("A prediction at order 1", arch, shift=shift, stacklevel=4)
+
+
 def _left_out(
     kernel: Tensor, y: Tensor, noise: float, inverse: Tensor | None = None
 ) -> LeaveOneOut | None:
@@ -269,7 +282,7 @@ def _left_out(
         return None
 
 
-def _points(arch: Any, X: Tensor, name: str) -> Tensor:
+def _points(arch: Network, X: Tensor, name: str) -> Tensor:
     try:
         X = torch.as_tensor(X)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -295,7 +308,7 @@ def _from_posterior(post: Posterior, order: int) -> Prediction:
 
 
 def _order_1(
-    arch: Any,
+    arch: Network,
     X_train: Tensor,
     y: Tensor,
     X_test: Tensor,
@@ -333,6 +346,7 @@ def _order_1(
         post, left_out, notes = first_order_posterior(
             arch, X_train, y, X_test, K, noise=noise, device=device, progress=progress
         )
+        _warn_strong(arch, post.terms["mean_1"], post.terms["mean_0"], notes)
         return replace(_from_posterior(post, 1), leave_one_out=left_out, notes=tuple(notes))
     b = blocks(arch, X_train, y, X_test)
     kernel_mean, kernel_cov = trained_mean(b, math.inf, eta), trained_covariance(b, math.inf, eta)
@@ -348,9 +362,7 @@ def _order_1(
     notes = []
     if not bool(found.together.all()):
         notes.append(OTHER_BLOCKS)
-    ratio = float((mean - kernel_mean).norm() / kernel_mean.norm().clamp_min(1e-300))
-    if ratio > 0.3:
-        notes.append(f"The order 1/n is {ratio:.0%} of the mean: higher orders matter at n = {n}.")
+    _warn_strong(arch, mean - kernel_mean, kernel_mean, notes)
     size = float((mean - kernel_mean).abs().max())
     error = float(found.mean_error.max())
     if error > 0.1 * size:

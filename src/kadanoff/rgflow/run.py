@@ -13,6 +13,7 @@ from kadanoff.architecture import Network
 from kadanoff.errors import UsageError
 from kadanoff.rgflow.kernel import kernels
 from kadanoff.rgflow.order_one import Keep, default_tolerance, order_one
+from kadanoff.rgflow.validity import fluctuation, warn_beyond
 
 __all__ = ["RANK", "Flow", "flow"]
 
@@ -161,6 +162,11 @@ def flow(
     DomainError
         The kernel overflows.
 
+    Warns
+    -----
+    ValidityWarning
+        At order 1 beyond L/n or V/(nK²) of 0.3: the expansion is not controlled.
+
     Notes
     -----
     Roberts, Yaida, Hanin, The Principles of Deep Learning Theory (2022), chapters 4, 8, 11 and
@@ -204,6 +210,12 @@ def flow(
             progress=progress,
         )
         found |= one.tensors
+        largest = 0.0
+        if "V" in one.tensors:
+            rows = slice(None) if keep == "all" else slice(-1, None)
+            widths = torch.tensor(arch.n[:-1][rows], dtype=torch.float64)
+            largest = fluctuation(found["K"][rows], one.tensors["V"], widths)
+        warn_beyond("The flow at order 1", arch, largest)
         error = {name: _expand(value, where, RANK[name]) for name, value in one.error.items()}
         extra = {"error": error, "strategy": one.strategy, "undefined": one.undefined}
     expanded = {name: _expand(value, where, RANK[name]) for name, value in found.items()}
