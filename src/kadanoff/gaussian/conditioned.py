@@ -129,10 +129,12 @@ class Conditioned:
         self.functions, self.K, self.patterns = functions, K, list(patterns)
         self.tolerance, self.even = tolerance, even
         self.scale = math.sqrt(max(float(K.diagonal().max()), 1e-300))
-        self.splits = {p: _split(p) for p in self.patterns if len(p) == 4}
+        self.splits: dict[Pattern, _Split] = {p: _split(p) for p in self.patterns if len(p) == 4}
         self.near = _near(K)
         nowhere = torch.zeros_like(self.near)
-        self.swapped = {p: s.swapped() for p, s in self.splits.items()} if self.near.any() else {}
+        self.swapped: dict[Pattern, _Split] = {}
+        if self.near.any():
+            self.swapped = {p: split.swapped() for p, split in self.splits.items()}
         # with a and b in both orders, so that pairs with a ≤ b are enough
         self.job = _Job(_terms(self.splits, both_orders=True), self.near)
         self.near_job = _Job(_terms(self.swapped, both_orders=False), nowhere)

@@ -265,8 +265,8 @@ def _warn_strong(arch: Network, correction: Tensor, mean: Tensor, notes: list[st
         notes.append(
             f"The order 1/n is {shift:.0%} of the mean: higher orders matter at n = {arch.n[-2]}."
         )
-    # predict -> _order_1 -> here
-    warn_beyond("A prediction at order 1", arch, shift=shift, stacklevel=4)
+    # the caller of predict, beyond this function and _order_1
+    warn_beyond("A prediction at order 1", arch, shift=shift, stacklevel=5)
 
 
 def _left_out(
@@ -346,7 +346,8 @@ def _order_1(
         post, left_out, notes = first_order_posterior(
             arch, X_train, y, X_test, K, noise=noise, device=device, progress=progress
         )
-        _warn_strong(arch, post.terms["mean_1"], post.terms["mean_0"], notes)
+        mean = torch.as_tensor(post.terms["mean_0"])
+        _warn_strong(arch, post.mean - mean, mean, notes)
         return replace(_from_posterior(post, 1), leave_one_out=left_out, notes=tuple(notes))
     b = blocks(arch, X_train, y, X_test)
     kernel_mean, kernel_cov = trained_mean(b, math.inf, eta), trained_covariance(b, math.inf, eta)

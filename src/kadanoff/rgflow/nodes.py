@@ -9,13 +9,14 @@ across no node; a plain layer has none. The recursions of :mod:`kadanoff.rgflow.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from kadanoff.activations import activation
+from kadanoff.architecture import Network
 from kadanoff.rgflow.collective import Field
 from kadanoff.rgflow.kernel import Step, steps
 from kadanoff.rgflow.memory import Memory, Order
@@ -42,7 +43,7 @@ class Node:
     layer: int | None
 
 
-def chain(arch: Any, K: list[Tensor], Theta: list[Tensor]) -> list[Node]:
+def chain(arch: Network, K: Sequence[Tensor], Theta: Sequence[Tensor]) -> list[Node]:
     """The nodes of an architecture with kernels ``K`` and ``Theta`` at layers 1 … L."""
     out: list[Node] = []
     for step in steps(arch):
@@ -54,7 +55,7 @@ def chain(arch: Any, K: list[Tensor], Theta: list[Tensor]) -> list[Node]:
         if not step.inner_ratio:
             out.append(Node(plain, K[l], Theta[l], width, skip, step.layer))
             continue
-        hidden, c = arch.hidden, step.C_W
+        hidden, c = arch.hidden or width, step.C_W
         stream = dataclasses.replace(plain, activation=activation("linear"))
         first = _haar(stream, arch, width, hidden)
         out.append(Node(first, K[l], Theta[l], width, skip, step.layer))
@@ -66,7 +67,7 @@ def chain(arch: Any, K: list[Tensor], Theta: list[Tensor]) -> list[Node]:
     return out
 
 
-def _haar(step: Step, arch: Any, columns: int, rows: int) -> Step:
+def _haar(step: Step, arch: Network, columns: int, rows: int) -> Step:
     share = columns / max(rows, columns) if arch.init == "orthogonal" else 0.0
     return dataclasses.replace(step, orthogonal=share)
 

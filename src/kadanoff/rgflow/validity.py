@@ -65,5 +65,5 @@ def warn_beyond(
         "or a shallower network, or measure (kadanoff.ensemble); at one input "
         "kadanoff.rgflow.moment_series and exact_chain go further.",
         ValidityWarning,
-        stacklevel=stacklevel + 1,
+        stacklevel=stacklevel,
     )
