@@ -24,12 +24,11 @@ from numpy.polynomial import chebyshev
 from kadanoff.activations import Activation, activation
 from kadanoff.critical.susceptibility import squared_slope
 from kadanoff.errors import AnalysisError, ConvergenceError, UsageError
-from kadanoff.gaussian import pair
+from kadanoff.gaussian import averages
 
 __all__ = ["MeanField", "dual", "mean_field", "static_state"]
 
 _NODES = 48  # Chebyshev nodes in C
-_REACH, _GRID = 9.0, 181  # trapezoidal rule of smooth activations, standard normals
 
 
 @dataclass(frozen=True)
@@ -63,22 +62,11 @@ class MeanField:
 
 
 def dual(act: Activation, C_0: float, C: np.ndarray, k: int = 0) -> np.ndarray:
-    """⟨σ⁽ᵏ⁾(x)σ⁽ᵏ⁾(y)⟩ for variance C_0 and covariances C ≥ 0, shape of ``C``.
-
-    Smooth activations: x = √C u + √(C_0−C) v, y with another v; the average over u of the square
-    of the average over v, by the trapezoidal rule. Kinked ones: closed form or panels.
-    """
+    """⟨σ⁽ᵏ⁾(x)σ⁽ᵏ⁾(y)⟩, k = 0 or 1, for variance C_0 and covariances C ≥ 0, shape of ``C``."""
     C = np.asarray(C, dtype=float)
     flat = torch.from_numpy(np.clip(C.ravel(), 0.0, C_0))
-    if not act.smooth or act.closed(k, k, flat[:1], flat[:1], flat[:1]) is not None:
-        return pair(act, C_0, flat, C_0, k, k).value.numpy().reshape(C.shape)
-    x = torch.linspace(-_REACH, _REACH, _GRID, dtype=torch.float64)
-    w = torch.exp(-0.5 * x * x)
-    w = w / w.sum()
-    shared, own = flat.sqrt(), (C_0 - flat).sqrt()
-    z = shared[:, None, None] * x[:, None] + own[:, None, None] * x
-    inner = act.derivative(k)(z) @ w
-    return (inner.square() @ w).numpy().reshape(C.shape)
+    variance = torch.full_like(flat, C_0)
+    return averages(act, variance, flat, variance)[k].numpy().reshape(C.shape)
 
 
 @dataclass(frozen=True)
