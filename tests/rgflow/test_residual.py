@@ -11,8 +11,8 @@ import kadanoff as kd
 from kadanoff.errors import UsageError
 from kadanoff.gaussian.replicas import Replicas
 from kadanoff.rgflow import flow
-from kadanoff.rgflow.memory import _derived, memory
 from kadanoff.rgflow.residual import residual_flow
+from kadanoff.rgflow.two_layers import _derived, two_layer_averages
 from tests.rgflow.differentials import drawn_differentials
 from tests.rgflow.drawn import deviations, drawn
 from tests.rgflow.simulate import extrapolate, simulate
@@ -109,7 +109,7 @@ def test_two_layer_blocks_of_relu():
 
 
 def test_three_point_vertex_alone_is_the_first_term_of_the_memory():
-    """Memory cut at two derivatives gives 2.25, 5.40, 9.19, 13.42; the full one is larger."""
+    """TwoLayers cut at two derivatives gives 2.25, 5.40, 9.19, 13.42; the full one is larger."""
     V, t, g, cut = 0.0, 0.0, math.sqrt(0.5), []
     # E[zσ²], ⟨σσ'⟩, C_W² Var σ² and 2γ²C_W(⟨σ²z²⟩ − K⟨σ²⟩) of ReLU at K = C_W = 1
     three, slope = 2 / math.sqrt(2 * math.pi), 1 / math.sqrt(2 * math.pi)
@@ -139,7 +139,7 @@ def test_derivatives_on_the_gaussian_are_those_on_the_functions():
     early, late = kd.activation("sin"), kd.activation("tanh")
     K = torch.tensor([[1.0, 0.4], [0.4, 0.7]], dtype=torch.float64)
     later = torch.tensor([[1.1, 0.5], [0.5, 0.9]], dtype=torch.float64)
-    _, (exact, _) = memory(early, K, late, later, 0.8, 1e-8)
+    _, (exact, _) = two_layer_averages(early, K, late, later, 0.8, 1e-8)
     joint = torch.cat([torch.cat([K, 0.8 * K], 1), torch.cat([0.8 * K, later], 1)])
     rule, shared = Replicas("sobol", 8), {}
     drawn_ = [_derived(early, late, joint, (), rule, r, shared)[0] for r in range(2)]

@@ -65,7 +65,7 @@ def coincident(
     """
     scale = math.sqrt(max(float(K.diagonal().max()), 1e-300))
     x, w = hexagonal(_STEP / scale, _BELL, _REACH, even, K.device)
-    used = sorted({k for p in patterns for k in p})
+    used = sorted(set().union(*patterns))
     out: dict[Pattern, Entries] = {p: [] for p in patterns}
     every = torch.arange(len(K), device=K.device)
     alone = _Products(functions, used, K.diagonal().sqrt()[:, None] * x[:, 0])

@@ -138,11 +138,11 @@ class Conditioned:
         # with a and b in both orders, so that pairs with a ≤ b are enough
         self.job = _Job(_terms(self.splits, both_orders=True), self.near)
         self.near_job = _Job(_terms(self.swapped, both_orders=False), nowhere)
-        used = {functions[k] for p in self.splits for k in p}
+        used = {functions[k] for k in set().union(*self.splits)}
         self.reach = _reach(used, self.scale, 0.1 * tolerance)
         self.coarse_reach = _reach(used, self.scale, tolerance)
         terms = (*self.job.terms, *self.near_job.terms)
-        inner = sorted({k for term in terms for k in term.inner})
+        inner = sorted(set().union(*(term.inner for term in terms)))
         products = sorted({_sorted(term.inner) for term in terms})
         self.table = Smeared(functions, inner, products, self.scale, self.reach, 0.1 * tolerance)
         self.pairs = torch.triu_indices(len(K), len(K), device=K.device).T.contiguous()
@@ -307,8 +307,9 @@ class _Part:
         row = torch.arange(len(pairs), device=pairs.device)
         z_a, z_b = u[row, pairs[:, 0]], u[row, pairs[:, 1]]
         used = {term.outer for term in self.job.terms}
-        first = {i: self.rule.functions[i](z_a) for i in {i for i, _ in used}}
-        second = {j: self.rule.functions[j](z_b) for j in {j for _, j in used}}
+        functions = self.rule.functions
+        first = {i: functions[i](z_a) for i, _ in used}
+        second = {j: functions[j](z_b) for _, j in used}
         return {(i, j): (w * first[i] * second[j])[:, None] for i, j in used}
 
     def averages(self) -> dict[_Term, Tensor]:
@@ -369,7 +370,7 @@ class _Part:
 
     def _smeared(self, terms: list[_Term], start: int, stop: int) -> dict[tuple, Tensor]:
         """h_m at every sample and node, for the orders ``start`` to ``stop``."""
-        singles = tuple(sorted({k for term in terms for k in term.inner}))
+        singles = tuple(sorted(set().union(*(term.inner for term in terms))))
         s = self.s[:, self.at].flatten()
         values = self.rule.table.values(self.basis, s, singles, start, stop)
         shape = (self.count, len(self.at))

@@ -70,7 +70,7 @@ class Smeared:
         double = {pair: [] for pair in products}
         for width in s:
             z = u[:, None] + width * xi
-            f = {k: functions[k](z) for k in {*singles, *(k for pair in products for k in pair)}}
+            f = {k: functions[k](z) for k in set(singles).union(*products)}
             for k, rows in single.items():
                 rows.append(f[k] @ taps)
             for (k, l), rows in double.items():

@@ -40,29 +40,27 @@ class Plan:
         self, functions: Sequence[Function], z: Tensor, sample: int = 0
     ) -> dict[int, Tensor]:
         """(nodes, products) for each number of factors."""
-        orders = sorted({k for keys in self.keys[sample].values() for key in keys for k in key})
-        f = {k: functions[k](z) for k in orders}
-        return {
-            count: torch.stack(
-                [math.prod((f[k] for k in key[1:]), start=f[key[0]]) for key in keys], 1
-            )
-            for count, keys in self.keys[sample].items()
-        }
+        values: dict[int, Tensor] = {}
+        out: dict[int, Tensor] = {}
+        for count, keys in self.keys[sample].items():
+            columns = []
+            for key in keys:
+                for k in key:
+                    if k not in values:
+                        values[k] = functions[k](z)
+                rest = (values[k] for k in key[1:])
+                columns.append(math.prod(rest, start=values[key[0]]))
+            out[count] = torch.stack(columns, 1)
+        return out
 
     def scale(self, norms: dict[int, float]) -> dict[Shape, Tensor]:
-        """What the entries of each shape are measured against."""
-        sizes = [
-            {
-                count: torch.tensor([math.prod(norms[k] for k in key) for key in keys]).double()
-                for count, keys in one.items()
-            }
-            for one in self.keys
-        ]
-        out = {}
+        """What the entries of each shape are measured against; infinite for those never used."""
+        out: dict[Shape, Tensor] = {}
         for shape in self.shapes:
             total = torch.ones((), dtype=torch.float64)
-            for one, count in zip(sizes, shape, strict=True):
-                total = total[..., None] * one[count]
+            for keys, count in zip(self.keys, shape, strict=True):
+                sizes = [math.prod(norms[k] for k in key) for key in keys[count]]
+                total = total[..., None] * torch.tensor(sizes, dtype=torch.float64)
             at = tuple(torch.tensor(self.used[shape]).T)
             out[shape] = torch.full_like(total, math.inf)
             out[shape][at] = total[at]
@@ -74,36 +72,53 @@ def make_plan(patterns: Sequence[Pattern], size: int, homes: Sequence[range] | N
 
     Without ``homes`` every sample has the same keys, whatever the order of the samples.
     """
+    slots = {p: _ways(p, size, homes) for p in patterns}
+    # of each shape, the keys of all samples that some pattern asks for
     wanted: dict[Shape, set[tuple[Key, ...]]] = {}
-    slots: dict[Pattern, list[tuple[int, ...]]] = {}
-    for p in patterns:
-        slots[p] = [
-            s
-            for s in _surjections(len(p), size)
-            if homes is None or all(k in homes[at] for k, at in zip(p, s, strict=True))
-        ]
-        for at in slots[p]:
-            shape = tuple(at.count(s) for s in range(size))
-            keys = tuple(_key(p, at, s) for s in range(size))
+    for p, ways in slots.items():
+        for way in ways:
+            shape = tuple(way.count(s) for s in range(size))
+            keys = tuple(_key(p, way, s) for s in range(size))
             wanted.setdefault(shape, set()).add(keys)
-    lists = []
-    for sample in range(size):
-        every = {
-            key
-            for group in wanted.values()
-            for keys in group
-            for key in (keys if homes is None else keys[sample : sample + 1])
-        }
-        lengths = sorted({len(key) for key in every})
-        lists.append({c: sorted(key for key in every if len(key) == c) for c in lengths})
-    used = {
-        shape: [
-            tuple(one[len(k)].index(k) for one, k in zip(lists, keys, strict=True))
-            for keys in sorted(group)
-        ]
-        for shape, group in wanted.items()
-    }
-    return Plan(sorted(wanted), tuple(lists), used, slots)
+    lists = tuple(_sorted_keys(wanted, s if homes is not None else None) for s in range(size))
+    used = {shape: _places(lists, group) for shape, group in wanted.items()}
+    return Plan(sorted(wanted), lists, used, slots)
+
+
+def _ways(pattern: Pattern, size: int, homes: Sequence[range] | None) -> list[tuple[int, ...]]:
+    """Ways to give the factors of a pattern to samples of which none stays without."""
+    if homes is None:
+        return _surjections(len(pattern), size)
+
+    def fits(way: tuple[int, ...]) -> bool:
+        return all(k in homes[s] for k, s in zip(pattern, way, strict=True))
+
+    return [way for way in _surjections(len(pattern), size) if fits(way)]
+
+
+def _sorted_keys(
+    wanted: dict[Shape, set[tuple[Key, ...]]], sample: int | None
+) -> dict[int, list[Key]]:
+    """Keys by their number of factors: those of one sample, or of all."""
+    every: set[Key] = set()
+    for group in wanted.values():
+        for keys in group:
+            every.update(keys if sample is None else keys[sample : sample + 1])
+    out: dict[int, list[Key]] = {}
+    for key in sorted(every, key=lambda key: (len(key), key)):
+        out.setdefault(len(key), []).append(key)
+    return out
+
+
+def _places(
+    lists: tuple[dict[int, list[Key]], ...], group: set[tuple[Key, ...]]
+) -> list[tuple[int, ...]]:
+    """Where the keys of each entry of a shape stand in the lists of their samples."""
+    out = []
+    for keys in sorted(group):
+        place = [one[len(key)].index(key) for one, key in zip(lists, keys, strict=True)]
+        out.append(tuple(place))
+    return out
 
 
 def _surjections(length: int, size: int) -> list[tuple[int, ...]]:
@@ -115,13 +130,18 @@ def _key(pattern: Pattern, slots: tuple[int, ...], sample: int) -> Key:
     return tuple(sorted(p for p, s in zip(pattern, slots, strict=True) if s == sample))
 
 
-def norms(functions, K: Tensor, patterns: Sequence[Pattern]) -> dict[int, float]:
+def norms(
+    functions: Sequence[Function], K: Tensor, patterns: Sequence[Pattern]
+) -> dict[int, float]:
     """⟨f⁴⟩^¼ at the largest variance: by Hölder their product bounds every average."""
     xi = torch.arange(-85, 86, dtype=torch.float64) * 0.1
     w = torch.exp(-0.5 * xi**2) * (0.1 / math.sqrt(2 * math.pi))
     z = float(K.diagonal().max().clamp_min(0).sqrt()) * xi
-    orders = sorted({k for p in patterns for k in p})
-    return {k: max(float(w @ functions[k](z) ** 4) ** 0.25, 1e-300) for k in orders}
+    out: dict[int, float] = {}
+    for k in sorted(set().union(*patterns)):
+        fourth = float(w @ functions[k](z) ** 4)
+        out[k] = max(fourth**0.25, 1e-300)
+    return out
 
 
 def insert(
@@ -132,9 +152,11 @@ def insert(
     stacked: dict[Shape, Tensor],
 ) -> None:
     """Scatter the averages of subsets ``at`` (B, size) to every pattern and order of samples."""
-    size = at.shape[1]
     for p in patterns:
-        for slots in plan.slots[p]:
-            counts = tuple(slots.count(s) for s in range(size))
-            keys = [plan.keys[s][counts[s]].index(_key(p, slots, s)) for s in range(size)]
-            found[p][tuple(at[:, s] for s in slots)] = stacked[counts][(slice(None), *keys)]
+        for way in plan.slots[p]:
+            shape = tuple(way.count(s) for s in range(at.shape[1]))
+            place = []
+            for s, count in enumerate(shape):
+                place.append(plan.keys[s][count].index(_key(p, way, s)))
+            index = tuple(at[:, s] for s in way)
+            found[p][index] = stacked[shape][(slice(None), *place)]

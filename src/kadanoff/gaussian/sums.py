@@ -44,7 +44,7 @@ def sum_over_nodes(
     two = {p: torch.zeros(N, N, dtype=torch.float64) for p in patterns if len(p) == 2}
     pairings = {p: _pairing(p) for p in patterns if len(p) == 4}
     totals: dict[Pattern, Tensor] = {}
-    needed = sorted({k for p in patterns for k in p})
+    needed = sorted(set().union(*patterns))
     for z, w in _in_parts(nodes, max(1, _MOST_ELEMENTS // N**2)):
         f = {k: functions[k](z) for k in needed}
         weighted = {k: w[:, None] * f[k] for k in needed}

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from kadanoff.rgflow import tables as tb
-from kadanoff.rgflow.memory import BENT, ROUGH, SMOOTH, Memory, Order, swapped
 from kadanoff.rgflow.tables import Tables
+from kadanoff.rgflow.two_layers import BENT, ROUGH, SMOOTH, Order, TwoLayers, swapped
 
-__all__ = ["is_linear", "linear_memory", "linear_tables"]
+__all__ = ["is_linear", "linear_tables", "linear_two_layers"]
 
 _e = torch.einsum
 
@@ -39,7 +39,7 @@ def linear_tables(K: Tensor) -> Tables:
     return Tables(K, one, four, two, {}, None)
 
 
-def linear_memory(K: Tensor, t: Tables, skip: float) -> Memory:
+def linear_two_layers(K: Tensor, t: Tables, skip: float) -> TwoLayers:
     """One neuron at a linear layer with kernel ``K`` and at a later one with tables ``t``."""
     wanted = (*ROUGH, *BENT, *SMOOTH)
     N = K.shape[0]
@@ -60,7 +60,7 @@ def linear_memory(K: Tensor, t: Tables, skip: float) -> Memory:
         else:
             value = K.new_zeros((N,) * 4)
         pairs[then, now] = value
-    return Memory(pairs, alone)
+    return TwoLayers(pairs, alone)
 
 
 def _second(K: Tensor, d: dict[Order, Tensor]) -> Tensor:
@@ -75,7 +75,7 @@ def _derivatives(t: Tables, o: Order) -> dict[Order, Tensor]:
     """⟨∂_c^i ∂_d^j (σ⁽ᵖ⁾_cσ⁽ᑫ⁾_d)⟩ by (i, j), [c, d].
 
     With kinks, on the diagonal the whole derivative is in the first slot, shared out as in
-    :mod:`kadanoff.rgflow.memory`; at other parallel inputs there is none.
+    :mod:`kadanoff.rgflow.two_layers`; at other parallel inputs there is none.
     """
     p, q = o
     out = {}

@@ -2,8 +2,8 @@ r"""An architecture as a chain of maps, each neuron feeding the next one, and sk
 
 A two-layer block :math:`z' = b_2 + W_2\sigma(b_1 + W_1 z) + \gamma z` is two nodes, a linear one
 (z) and the inner one, with a skip from the first across the second; a single block has its skip
-across no node; a plain layer has none. The recursions of :mod:`kadanoff.rgflow.skip` and
-:mod:`kadanoff.rgflow.lines` know nothing else of the architecture.
+across no node; a plain layer has none. The recursions of :mod:`kadanoff.rgflow.one_neuron` and
+:mod:`kadanoff.rgflow.across_neurons` know nothing else of the architecture.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from kadanoff.activations import activation
 from kadanoff.architecture import Network
 from kadanoff.rgflow.collective import Field
 from kadanoff.rgflow.kernel import Step, steps
-from kadanoff.rgflow.memory import Memory, Order
 from kadanoff.rgflow.tables import Tables
 from kadanoff.rgflow.tangent import mean_derivative
+from kadanoff.rgflow.two_layers import Order, TwoLayers
 
 __all__ = ["Net", "Node", "chain"]
 
@@ -80,7 +80,7 @@ class Net:
     """
 
     def __init__(
-        self, nodes: list[Node], tables: list[Tables], past: list[list[Memory | None]]
+        self, nodes: list[Node], tables: list[Tables], past: list[list[TwoLayers | None]]
     ) -> None:
         self.nodes, self.tables, self.past = nodes, tables, past
         self.maps = [node.step for node in nodes if node.step is not None]

@@ -1,8 +1,8 @@
 r"""Order 1/n of networks with skips or with uniform weights, by nodes and lines.
 
-:mod:`kadanoff.rgflow.nodes` lays the architecture out, :mod:`kadanoff.rgflow.skip` has the
-recursion of metric and NTK, :mod:`kadanoff.rgflow.lines` everything across two neurons. Two-layer
-blocks are the same thing with one more node a block, and a stream that is linear.
+:mod:`kadanoff.rgflow.nodes` lays the architecture out, :mod:`kadanoff.rgflow.one_neuron` has the
+recursion of metric and NTK, :mod:`kadanoff.rgflow.across_neurons` everything across two neurons.
+Two-layer blocks are the same thing with one more node a block, and a stream that is linear.
 
 For ReLU single blocks at γ² = ½ and K = C_W = 1, V is 2.25, 5.4775, 9.3684, 13.7190 …; with the
 memory cut after two derivatives it would be 2.25, 5.40, 9.19, 13.42, which simulation excludes
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -20,16 +21,17 @@ from torch import Tensor
 from kadanoff.architecture import Network
 from kadanoff.gaussian.replicas import Replicas, least_accurate
 from kadanoff.rgflow import tables as tb
-from kadanoff.rgflow.linear import is_linear, linear_memory, linear_tables
-from kadanoff.rgflow.memory import Memory, memory
+from kadanoff.rgflow.linear import is_linear, linear_tables, linear_two_layers
 from kadanoff.rgflow.nodes import Net, Node, chain, skips
-from kadanoff.rgflow.skip import first_quartic, skip_flow
+from kadanoff.rgflow.one_neuron import first_quartic, skip_flow
 from kadanoff.rgflow.statistics import STRATEGY, OrderOne
 from kadanoff.rgflow.tables import Tables
+from kadanoff.rgflow.two_layers import TwoLayers, two_layer_averages
 from kadanoff.rgflow.vertex import first_vertex
 
 __all__ = ["ResidualReplicas", "residual_flow", "residual_replicas"]
 
+_T = TypeVar("_T")
 _TANGENT = ("G1", "H1", "V", "D", "A", "B", "F")
 _DIFFERENTIAL = ("P", "Q")
 _SMOOTH = ("R", "S", "T", "U")
@@ -83,8 +85,8 @@ def residual_replicas(
     widths = torch.tensor(arch.n[:-1], dtype=torch.float64)
     runs = []
     for r in range(rule.count):
-        joined = [[None if m is None else m[r % len(m)] for m in row] for row in past]
-        net = Net(nodes, [t[r % len(t)] for t in tables], joined)
+        joined = [[_replica(one, r) if one else None for one in row] for row in past]
+        net = Net(nodes, [_replica(one, r) for one in tables], joined)
         found = skip_flow(net, vertex, quartic, names)
         runs.append({name: _times(torch.stack(found[name]), widths) for name in names})
     undefined = {"U6": "the six-point vertex is given at one input of a plain Gaussian network."}
@@ -98,6 +100,11 @@ def residual_replicas(
     return ResidualReplicas(rule, runs, undefined)
 
 
+def _replica(of: Sequence[_T], r: int) -> _T:
+    """Replica r, the replicas of a more accurate rule in turn."""
+    return of[r % len(of)]
+
+
 def _times(tensor: Tensor, widths: Tensor) -> Tensor:
     """Each layer times its width."""
     return tensor * widths.view(-1, *[1] * (tensor.ndim - 1))
@@ -105,33 +112,34 @@ def _times(tensor: Tensor, widths: Tensor) -> Tensor:
 
 def _averages(
     nodes: list[Node], smooth: bool, tolerance: float
-) -> tuple[list[Replicas], list[Sequence[Tables]], list[list[list[Memory] | None]]]:
+) -> tuple[list[Replicas], list[Sequence[Tables]], list[list[Sequence[TwoLayers] | None]]]:
     """Tables of every node and what joins it to earlier ones, for each replica of the rule."""
+    patterns = tb.SMOOTH if smooth else tb.DIFFERENTIAL
     rules = [Replicas("lattice", 2)]
     tables: list[Sequence[Tables]] = []
-    past: list[list[list[Memory] | None]] = []
-    g = skips(nodes)
+    past: list[list[Sequence[TwoLayers] | None]] = []
+    strength = skips(nodes)
     for l, node in enumerate(nodes):
         if node.step is None:
             continue
         act = node.step.activation
         if is_linear(act):
-            layer = [linear_tables(node.K)]
+            tables.append([linear_tables(node.K)])
         else:
-            patterns = tb.SMOOTH if smooth else tb.DIFFERENTIAL
-            rule, layer = tb.tables(act, node.K, patterns, tolerance)
+            rule, found = tb.tables(act, node.K, patterns, tolerance)
             rules.append(rule)
-        tables.append(layer)
-        row: list[list[Memory] | None] = []
+            tables.append(found)
+        row: list[Sequence[TwoLayers] | None] = []
         for k, early in enumerate(nodes[:l]):
-            if early.step is None or not g[k][l]:
+            g = strength[k][l]
+            if early.step is None or not g:
                 row.append(None)
-                continue
-            if is_linear(early.step.activation):
-                row.append([linear_memory(early.K, t, g[k][l]) for t in layer])
-                continue
-            rule, joined = memory(early.step.activation, early.K, act, node.K, g[k][l], tolerance)
-            rules.append(rule)
-            row.append(joined)
+            elif is_linear(early.step.activation):
+                row.append([linear_two_layers(early.K, t, g) for t in tables[-1]])
+            else:
+                before = early.step.activation
+                rule, joined = two_layer_averages(before, early.K, act, node.K, g, tolerance)
+                rules.append(rule)
+                row.append(joined)
         past.append(row)
     return rules, tables, past

@@ -18,11 +18,9 @@ from kadanoff.rgflow.validity import fluctuation, warn_beyond
 __all__ = ["RANK", "Flow", "flow"]
 
 # index slots of every observable beyond the layer, for those who expand or print them
-RANK = {
-    "K": 2, "Theta": 2, "G1": 2, "H1": 2, "U6": 0,
-    "V": 4, "D": 4, "A": 4, "B": 4, "F": 4,
-    "P": 4, "Q": 4, "R": 4, "S": 4, "T": 4, "U": 4,
-}  # fmt: skip
+_TWO_INPUTS = ("K", "Theta", "G1", "H1")
+_FOUR_INPUTS = ("V", "D", "A", "B", "F", "P", "Q", "R", "S", "T", "U")
+RANK = dict.fromkeys(_TWO_INPUTS, 2) | {"U6": 0} | dict.fromkeys(_FOUR_INPUTS, 4)
 
 
 @dataclass(frozen=True)

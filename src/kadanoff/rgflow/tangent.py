@@ -63,10 +63,9 @@ def tangent_step(step: Step, t: Tables, Theta: Tensor, old: Tangent) -> Tangent:
     swapped = old.D.permute(2, 3, 0, 1)
     (V, D), (_, A) = propagate(mean_map, ((old.V, old.D), (swapped, old.A)), step.rho)
     G1, H1 = propagate_mean(mean_map, (old.G1, old.H1), _curvature(step, t, Theta, old), step.rho)
-    return Tangent(
-        G1=G1, H1=H1, V=V, D=D, A=A,
-        B=_next_B(step, t, Theta, old.B), F=_next_F(step, t, Theta, old.F),
-    )  # fmt: skip
+    B = _next_B(step, t, Theta, old.B)
+    F = _next_F(step, t, Theta, old.F)
+    return Tangent(G1=G1, H1=H1, V=V, D=D, A=A, B=B, F=F)
 
 
 def mean_derivative(step: Step, t: Tables, Theta: Tensor) -> Callable[[Field], Field]:

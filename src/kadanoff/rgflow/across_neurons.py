@@ -38,16 +38,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kadanoff.rgflow.memory import Order
 from kadanoff.rgflow.nodes import Net
+from kadanoff.rgflow.two_layers import Order
 
-__all__ = ["Lines"]
+__all__ = ["AcrossNeurons"]
 
 _e = torch.einsum
 
 
 @dataclass(frozen=True)
-class Line:
+class Bundle:
     """A family e of one-line bundles of sample s: coefficients [node, x, e, s].
 
     ``born`` and ``put`` multiply σ_xσ'_s, by W and by a source; ``bent`` σ'_xσ''_s.
@@ -68,7 +68,7 @@ class Line:
         return [((0, 1), self.plain), *bent]
 
 
-class Lines:
+class AcrossNeurons:
     """Every statistic across two neurons of a network, in absolute units."""
 
     def __init__(self, net: Net) -> None:
@@ -113,12 +113,12 @@ class Lines:
             slope[source] += gamma**2 * slope[l]
         return born
 
-    def z_line(self, top: int) -> Line:
+    def z_line(self, top: int) -> Bundle:
         """The bundle of z_e at node ``top``, without z itself."""
         N = self.net.N
-        return Line(self._born({top: self.net.eye[:, :, None].expand(N, N, N)}))
+        return Bundle(self._born({top: self.net.eye[:, :, None].expand(N, N, N)}))
 
-    def omega_line(self, top: int) -> Line:
+    def omega_line(self, top: int) -> Bundle:
         """χω of all layers below ``top``."""
         net, chi = self.net, self.means(top)
         put, bent = torch.zeros(2, len(net.maps), *(net.N,) * 3, dtype=torch.float64).unbind()
@@ -130,15 +130,15 @@ class Lines:
             put[m] = _e("xe,se->xes", net.eye, rate)
             bent[m] = _e("xe,se->xes", net.eye, turn)
             start[m] = net.slope(m) * rate.T + net.slope(m, 1, 2) * turn.T
-        return Line(self._born(start), put, bent)
+        return Bundle(self._born(start), put, bent)
 
-    def unit_line(self, m: int) -> Line:
+    def unit_line(self, m: int) -> Bundle:
         """σ_eσ'_s born at node m."""
         born = self._born({m: self.net.slope(m)})
         born[m] = self.net.eye[:, :, None]
-        return Line(born)
+        return Bundle(born)
 
-    def touch(self, a: Line, b: Line) -> Tensor:
+    def touch(self, a: Bundle, b: Bundle) -> Tensor:
         """[a, b], slots [e of a, s of a, e of b, s of b]."""
         total = torch.zeros((), dtype=torch.float64)
         for o, left in a.parts():
@@ -153,7 +153,7 @@ class Lines:
                 total = total - self.net.haar(m) * _e("esft,st->esft", both, t.dd * theta)
         return total
 
-    def z_touch(self, top: int, b: Line) -> Tensor:
+    def z_touch(self, top: int, b: Bundle) -> Tensor:
         """[z at node ``top`` itself, b], slots [e, s, e of b, s of b]; every sample s."""
         net = self.net
         total = torch.zeros((net.N,) * 4, dtype=torch.float64)
@@ -272,7 +272,7 @@ class Lines:
         """Slots [0, 1, 2, 3]."""
         return self._doubled(top, self.omega_line(top))
 
-    def _doubled(self, top: int, line: Line) -> Tensor:
+    def _doubled(self, top: int, line: Bundle) -> Tensor:
         """[the line of ``line`` doubled, two lines of 1 at the top], slots [s, e, y, t]."""
         net = self.net
         start: dict[int, Tensor] = {}
@@ -322,12 +322,12 @@ class Lines:
             r, g = source, g * gamma
         return total
 
-    def _mixed(self, left: Line, k: int, l: int) -> Tensor:
+    def _mixed(self, left: Bundle, k: int, l: int) -> Tensor:
         """Σ_x [left_x of sample 1, E ∂_x(σ'_1σ'_2) at node l held at node k], [1, 2]."""
         net, g = self.net, self.net.skips[k][l]
         pairs = []
         for i, j in ((2, 1), (1, 2)):
-            total = self.touch(left, Line(self._born({k: g * net.slope(l, i, j)})))
+            total = self.touch(left, Bundle(self._born({k: g * net.slope(l, i, j)})))
             for m in range(k + 1):
                 held = net.skips[m][k]
                 if held:

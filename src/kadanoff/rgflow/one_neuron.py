@@ -26,7 +26,7 @@ feels it, so that G1 and H1 change and nothing else does.
 
 Nothing is cut off in the skip: the three-point vertex of activations that are not odd is the first
 term of X. V and D hold :math:`X[zz]` in addition, A does not. What happens between two neurons is
-in :mod:`kadanoff.rgflow.lines`.
+in :mod:`kadanoff.rgflow.across_neurons`.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from kadanoff.rgflow.across_neurons import AcrossNeurons
 from kadanoff.rgflow.collective import Covariance, Field, add, transpose
-from kadanoff.rgflow.lines import Lines
-from kadanoff.rgflow.memory import Memory
 from kadanoff.rgflow.nodes import Net
 from kadanoff.rgflow.tangent import noise
+from kadanoff.rgflow.two_layers import TwoLayers
 
 __all__ = ["UNIFORM", "first_quartic", "skip_flow"]
 
@@ -50,11 +50,11 @@ UNIFORM = -6 / 5
 _e = torch.einsum
 
 
-class _Flow:
+class _OneNeuron:
     """The recursion over the nodes of one replica; everything in absolute units."""
 
     def __init__(self, net: Net, first: Tensor, quartic: Tensor | None) -> None:
-        self.net, self.lines = net, Lines(net)
+        self.net, self.across = net, AcrossNeurons(net)
         N = net.N
         self.two, self.four = torch.zeros(N, N).double(), torch.zeros((N,) * 4).double()
         self.C: list[Covariance] = [((first, self.four), (self.four, self.four))]
@@ -115,7 +115,7 @@ class _Flow:
             fields = self.net.enter(at, fields)
         return fields
 
-    def remembered(self, l: int, covariance: Callable[[Memory, int], Tensor]) -> Field | None:
+    def remembered(self, l: int, covariance: Callable[[TwoLayers, int], Tensor]) -> Field | None:
         """X[h] at node l, given Cov(σ⁽ᵖ⁾σ⁽ᵖ⁾ at an earlier node, h)."""
         total: Field | None = None
         for k, past in enumerate(self.net.past[l] if l < len(self.net.maps) else []):
@@ -155,7 +155,7 @@ class _Flow:
         c, rate = step.C_W, step.lambda_W
         (V, D), _ = self.C[l]
         bent = [t.hessian(p, V) + self._remembered_bend(l, p) for p in (0, 1)]
-        own = t.bend(1, D, self.four) + self.lines.itself(l)
+        own = t.bend(1, D, self.four) + self.across.itself(l)
         seen = self.remembered(l, lambda past, p: past.covariance((p, p), (1, 1)))
         if seen is not None:
             own = own + _e("abab->ab", seen[1])
@@ -217,7 +217,7 @@ def skip_flow(
     -------
     dict of name to one tensor for each layer, in absolute units
     """
-    flow = _Flow(net, first, quartic)
+    flow = _OneNeuron(net, first, quartic)
     out: dict[str, list[Tensor]] = {name: [] for name in names}
     across = [name for name in names if name in "BFPQRSTU"]
     for l, node in enumerate(net.nodes):
@@ -232,7 +232,7 @@ def skip_flow(
             "A": C[1][1],
         }
         # the first layer's NTK is a number
-        values |= {n: getattr(flow.lines, n)(l) if l else flow.four for n in across}
+        values |= {n: getattr(flow.across, n)(l) if l else flow.four for n in across}
         for name in names:
             out[name].append(values[name])
     return out

@@ -9,34 +9,51 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from kadanoff.activations import Activation
 from kadanoff.gaussian.hermite import hermite_polynomials
 from kadanoff.gaussian.many import many
 from kadanoff.gaussian.panels import PANEL_ORDERS, panels
 from kadanoff.gaussian.replicas import Replicas
 from kadanoff.gaussian.sobol import scrambled
 
-__all__ = ["BENT", "ROUGH", "SMOOTH", "Memory", "Order", "memory", "swapped"]
+__all__ = ["BENT", "ROUGH", "SMOOTH", "Order", "TwoLayers", "swapped", "two_layer_averages"]
 
 Order = tuple[int, int]
 
 # orders of the factors (then, then | now, now) of two layers
-ROUGH = (((0, 0), (0, 0)), ((0, 0), (1, 1)), ((1, 1), (0, 0)), ((1, 1), (1, 1)), ((0, 1), (0, 1)))
+ROUGH: tuple[tuple[Order, Order], ...] = (
+    ((0, 0), (0, 0)),
+    ((0, 0), (1, 1)),
+    ((1, 1), (0, 0)),
+    ((1, 1), (1, 1)),
+    ((0, 1), (0, 1)),
+)
 # derivatives of the later layer: H1 and G1 need them
-BENT = (
-    *((then, now) for then in ((0, 0), (1, 1)) for now in ((2, 0), (3, 1), (2, 2))),
+BENT: tuple[tuple[Order, Order], ...] = (
+    ((0, 0), (2, 0)),
+    ((0, 0), (3, 1)),
+    ((0, 0), (2, 2)),
+    ((1, 1), (2, 0)),
+    ((1, 1), (3, 1)),
+    ((1, 1), (2, 2)),
     ((0, 1), (2, 1)),
 )
 # derivatives of the earlier layer: P to U need them besides
-SMOOTH = (
-    *((then, (1, 1)) for then in ((2, 0), (3, 1), (2, 2))),
-    ((2, 1), (0, 1)), ((2, 1), (2, 1)),
-)  # fmt: skip
+SMOOTH: tuple[tuple[Order, Order], ...] = (
+    ((2, 0), (1, 1)),
+    ((3, 1), (1, 1)),
+    ((2, 2), (1, 1)),
+    ((2, 1), (0, 1)),
+    ((2, 1), (2, 1)),
+)
+# functions of the later layer follow those of the earlier one
+_LATE = 4
 _PLAIN: tuple[Order, ...] = ((0, 0), (1, 1), (0, 1))
 _DERIVED: tuple[Order, ...] = ((2, 0), (3, 1), (2, 2), (2, 1))
 # derivatives by c and d of σσ (q = 0) and of σ'σ' (q = 1)
@@ -45,7 +62,7 @@ _SINGULAR = 1e-11
 
 
 @dataclass(frozen=True)
-class Memory:
+class TwoLayers:
     """Averages over one neuron at two layers k < m, for one replica.
 
     ``pairs[then, now]`` is ⟨σ⁽ⁱ⁾_a σ⁽ʲ⁾_b(z⁽ᵏ⁾) σ⁽ᵖ⁾_c σ⁽ᑫ⁾_d(z⁽ᵐ⁾)⟩, [a, b, c, d];
@@ -74,51 +91,115 @@ def swapped(o: Order) -> Order:
     return o[1], o[0]
 
 
-def memory(
-    early: Any, K_early: Tensor, late: Any, K_late: Tensor, skip: float, tolerance: float
-) -> tuple[Replicas, list[Memory]]:
-    """All averages of a neuron at two layers whose z are correlated by ``skip`` · K_early."""
+def two_layer_averages(
+    early: Activation,
+    K_early: Tensor,
+    late: Activation,
+    K_late: Tensor,
+    skip: float,
+    tolerance: float,
+) -> tuple[Replicas, list[TwoLayers]]:
+    """All averages of a neuron at two layers whose z are correlated by ``skip`` · K_early.
+
+    Parameters
+    ----------
+    early, late : Activation
+    K_early, K_late : Tensor, shape (N, N)
+        Kernels at the two layers.
+    skip : float
+        Product of the strengths of the skips between.
+    tolerance : float
+        Aim of the error, relative to the norms of the factors.
+
+    Returns
+    -------
+    rule : Replicas
+    averages : list of TwoLayers
+        For each replica of the rule.
+    """
     N = K_early.shape[0]
-    joint = torch.cat(
-        [torch.cat([K_early, skip * K_early], 1), torch.cat([skip * K_early, K_late], 1)], 0
-    )
+    cross = skip * K_early
+    joint = torch.cat([torch.cat([K_early, cross], 1), torch.cat([cross, K_late], 1)])
     smooth = early.smooth and late.smooth
-    functions = [*(early.derivative(k) for k in range(4)), *(late.derivative(k) for k in range(4))]
     wanted = (*ROUGH, *BENT, *SMOOTH) if smooth else ROUGH
-    four = {w: (*w[0], *(4 + k for k in w[1])) for w in wanted}
-    once = {o: (o, (o[0] + 4, o[1] + 4)) for w in wanted for o in w}
-    patterns = [*four.values(), *{p for pair in once.values() for p in pair}]
     kinks = tuple(sorted({*early.kinks, *late.kinks}))
-    # a table of derivatives of one odd function; orders are counted from 0 and from 4
-    odd = early.odd and late.odd
-    homes = [range(4)] * N + [range(4, 8)] * N
-    rule, found = many(functions, joint, patterns, kinks, tolerance=tolerance, odd=odd, homes=homes)
-    then, now = slice(0, N), slice(N, 2 * N)
-    out = [
-        Memory(
-            {w: f[p][then, then, now, now] for w, p in four.items()},
-            {o: (f[a][then, then], f[b][now, now]) for o, (a, b) in once.items()},
-        )
-        for f in found
-    ]
+    rule, found = many(
+        _functions(early, late),
+        joint,
+        _patterns(wanted),
+        kinks,
+        tolerance=tolerance,
+        # a table of derivatives of one odd function; orders are counted from 0 and from 4
+        odd=early.odd and late.odd,
+        homes=[range(_LATE)] * N + [range(_LATE, 2 * _LATE)] * N,
+    )
+    out = [_sorted_out(averages, wanted, N) for averages in found]
     if not smooth:
-        turned = joint.roll((N, N), (0, 1))  # the later layer first
-        shared: tuple[dict, dict] = {}, {}
-        for replica, one in enumerate(out):
-            pairs, alone = _derived(early, late, joint, kinks, rule, replica, shared[0])
-            one.pairs.update({w: pairs[w] for w in BENT})
-            one.alone.update({now: (torch.full_like(a, math.nan), a) for now, a in alone.items()})
-            pairs, _ = _derived(late, early, turned, kinks, rule, replica, shared[1])
-            for then, now in SMOOTH:
-                # the square of a delta function does not exist
-                if (then, now) != ((2, 1), (2, 1)):
-                    one.pairs[then, now] = pairs[now, then].permute(2, 3, 0, 1)
+        _add_derivatives(out, early, late, joint, kinks, rule)
     return rule, out
 
 
+def _functions(early: Activation, late: Activation) -> list[Callable[[Tensor], Tensor]]:
+    """σ and its derivatives of the earlier layer, then those of the later one."""
+    return [act.derivative(k) for act, k in itertools.product((early, late), range(_LATE))]
+
+
+def _shifted(o: Order) -> Order:
+    """The functions of two factors at the later layer."""
+    return o[0] + _LATE, o[1] + _LATE
+
+
+def _patterns(wanted: tuple[tuple[Order, Order], ...]) -> list[tuple[int, ...]]:
+    """Averages of four for all that is wanted, and of two for each layer by itself."""
+    four = [(*then, *_shifted(now)) for then, now in wanted]
+    two: set[Order] = set()
+    for o in itertools.chain.from_iterable(wanted):
+        two |= {o, _shifted(o)}
+    return [*four, *two]
+
+
+def _sorted_out(
+    averages: dict[tuple[int, ...], Tensor], wanted: tuple[tuple[Order, Order], ...], N: int
+) -> TwoLayers:
+    """The blocks of the joint averages that belong to the two layers."""
+    then, now = slice(0, N), slice(N, 2 * N)
+    pairs: dict[tuple[Order, Order], Tensor] = {}
+    alone: dict[Order, tuple[Tensor, Tensor]] = {}
+    for before, after in wanted:
+        pairs[before, after] = averages[*before, *_shifted(after)][then, then, now, now]
+        for o in (before, after):
+            alone[o] = averages[o][then, then], averages[_shifted(o)][now, now]
+    return TwoLayers(pairs, alone)
+
+
+def _add_derivatives(
+    out: list[TwoLayers],
+    early: Activation,
+    late: Activation,
+    joint: Tensor,
+    kinks: tuple[float, ...],
+    rule: Replicas,
+) -> None:
+    """Averages with derivatives of kinked activations, in the sense of distributions."""
+    N = len(joint) // 2
+    turned = joint.roll((N, N), (0, 1))  # the later layer first
+    shared: tuple[dict, dict] = {}, {}
+    for replica, one in enumerate(out):
+        pairs, alone = _derived(early, late, joint, kinks, rule, replica, shared[0])
+        for w in BENT:
+            one.pairs[w] = pairs[w]
+        for now, after in alone.items():
+            one.alone[now] = torch.full_like(after, math.nan), after
+        pairs, _ = _derived(late, early, turned, kinks, rule, replica, shared[1])
+        for then, now in SMOOTH:
+            # the square of a delta function does not exist
+            if (then, now) != ((2, 1), (2, 1)):
+                one.pairs[then, now] = pairs[now, then].permute(2, 3, 0, 1)
+
+
 def _derived(
-    plain: Any,
-    bent: Any,
+    plain: Activation,
+    bent: Activation,
     joint: Tensor,
     kinks: tuple[float, ...],
     rule: Replicas,
@@ -157,14 +238,18 @@ def _derived(
     return pairs, alone
 
 
-def _share(found: dict[Any, Tensor], same: bool) -> dict[Order, Tensor]:
+def _share(found: dict[tuple[int, int, int], Tensor], same: bool) -> dict[Order, Tensor]:
     """σ⁽ᵖ⁾_cσ⁽ᑫ⁾_d from derivatives (q, ∂_c, ∂_d) of σ⁽ᑫ⁾_cσ⁽ᑫ⁾_d.
 
     At one sample half the second derivative of σ'² is put into (3, 1).
     """
     if not same:
-        return {(2, 0): found[0, 2, 0], (3, 1): found[1, 2, 0], (2, 2): found[1, 1, 1],
-                (2, 1): found[1, 1, 0]}  # fmt: skip
+        return {
+            (2, 0): found[0, 2, 0],
+            (3, 1): found[1, 2, 0],
+            (2, 2): found[1, 1, 1],
+            (2, 1): found[1, 1, 0],
+        }
     return {
         (2, 0): found[0, 2, 0] / 2 - found[1, 0, 0],
         (3, 1): found[1, 2, 0] / 2,
@@ -174,9 +259,15 @@ def _share(found: dict[Any, Tensor], same: bool) -> dict[Order, Tensor]:
 
 
 def _averages(
-    plain: Any, bent: Any, joint: Tensor, then: tuple[int, ...], now: tuple[int, int],
-    kinks: tuple[float, ...], rule: Replicas | None, replica: int,
-) -> dict[Order | None, dict[tuple[int, int, int], Tensor]]:  # fmt: skip
+    plain: Activation,
+    bent: Activation,
+    joint: Tensor,
+    then: tuple[int, ...],
+    now: tuple[int, int],
+    kinks: tuple[float, ...],
+    rule: Replicas | None,
+    replica: int,
+) -> dict[Order | None, dict[tuple[int, int, int], Tensor]]:
     """⟨σ⁽ⁱ⁾_aσ⁽ʲ⁾_b · derivatives (q, ∂_c, ∂_d) of σ⁽ᑫ⁾_cσ⁽ᑫ⁾_d⟩ by (i, j), None without."""
     N = len(joint) // 2
     at = sorted({*then, *(N + x for x in now)})
