@@ -29,10 +29,11 @@ from kadanoff.gaussian.subsets import Function, Pattern, Plan, Shape, insert, ma
 __all__ = ["Solved", "batched", "over_subsets"]
 
 _MOST_ELEMENTS = 2**20
-# the table of the last sample: spacing in z, halved if the tolerance makes the reach this long
+# the table of the last sample: spacing in z or, where these are smaller, in standard deviations;
+# halved if the tolerance makes the reach this long
 _SPACING, _FAR = 0.04, 7.0
-# a Gaussian narrower than this is not resolved by taps a spacing apart: Gauss-Hermite instead
-_NARROW = 0.12
+# a Gaussian narrower than so many spacings is not resolved by taps: Gauss-Hermite instead
+_NARROW = 3
 _HERMITE = 7
 
 
@@ -211,7 +212,8 @@ class _Last:
     ) -> None:
         m = L.shape[1]
         # who looks further wants more digits
-        self.spacing = _SPACING if reach < _FAR else _SPACING / 2
+        unit = min(1.0, max(float(L.norm(dim=2).max()), 1e-6))
+        self.spacing = unit * (_SPACING if reach < _FAR else _SPACING / 2)
         self.counts = [(count, len(keys)) for count, keys in plan.keys[m - 1].items()]
         width = L[:, m - 1, m - 1]
         spread = float(L[:, m - 1, : m - 1].norm(dim=1).max()) * reach if m > 1 else 0.0
@@ -222,7 +224,7 @@ class _Last:
         def values(z: Tensor) -> Tensor:
             return torch.cat(list(plan.products(functions, z.flatten(), m - 1).values()), 1)
 
-        wide = width > _NARROW
+        wide = width > _NARROW * self.spacing
         keys = sum(k for _, k in self.counts)
         self.table = L.new_zeros(len(L), len(grid), keys)
         if wide.any():

@@ -51,6 +51,8 @@ _SINGLE_SUBSETS, _SUBSETS = 4, 10
 # the expansion resolves no less than this, and is asked for a share of the tolerance
 _EXPANSION_TOLERANCE, _SHARE = 1e-7, 0.5
 _MOST_PANELS = 3
+# rounding, and kernels known to 3e-13, which the steps of a deep network magnify
+_SHARED = 1e-11
 
 
 def many(
@@ -96,7 +98,7 @@ def many(
         return _kinked(functions, K, patterns, kinks)
     even = odd and all(sum(p) % 2 == 0 for p in patterns)
     if len(K) <= _SINGLE_SUBSETS:
-        rule = Replicas("lattice", 2, 1e-12 + 1e-2 * tolerance)
+        rule = Replicas("lattice", 2, _SHARED + 1e-2 * tolerance)
         return rule, nested(functions, K, patterns, tolerance, even)
     if len(K) > _SUBSETS and homes is None and tolerance >= _EXPANSION_TOLERANCE:
         found = _expanded(functions, K, patterns, tolerance, even, device)

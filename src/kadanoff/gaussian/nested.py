@@ -31,6 +31,7 @@ __all__ = [
     "nested",
     "nodes",
     "reach_of",
+    "unit_of",
 ]
 
 Function = Callable[[Tensor], Tensor]
@@ -41,7 +42,8 @@ FIRST_STEP, SHRINK, LAST_STEP = 1.2, 0.8, 0.1
 _FURTHEST = 8.5
 # a smaller step gains nothing below the error of the table
 _FLOOR = 1e-9
-# the table of the last sample: spacing in z, points of the Lagrange interpolation
+# the table of the last sample: spacing in z, or in standard deviations where these are smaller,
+# and points of the Lagrange interpolation
 _SPACING, POINTS = 0.01, 6
 _LAGRANGE = (-1 / 120, 1 / 24, -1 / 12, 1 / 12, -1 / 24, 1 / 120)
 # step of the average over the last coordinate, in standard deviations and in z
@@ -120,6 +122,11 @@ def reach_of(tolerance: float) -> float:
     return min(_FURTHEST, math.sqrt(-2 * math.log(1e-5 * tolerance)))
 
 
+def unit_of(K: Tensor) -> float:
+    """The largest standard deviation, or 1: on what scale in z functions change, at least."""
+    return min(1.0, math.sqrt(max(float(K.diagonal().max()), 1e-12)))
+
+
 def lattice_size(q: int, step: float, reach: float) -> float:
     """About how many nodes the lattice over q coordinates of slope one has."""
     h = 1 / math.hypot(1 / step, 1 / _WIDEST)
@@ -132,6 +139,7 @@ class _Rule:
     def __init__(self, functions, K: Tensor, plan: Plan, reach: float, even: bool) -> None:
         self.functions, self.K, self.plan = functions, K, plan
         self.reach, self.even, self.step = reach, even, FIRST_STEP
+        self.spacing = _SPACING * unit_of(K)
 
     def average(self, subset: tuple[int, ...], step: float) -> dict[Shape, Tensor]:
         """For each shape the averages of all products of keys, one axis a sample."""
@@ -176,7 +184,9 @@ class _Rule:
         if width == 0.0:
             return lambda u: self.plan.products(self.functions, u)
         spread = float(L[m - 1, :outer].norm()) * self.reach
-        return _Smoothed(self.functions, self.plan, spread, width, self.step, self.reach)
+        return _Smoothed(
+            self.functions, self.plan, spread, width, self.step, self.reach, self.spacing
+        )
 
 
 def nodes(
@@ -224,18 +234,28 @@ def _levels(index: Tensor) -> list[tuple[Tensor, Tensor]]:
 class _Smoothed:
     """u -> ⟨f(u + width ξ)⟩ for every product of functions, from a uniform table."""
 
-    def __init__(self, functions, plan: Plan, spread: float, width: float, step: float, reach):
+    def __init__(
+        self,
+        functions: Sequence[Function],
+        plan: Plan,
+        spread: float,
+        width: float,
+        step: float,
+        reach: float,
+        spacing: float,
+    ) -> None:
+        self.spacing = spacing
         self.counts = [(count, len(keys)) for count, keys in plan.keys[0].items()]
-        half = math.ceil(spread / _SPACING) + POINTS
-        self.low = -half * _SPACING
-        grid = torch.arange(-half, half + 1, dtype=torch.float64) * _SPACING
+        half = math.ceil(spread / spacing) + POINTS
+        self.low = -half * spacing
+        grid = torch.arange(-half, half + 1, dtype=torch.float64) * spacing
         taps = min(_TAPS * width, 0.5 * step, _FINEST)
-        stride = int(taps / _SPACING)
+        stride = int(taps / spacing)
         if stride >= 1:
-            taps = stride * _SPACING
+            taps = stride * spacing
             count = math.ceil(reach * width / taps)
             pad = count * stride
-            wide = torch.arange(-half - pad, half + pad + 1, dtype=torch.float64) * _SPACING
+            wide = torch.arange(-half - pad, half + pad + 1, dtype=torch.float64) * spacing
             f = torch.cat(list(plan.products(functions, wide).values()), 1)
             w = _bell(count, taps / width)
             windows = f.unfold(0, 2 * pad + 1, 1)[:, :, ::stride]
@@ -250,7 +270,7 @@ class _Smoothed:
             )
 
     def __call__(self, u: Tensor) -> dict[int, Tensor]:
-        position = (u - self.low) / _SPACING
+        position = (u - self.low) / self.spacing
         base = position.floor()
         weights, start = lagrange(position - base)
         index = base.long() - start
