@@ -58,6 +58,17 @@ def coincident(
 
     Parameters and conventions are those of :class:`kadanoff.gaussian.conditioned.Conditioned`.
 
+    Parameters
+    ----------
+    functions : sequence of callables
+        Elementwise, analytic near the real axis.
+    K : Tensor, shape (N, N)
+    patterns : sequence of tuples of 2 or 4 ints
+        Which functions are multiplied; see
+        :class:`kadanoff.gaussian.conditioned.Conditioned`.
+    even : bool
+        Every integrand is even under z → −z.
+
     Returns
     -------
     dict of pattern to list of (index, values)

@@ -40,7 +40,16 @@ def hermite_polynomials(y: Tensor, P: Tensor, top: int) -> dict[tuple[int, int],
 
 
 def even_hermite(z: Tensor, K: Tensor | float, r: int) -> Tensor:
-    """He_{2r}(z/√K)/(2K)^r: ∂ʳ⟨f⟩_K/∂Kʳ = ⟨f(z) even_hermite(z, K, r)⟩, shaped like ``z``."""
+    """He_{2r}(z/√K)/(2K)^r: ∂ʳ⟨f⟩_K/∂Kʳ = ⟨f(z) even_hermite(z, K, r)⟩, shaped like ``z``.
+
+    Parameters
+    ----------
+    z : Tensor
+    K : Tensor or float
+        Variance, > 0; broadcast against ``z``.
+    r : int
+        Derivatives by K.
+    """
     x = z / K**0.5
     low, high = x * 0 + 1, x
     for m in range(1, 2 * r):

@@ -48,8 +48,8 @@ Averages = dict[Pattern, Tensor]
 
 # up to here each subset alone; up to here each subset, whatever the tolerance
 _SINGLE_SUBSETS, _SUBSETS = 4, 10
-# the expansion resolves no less than this, and is asked for a share of the tolerance
-_EXPANSION_TOLERANCE, _SHARE = 1e-7, 0.5
+# the expansion resolves no less than this
+_EXPANSION_TOLERANCE = 1e-7
 _MOST_PANELS = 3
 # rounding, and kernels known to 3e-13, which the steps of a deep network magnify
 _SHARED = 1e-11
@@ -119,7 +119,7 @@ def _expanded(
 ) -> Sequence[Averages] | None:
     """Two levels of the expansion given pairs of samples; None if its tables cannot hold it."""
     with _on(device):
-        rule = Conditioned(functions, K.to(device), patterns, _SHARE * tolerance, even)
+        rule = Conditioned(functions, K.to(device), patterns, tolerance, even)
         if not rule.usable:
             return None
         rest = [at.cpu() for at in rule.unfinished()]

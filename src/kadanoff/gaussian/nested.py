@@ -128,7 +128,17 @@ def unit_of(K: Tensor) -> float:
 
 
 def lattice_size(q: int, step: float, reach: float) -> float:
-    """About how many nodes the lattice over q coordinates of slope one has."""
+    """About how many nodes the lattice over q coordinates of slope one has.
+
+    Parameters
+    ----------
+    q : int
+        Coordinates.
+    step : float
+        In z.
+    reach : float
+        Radius of the ball, in standard deviations.
+    """
     h = 1 / math.hypot(1 / step, 1 / _WIDEST)
     return math.pi ** (q / 2) / math.gamma(q / 2 + 1) * (reach / h) ** q
 
@@ -192,7 +202,19 @@ class _Rule:
 def nodes(
     scale: Tensor, step: float, reach: float, even: bool
 ) -> Iterator[tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]]:
-    """Nodes inside the ball, weights, and for each leading coordinate its distinct values."""
+    """Nodes inside the ball, weights, and for each leading coordinate its distinct values.
+
+    Parameters
+    ----------
+    scale : Tensor, shape (q,)
+        Largest slope of any z along each coordinate.
+    step : float
+        In z.
+    reach : float
+        Radius of the ball, in standard deviations.
+    even : bool
+        Half the nodes, of twice the weight.
+    """
     q = len(scale)
     if q == 0:
         one = torch.ones(1, dtype=torch.float64)

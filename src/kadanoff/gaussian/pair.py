@@ -119,7 +119,17 @@ def _two_deltas(c1: float, c2: float, K11: Tensor, K12: Tensor, K22: Tensor) -> 
 
 
 def shifted(g: Function, mean: Tensor, D: Tensor, kinks=()) -> Tensor:
-    """⟨g(z)⟩ for z ~ N(mean, D), elementwise over 1-D tensors ``mean`` and ``D`` ≥ 0."""
+    """⟨g(z)⟩ for z ~ N(mean, D), elementwise over 1-D tensors ``mean`` and ``D`` ≥ 0.
+
+    Parameters
+    ----------
+    g : callable
+        Elementwise.
+    mean, D : Tensor, shape (n,)
+        Means and variances.
+    kinks : sequence of float
+        Where g or one of its derivatives jumps.
+    """
     mean, D = torch.broadcast_tensors(mean, D)
     root = D.sqrt()[:, None]
     cuts = structure_cuts(float((mean.abs()[:, None] + REACH * root).max()), kinks)

@@ -19,7 +19,18 @@ _CHUNK = 100_000
 def scrambled(
     K: Tensor, seed: int, mean: Tensor | None = None, points: int = _POINTS
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Points z (M, N) of N(mean, K) from one scramble of a Sobol sequence, with equal weights."""
+    """Points z (M, N) of N(mean, K) from one scramble of a Sobol sequence, with equal weights.
+
+    Parameters
+    ----------
+    K : Tensor, shape (N, N)
+        Covariance, of any rank.
+    seed : int
+        Which scramble.
+    mean : Tensor, shape (N,), optional
+    points : int
+        A power of two.
+    """
     L = pivoted(K)[1]
     rank = L.shape[1]
     engine = torch.quasirandom.SobolEngine(max(rank, 1), scramble=True, seed=1000 + seed)

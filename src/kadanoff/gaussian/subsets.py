@@ -71,6 +71,14 @@ def make_plan(patterns: Sequence[Pattern], size: int, homes: Sequence[range] | N
     """The plan of subsets of ``size`` samples; ``homes[s]`` are the functions of sample s, or all.
 
     Without ``homes`` every sample has the same keys, whatever the order of the samples.
+
+    Parameters
+    ----------
+    patterns : sequence of tuples of 2 or 4 ints
+        Which functions are multiplied.
+    size : int
+        Distinct samples of a subset.
+    homes : sequence of ``size`` ranges, optional
     """
     slots = {p: _ways(p, size, homes) for p in patterns}
     # of each shape, the keys of all samples that some pattern asks for
@@ -133,7 +141,15 @@ def _key(pattern: Pattern, slots: tuple[int, ...], sample: int) -> Key:
 def norms(
     functions: Sequence[Function], K: Tensor, patterns: Sequence[Pattern]
 ) -> dict[int, float]:
-    """⟨f⁴⟩^¼ at the largest variance: by Hölder their product bounds every average."""
+    """⟨f⁴⟩^¼ at the largest variance: by Hölder their product bounds every average.
+
+    Parameters
+    ----------
+    functions : sequence of callables
+    K : Tensor, shape (N, N)
+    patterns : sequence of tuples of ints
+        Only functions that occur in them are measured.
+    """
     xi = torch.arange(-85, 86, dtype=torch.float64) * 0.1
     w = torch.exp(-0.5 * xi**2) * (0.1 / math.sqrt(2 * math.pi))
     z = float(K.diagonal().max().clamp_min(0).sqrt()) * xi
@@ -151,7 +167,18 @@ def insert(
     at: Tensor,
     stacked: dict[Shape, Tensor],
 ) -> None:
-    """Scatter the averages of subsets ``at`` (B, size) to every pattern and order of samples."""
+    """Scatter the averages of subsets ``at`` (B, size) to every pattern and order of samples.
+
+    Parameters
+    ----------
+    found : dict of pattern to Tensor, shape (N,) * len(pattern)
+        Where to; changed in place.
+    patterns : sequence of tuples of ints
+    plan : Plan
+    at : Tensor, shape (B, size)
+    stacked : dict of shape to Tensor, shape (B, keys, ...)
+        Averages by the keys of each sample.
+    """
     for p in patterns:
         for way in plan.slots[p]:
             shape = tuple(way.count(s) for s in range(at.shape[1]))

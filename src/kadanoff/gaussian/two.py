@@ -37,6 +37,11 @@ _GUARD = (-8.0, -5.0, -3.0, -1.5, 0.0, 1.5, 3.0, 5.0, 8.0)
 def conditional(K11: Tensor, K12: Tensor, K22: Tensor) -> tuple[Tensor, Tensor]:
     """Slope µ and variance D of z₂ given z₁: E[z₂|z₁] = µ z₁, Var[z₂|z₁] = D ≥ 0.
 
+    Parameters
+    ----------
+    K11, K12, K22 : Tensor
+        Covariance of z₁ and z₂, elementwise; shapes broadcast.
+
     Raises
     ------
     DomainError

@@ -39,7 +39,16 @@ _FEW = 64
 def advance(
     step: Step, K11: Tensor, K12: Tensor, K22: Tensor, Theta: Tensor, average: Callable = averages
 ) -> tuple[Tensor, Tensor]:
-    """One layer: (K12, Theta12) of the next from the triple of this one."""
+    """One layer: (K12, Theta12) of the next from the triple of this one.
+
+    Parameters
+    ----------
+    step : Step
+    K11, K12, K22, Theta : Tensor, any one shape
+        Kernel of the first input, of both, of the second, and their NTK.
+    average : callable
+        (activation, K11, K12, K22) -> (⟨σσ⟩, ⟨σ'σ'⟩).
+    """
     inner = (inner_kernel(step, K) for K in (K11, K12, K22))
     ss, dd = average(step.activation, *inner)
     return next_layer(step, K12, Theta, ss, dd)
@@ -63,6 +72,13 @@ def walk_many(
 
     Repeated norms are computed once. Where averages are numerical and the norms many, K and Theta
     are interpolated in √K of the first layer, to rounding; ``cache`` keeps the interpolants.
+
+    Parameters
+    ----------
+    arch : Network
+    metric : Tensor, shape (N,)
+        |x|²/n_0.
+    cache : dict, optional
     """
     unique, inverse = torch.unique(metric.cpu(), return_inverse=True)
     found = None
@@ -112,12 +128,26 @@ def _norm_series(arch: Network, centre: float, half: float) -> Tensor | None:
 
 
 def diagonal(arch: Network, metric: Tensor, cache: dict | None = None) -> tuple[Tensor, Tensor]:
-    """K and Theta of the last layer at coincident inputs, from |x|²/n_0, shape (N,)."""
+    """K and Theta of the last layer at coincident inputs, from |x|²/n_0, shape (N,).
+
+    Parameters
+    ----------
+    arch : Network
+    metric : Tensor, shape (N,)
+    cache : dict, optional
+        Interpolants from one call to the next.
+    """
     return walk_many(arch, metric, cache)[-1]
 
 
 def propagate(arch: Network, m11: Tensor, m12: Tensor, m22: Tensor) -> tuple[Tensor, Tensor]:
     """K12 and Theta12 of the last layer from the metric of pairs of inputs.
+
+    Parameters
+    ----------
+    arch : Network
+    m11, m12, m22 : Tensor, shapes broadcast
+        x·x/n_0, x·x'/n_0 and x'·x'/n_0.
 
     Raises
     ------

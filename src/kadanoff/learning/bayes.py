@@ -123,6 +123,14 @@ def log_evidence(K_AA: Tensor, y: Tensor, noise: float = 0.0) -> float:
     r"""log p(y) under the infinite-width prior, all outputs together.
 
     .. math:: -\tfrac12 \sum_i y_i^\top (K+s^2)^{-1} y_i - \tfrac{n_L}{2}\log|2\pi(K+s^2)|
+
+    Parameters
+    ----------
+    K_AA : Tensor, shape (N, N)
+        Kernel of the training points.
+    y : Tensor, shape (N, n_L)
+    noise : float
+        Variance s² of the label noise.
     """
     inverse, logdet = _inverse(K_AA, y, noise)
     n_points, n_out = y.shape
@@ -344,6 +352,15 @@ def hebbian_variance(z1: Tensor | float, G: float, V: float, n: int) -> Tensor:
 
     ``G`` is the metric with its 1/n correction, ``V`` the vertex without the 1/n. V > 0 makes
     neurons fire together.
+
+    Parameters
+    ----------
+    z1 : Tensor or float
+        Preactivation of the first neuron.
+    G, V : float
+        Metric and vertex of one input.
+    n : int
+        Width of the layer before.
     """
     z = torch.as_tensor(z1, dtype=torch.float64)
     return G + V / (2 * n * G**2) * (z**2 - G)

@@ -12,11 +12,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from kadanoff.architecture import Network
 from kadanoff.learning.trained import Weights, descend, draw_batch, outputs, train_weights
 
 __all__ = ["Measured", "extrapolate", "measure_correction", "network_ntk", "newton_step"]
@@ -35,10 +35,17 @@ class Measured:
     residual: float
 
 
-def network_ntk(arch: Any, weights: Weights, X: Tensor) -> Tensor:
+def network_ntk(arch: Network, weights: Weights, X: Tensor) -> Tensor:
     """NTK of each network of a batch, shape (S, N n_L, N n_L), sample index slowest.
 
     The learning-rate tensor is included. Cost: one backward pass an output.
+
+    Parameters
+    ----------
+    arch : Network
+    weights : list of (W, b)
+        As :func:`kadanoff.learning.trained.draw_batch` draws them, S networks.
+    X : Tensor, shape (N, n_0)
     """
     z = outputs(arch, weights, X)
     S, N, n_out = z[-1].shape
@@ -94,7 +101,7 @@ def _outer(x: Tensor) -> Tensor:
 
 
 def measure_correction(
-    arch: Any,
+    arch: Network,
     K: Tensor,
     theta: Tensor,
     X_train: Tensor,
@@ -158,9 +165,15 @@ def measure_correction(
             if algorithm == "giant_leap":
                 newton_step(arch, weights, X_train, y)
             left = train_weights(
-                arch, weights, X_train, y, eta, steps,
-                tolerance=tolerance, flow=algorithm == "flow",
-            )  # fmt: skip
+                arch,
+                weights,
+                X_train,
+                y,
+                eta,
+                steps,
+                tolerance=tolerance,
+                flow=algorithm == "flow",
+            )
             residual = max(residual, left)
             end = outputs(arch, weights, X_test)[-1].double().reshape(2, size, cut)
             half, odd = end.mean(0) - base, 0.5 * (end[0] - end[1])
@@ -205,10 +218,18 @@ def _combine(parts: list[Tensor], pairs: int, linear: int) -> tuple[Tensor, Tens
     return value, variance.sqrt()
 
 
-def newton_step(arch: Any, weights: Weights, X: Tensor, y: Tensor) -> None:
+def newton_step(arch: Network, weights: Weights, X: Tensor, y: Tensor) -> None:
     """One step along the gradient preconditioned by the inverse of the network's training NTK.
 
     In place; to first order in the step every training point is fitted at once.
+
+    Parameters
+    ----------
+    arch : Network
+    weights : list of (W, b)
+        Of S networks; changed.
+    X : Tensor, shape (N, n_0)
+    y : Tensor, shape (N, n_L)
     """
     z = outputs(arch, [(W.double(), b.double()) for W, b in weights], X)
     S, N, n_out = z[-1].shape

@@ -87,6 +87,13 @@ def drawn_metrics(arch: Network, X: Tensor, draws: int, generator: torch.Generat
 
     Exact at any width: given a layer's metric its neurons are independent Gaussians.
 
+    Parameters
+    ----------
+    arch : Network
+    X : Tensor, shape (N, n_0)
+    draws : int
+    generator : torch.Generator
+
     Raises
     ------
     UsageError

@@ -36,6 +36,14 @@ class Targets:
 def as_targets(y: Tensor, n_points: int, n_outputs: int | None = None) -> Targets:
     """Real targets pass through; integer or boolean ones become one-hot rows.
 
+    Parameters
+    ----------
+    y : Tensor, shape (N,) or (N, n_L)
+    n_points : int
+        How many rows there must be.
+    n_outputs : int, optional
+        Classes 0 ... n_outputs - 1 keep their numbers.
+
     Raises
     ------
     DataError

@@ -62,6 +62,17 @@ def first_order(
     """Mean and covariance corrections of order 1/n of the networks trained to the end.
 
     ``progress(done, total)`` is called after each layer.
+
+    Parameters
+    ----------
+    arch : Network
+    X_train : Tensor, shape (N, n_0), X_test : Tensor, shape (M, n_0)
+    y : Tensor, shape (N, n_L)
+    eta : float or None
+        Step of descent on the sum of squares over two; None is gradient flow.
+    algorithm : {"gradient", "giant_leap"}
+    device : str
+    progress : callable, optional
     """
     n, M = arch.n[-2], X_test.shape[0]
     blocks = list(blocks_of_test_points(y.shape[0], M))
@@ -101,7 +112,16 @@ def first_order(
 def both_terms(
     x: LastLayer, y: Tensor, eta: float | None, algorithm: str
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Coefficients of 1/n of mean and covariance, from the same pieces."""
+    """Coefficients of 1/n of mean and covariance, from the same pieces.
+
+    Parameters
+    ----------
+    x : LastLayer
+        Training points first.
+    y : Tensor, shape (N, n_L)
+    eta : float or None
+    algorithm : {"gradient", "giant_leap"}
+    """
     m = prepare(x, y, eta, algorithm)
     mean, cov = MeanSum(m), CovarianceSum(m, x)
     for part in responses(x, m):
@@ -118,7 +138,16 @@ def total(terms: dict[str, Tensor]) -> Tensor:
 def part_of(
     progress: Callable[[int, int], None] | None, at: int, blocks: Sequence[slice]
 ) -> Callable[[int, int], None] | None:
-    """Progress of one block as part of the whole."""
+    """Progress of one block as part of the whole.
+
+    Parameters
+    ----------
+    progress : callable, optional
+        ``progress(done, total)`` of the whole.
+    at : int
+        Which block.
+    blocks : sequence of slice
+    """
     if progress is None:
         return None
     tell = progress

@@ -66,6 +66,14 @@ def trained_covariance(blocks: Blocks, t: float = math.inf, eta: float | None = 
     .. math:: K_{BB} - T K_{AB} - K_{BA} T^\top + T K_{AA} T^\top,\quad
         T = \Theta_{BA}\,\tilde\Theta^{-1}[1-(1-\eta\tilde\Theta)^t]
 
+    Parameters
+    ----------
+    blocks : Blocks
+    t : float
+        Steps, or time of gradient flow.
+    eta : float, optional
+        Step size; None is gradient flow.
+
     Returns
     -------
     Tensor, shape (M, M)

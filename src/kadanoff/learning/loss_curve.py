@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from kadanoff.architecture import Network
 from kadanoff.errors import UsageError
 from kadanoff.learning.dynamics import as_targets
 from kadanoff.learning.gradient_descent import expected_loss
@@ -48,7 +48,7 @@ class LossCurve:
 
 
 def loss_curve(
-    arch: Any,
+    arch: Network,
     X: Tensor,
     y: Tensor,
     *,
@@ -111,9 +111,20 @@ def loss_curve(
             found[wanted[step]].append(0.5 * (rotated**2).sum(2))
 
     train_ensemble(
-        arch, X, target, X[:1], eta=eta, steps=steps, n_networks=networks, seed=seed,
-        ridge=ridge, record=record, dtype=dtype, block=min(networks, 256), progress=progress,
-    )  # fmt: skip
+        arch,
+        X,
+        target,
+        X[:1],
+        eta=eta,
+        steps=steps,
+        n_networks=networks,
+        seed=seed,
+        ridge=ridge,
+        record=record,
+        dtype=dtype,
+        block=min(networks, 256),
+        progress=progress,
+    )
     # partners sit half a block apart
     halves = [[torch.stack(part.chunk(2)).mean(0) for part in parts] for parts in found]
     each = torch.stack([torch.cat(parts) for parts in halves])  # (T, pairs, N)

@@ -111,6 +111,14 @@ class Prediction:
 def blocks(arch: Network, X_train: Tensor, y: Tensor, X_test: Tensor, ridge: float = 0.0) -> Blocks:
     """Infinite-width kernels of the output layer for training and test points.
 
+    Parameters
+    ----------
+    arch : Network
+    X_train : Tensor, shape (N, n_0), X_test : Tensor, shape (M, n_0)
+    y : Tensor, shape (N, n_L)
+    ridge : float
+        Added to the diagonal of the training NTK.
+
     Returns
     -------
     Blocks
@@ -251,10 +259,8 @@ def predict(
             mean = trained_mean(b, t, eta)
             terms = {"infinite_width": mean}
             left_out = _left_out(b.Theta_AA, y, ridge, b.inverse) if math.isinf(t) else None
-            out = Prediction(
-                mean, trained_covariance(b, t, eta), 0, method, t, eta, terms,
-                leave_one_out=left_out,
-            )  # fmt: skip
+            cov = trained_covariance(b, t, eta)
+            out = Prediction(mean, cov, 0, method, t, eta, terms, leave_one_out=left_out)
     return replace(out, classes=targets.classes)
 
 
@@ -352,9 +358,8 @@ def _order_1(
     b = blocks(arch, X_train, y, X_test)
     kernel_mean, kernel_cov = trained_mean(b, math.inf, eta), trained_covariance(b, math.inf, eta)
     found = first_order(
-        arch, X_train, y, X_test, eta=eta, algorithm=algorithm,
-        device=device, progress=progress,
-    )  # fmt: skip
+        arch, X_train, y, X_test, eta=eta, algorithm=algorithm, device=device, progress=progress
+    )
     mean = kernel_mean + torch.stack(list(found.mean.values())).sum(0)
     eye = torch.eye(y.shape[1], dtype=y.dtype)
     output_cov = torch.einsum("ij,ab->ijab", eye, kernel_cov)
@@ -381,6 +386,14 @@ def _order_1(
     terms |= {"quadrature_error": found.mean_error, "cov_quadrature_error": found.cov_error}
     terms |= {f"quadrature_error_{name}": error for name, error in found.term_errors.items()}
     return Prediction(
-        mean, cov, 1, method, math.inf, eta, terms, notes=tuple(notes), output_cov=output_cov,
+        mean,
+        cov,
+        1,
+        method,
+        math.inf,
+        eta,
+        terms,
+        notes=tuple(notes),
+        output_cov=output_cov,
         leave_one_out=_left_out(b.Theta_AA, y, 0.0, b.inverse),
-    )  # fmt: skip
+    )

@@ -84,6 +84,15 @@ class Modes3:
 def prepare(tensors: Any, y: Tensor, eta: float | None, algorithm: str) -> Modes3:
     """Eigenbasis, projector and algorithm of :func:`~kadanoff.learning.end_of_training`.
 
+    Parameters
+    ----------
+    tensors : LastLayer or an object like it
+        Of training points and then test points.
+    y : Tensor, shape (N, n_L)
+    eta : float or None
+        Step of descent on the sum of squares over two; None is gradient flow.
+    algorithm : {"gradient", "giant_leap"}
+
     Raises
     ------
     UsageError
@@ -118,7 +127,17 @@ def prepare(tensors: Any, y: Tensor, eta: float | None, algorithm: str) -> Modes
 
 
 def rotated(tensor: Tensor, slot: int, rows: slice, vectors: Tensor) -> Tensor:
-    """Slot ``slot`` moved to the front and cut to ``rows``; the others in the eigenbasis."""
+    """Slot ``slot`` moved to the front and cut to ``rows``; the others in the eigenbasis.
+
+    Parameters
+    ----------
+    tensor : Tensor, shape (N+M, N+M, N+M, N+M)
+    slot : int
+    rows : slice
+        Points kept in this slot.
+    vectors : Tensor, shape (N, N)
+        Eigenvectors of the training NTK, a column each.
+    """
     n = vectors.shape[0]
     piece = tensor.movedim(slot, 0)[rows, :n, :n, :n].contiguous()
     piece = vectors.mT @ piece.view(-1, n, n * n)
@@ -135,7 +154,14 @@ class Response:
 
 
 def responses(x: Any, m: Modes3, block: int | None = None) -> Iterator[Response]:
-    """All pieces, for ``block`` points at a time (by default what takes about 256 MiB)."""
+    """All pieces, for ``block`` points at a time (by default what takes about 256 MiB).
+
+    Parameters
+    ----------
+    x : LastLayer or an object like it
+    m : Modes3
+    block : int, optional
+    """
     size = block or max(1, int(2**28 / (8 * 3 * m.n_train**3)))
     points = x.Theta.shape[0]
     for start in range(0, points, size):

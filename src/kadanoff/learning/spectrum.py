@@ -73,6 +73,14 @@ class Modes:
 def modes(theta: Tensor, y: Tensor | None = None, eta: float | None = None) -> Modes:
     """Time scales of the eigenmodes of a training NTK, shape (N, N).
 
+    Parameters
+    ----------
+    theta : Tensor, shape (N, N)
+    y : Tensor, shape (N, n_L), optional
+        Labels, whose power each mode is to hold.
+    eta : float, optional
+        Step of descent; None is gradient flow.
+
     Raises
     ------
     DataError

@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from kadanoff.architecture import Network
 from kadanoff.errors import AnalysisError, UsageError
 
 __all__ = ["Ensemble", "descend", "draw_batch", "outputs", "train_ensemble", "train_weights"]
@@ -59,14 +59,24 @@ class Ensemble:
 
 
 def draw_batch(
-    arch: Any,
+    arch: Network,
     n_networks: int,
     generator: torch.Generator,
     *,
     antithetic: bool = False,
     dtype: torch.dtype = torch.float64,
 ) -> Weights:
-    """Gaussian weights of ``n_networks`` networks: W (S, n_l, n_{l-1}) and b (S, n_l) a layer."""
+    """Gaussian weights of ``n_networks`` networks: W (S, n_l, n_{l-1}) and b (S, n_l) a layer.
+
+    Parameters
+    ----------
+    arch : Network
+    n_networks : int
+    generator : torch.Generator
+    antithetic : bool
+        Networks in pairs with opposite readouts.
+    dtype : torch.dtype
+    """
     if arch.block != "single" or arch.init != "gaussian":
         raise UsageError(
             f"Ensembles are trained for Gaussian single-map blocks, not {arch!r}.",
@@ -88,8 +98,16 @@ def draw_batch(
     return weights
 
 
-def outputs(arch: Any, weights: Weights, X: Tensor) -> list[Tensor]:
-    """Preactivations of every layer, each of shape (S, N, n_l)."""
+def outputs(arch: Network, weights: Weights, X: Tensor) -> list[Tensor]:
+    """Preactivations of every layer, each of shape (S, N, n_l).
+
+    Parameters
+    ----------
+    arch : Network
+    weights : list of (W, b)
+        As :func:`draw_batch` gives them.
+    X : Tensor, shape (N, n_0)
+    """
     W, b = weights[0]
     z = [torch.matmul(X.to(W.dtype), W.mT) + b[:, None]]
     for l in range(1, arch.L):
@@ -102,7 +120,7 @@ def outputs(arch: Any, weights: Weights, X: Tensor) -> list[Tensor]:
 
 
 def train_weights(
-    arch: Any,
+    arch: Network,
     weights: Weights,
     X: Tensor,
     y: Tensor,
@@ -170,14 +188,27 @@ def train_weights(
 
 
 def descend(
-    arch: Any,
+    arch: Network,
     weights: Weights,
     x: Tensor,
     delta: Tensor,
     eta: float,
     z: list[Tensor] | None = None,
 ) -> None:
-    """One step in place: theta -= eta lambda (sum delta dz/dtheta), delta of shape (S, N, n_L)."""
+    """One step in place: theta -= eta lambda (sum delta dz/dtheta), delta of shape (S, N, n_L).
+
+    Parameters
+    ----------
+    arch : Network
+    weights : list of (W, b)
+        Changed in place.
+    x : Tensor, shape (N, n_0)
+    delta : Tensor, shape (S, N, n_L)
+        Derivative of the loss by the outputs.
+    eta : float
+    z : list of Tensor, optional
+        Preactivations, if they are there already.
+    """
     x = x.to(weights[0][0].dtype)
     z = outputs(arch, weights, x) if z is None else z
     for l in range(arch.L - 1, -1, -1):
@@ -194,7 +225,7 @@ def descend(
             delta = back
 
 
-def _runge_kutta(arch: Any, weights: Weights, x: Tensor, y: Tensor, step: float) -> None:
+def _runge_kutta(arch: Network, weights: Weights, x: Tensor, y: Tensor, step: float) -> None:
     """Classical fourth-order step of the gradient flow, in place."""
     start = [(W.clone(), b.clone()) for W, b in weights]
     total = [(W.clone(), b.clone()) for W, b in weights]
@@ -221,7 +252,7 @@ def _blocks(total: int, size: int) -> Iterator[int]:
 
 
 def train_ensemble(
-    arch: Any,
+    arch: Network,
     X_train: Tensor,
     y: Tensor,
     X_test: Tensor,
@@ -261,9 +292,16 @@ def train_ensemble(
         weights = draw_batch(arch, size, generator, antithetic=antithetic, dtype=dtype)
         starts.append(outputs(arch, weights, X_test)[-1].double())
         left = train_weights(
-            arch, weights, X_train, y, eta, steps,
-            tolerance=tolerance, ridge=ridge, record=record,
-        )  # fmt: skip
+            arch,
+            weights,
+            X_train,
+            y,
+            eta,
+            steps,
+            tolerance=tolerance,
+            ridge=ridge,
+            record=record,
+        )
         residual = max(residual, left)
         ends.append(outputs(arch, weights, X_test)[-1].double())
         done += size

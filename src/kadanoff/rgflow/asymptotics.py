@@ -41,6 +41,15 @@ def scale_invariant_solution(
     With equal widths and layer-independent λ; c = λ_b + λ_W A₂ K, w = λ_W A₂ K, β = A₄/A₂²,
     ν = 3β − 1 as in the book: Θ = c ℓ, V = ν (ℓ − 1) K², B = β c² (ℓ−1)ℓ(2ℓ−1)/6, …
 
+    Parameters
+    ----------
+    spec : name, callable or Activation
+    layers : int
+    K : float
+        Kernel of the input at layer 1.
+    lambda_b, lambda_W : float
+        Learning rates of biases, and of weights over fan-in.
+
     Raises
     ------
     UsageError
@@ -76,6 +85,12 @@ def asymptotics(spec: Any, lambda_b: float = 1.0, lambda_W: float = 1.0) -> list
 
     Learning rates: λ_b/L, λ_W/L for scale-invariant activations; λ_b ℓ^(−p⊥) L^(p⊥−1) and
     λ_W (L/ℓ)^(p⊥−1) at K* = 0, so that each layer contributes equally to Θ.
+
+    Parameters
+    ----------
+    spec : name, callable or Activation
+    lambda_b, lambda_W : float
+        Learning rates before the scaling with depth.
 
     Raises
     ------
@@ -151,6 +166,15 @@ def compare_asymptotics(
 
     ``measured`` is the slope of the ratio between ℓ = depth/2 and depth (for exponent 1), or its
     value times ℓ^(−exponent) at the last layer. Corrections fall like ln ℓ/ℓ.
+
+    Parameters
+    ----------
+    spec : name, callable or Activation
+    depth : int
+        Layers of the recursion.
+    lambda_b, lambda_W : float
+    K : float
+        Kernel at layer 1.
     """
     from kadanoff.rgflow.run import flow
 

@@ -30,10 +30,22 @@ def component_counts(N_D: int) -> dict[str, int]:
     M = N * (N + 1) // 2
     sym, pairs = M * (M + 1) // 2, N**2 * (N**2 + 1) // 2
     return {
-        "K": M, "Theta": M, "G1": M, "H1": M, "V": sym, "A": sym, "D": M * M, "F": pairs,
-        "S": pairs, "T": pairs, "U": pairs, "B": (N**4 + 3 * N**2) // 4, "P": N**2 * M,
-        "R": N**2 * M, "Q": N**4,
-    }  # fmt: skip
+        "K": M,
+        "Theta": M,
+        "G1": M,
+        "H1": M,
+        "V": sym,
+        "A": sym,
+        "D": M * M,
+        "F": pairs,
+        "S": pairs,
+        "T": pairs,
+        "U": pairs,
+        "B": (N**4 + 3 * N**2) // 4,
+        "P": N**2 * M,
+        "R": N**2 * M,
+        "Q": N**4,
+    }
 
 
 def metric_couplings(N_D: int, order: int) -> int:

@@ -58,6 +58,14 @@ def exponential_functional(
 
     B is Brownian motion, A_r Yor's exponential functional. Cumulants of 1/A_r by Monte Carlo on
     ``steps`` intervals (trapezoid rule), with standard errors; universal, whatever the activation.
+
+    Parameters
+    ----------
+    r : float
+        Depth over width.
+    n_samples : int
+    steps : int
+    seed : int
     """
     r = _check(r)
     if r == 0:

@@ -18,11 +18,11 @@ import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from kadanoff.architecture import Network
 from kadanoff.errors import UsageError
 
 __all__ = ["Forward", "forward_layers", "forward_ntk"]
@@ -63,7 +63,7 @@ class Forward:
 
 
 def forward_ntk(
-    weights: Sequence[tuple[Tensor, Tensor]], X: Tensor, arch: Any, order: int = 0
+    weights: Sequence[tuple[Tensor, Tensor]], X: Tensor, arch: Network, order: int = 0
 ) -> Forward:
     """NTK (and dNTK, ddNTKs) of drawn networks at the output layer.
 
@@ -99,9 +99,18 @@ def forward_ntk(
 
 
 def forward_layers(
-    weights: Sequence[tuple[Tensor, Tensor]], X: Tensor, arch: Any, order: int = 0
+    weights: Sequence[tuple[Tensor, Tensor]], X: Tensor, arch: Network, order: int = 0
 ) -> Iterator[Forward]:
-    """As :func:`forward_ntk`, giving every layer in turn."""
+    """As :func:`forward_ntk`, giving every layer in turn.
+
+    Parameters
+    ----------
+    weights : sequence of (W, b)
+    X : Tensor, shape (N, n_0)
+    arch : Network
+    order : {0, 1, 2}
+        Derivatives of the NTK wanted.
+    """
     _check(weights, X, arch, order)
     state = _first_layer(weights[0], X, arch, order)
     yield state
@@ -112,11 +121,11 @@ def forward_layers(
         yield state
 
 
-def _two_layer(arch: Any, l: int) -> bool:
+def _two_layer(arch: Network, l: int) -> bool:
     return getattr(arch, "block", "single") == "two_layer" and l < arch.L - 1
 
 
-def _first_layer(layer: tuple[Tensor, Tensor], X: Tensor, arch: Any, order: int) -> Forward:
+def _first_layer(layer: tuple[Tensor, Tensor], X: Tensor, arch: Network, order: int) -> Forward:
     W, b = layer
     X = X.to(W)
     n, N = W.shape[-2], X.shape[0]
@@ -132,7 +141,7 @@ def _first_layer(layer: tuple[Tensor, Tensor], X: Tensor, arch: Any, order: int)
 
 
 def _next_layer(
-    state: Forward, maps: Sequence[tuple[Tensor, Tensor]], arch: Any, l: int, order: int
+    state: Forward, maps: Sequence[tuple[Tensor, Tensor]], arch: Network, l: int, order: int
 ) -> Forward:
     """Through one map, or through the two of a block: (W, b) of every map of layer ``l``."""
     act, gamma = arch.activations[l - 1], float(arch.gamma[l])
@@ -177,9 +186,15 @@ def _next_layer(
 
 
 def _through(
-    state: Forward, z: Tensor, s: list[Tensor], J: list[Tensor], own: Tensor,
-    rates: tuple[float, float], order: int, fan_in: int | None = None,
-) -> Forward:  # fmt: skip
+    state: Forward,
+    z: Tensor,
+    s: list[Tensor],
+    J: list[Tensor],
+    own: Tensor,
+    rates: tuple[float, float],
+    order: int,
+    fan_in: int | None = None,
+) -> Forward:
     """One map: ``s[k]`` what its weights meet, ``J[k]`` its derivatives, ``own`` its rows."""
     lb, lw = rates[0], rates[1] / (fan_in or s[0].shape[-2])
     H, gram = state.H, torch.einsum("...ja,...jb->...ab", s[0], s[0])
@@ -272,13 +287,13 @@ def _second_differential_two(H, dH, ddII, s, J, eye, lw) -> Tensor:
     return bulk + lw * (one + three) + lw * lw * two
 
 
-def _check(weights, X: Tensor, arch: Any, order: int) -> None:
+def _check(weights, X: Tensor, arch: Network, order: int) -> None:
     if order not in (0, 1, 2):
         raise UsageError(f"order must be 0, 1 or 2, got {order!r}.", "0 is the NTK alone.")
     shapes = []
     for l in range(arch.L):
         ends = [arch.n[l], arch.n[l + 1]]
-        if l and _two_layer(arch, l):
+        if l and arch.hidden and _two_layer(arch, l):
             ends.insert(1, arch.hidden)
         shapes += [(b, a) for a, b in itertools.pairwise(ends)]
     if len(weights) != len(shapes):

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from kadanoff.architecture import Network
 from kadanoff.critical import criticality
 from kadanoff.errors import UsageError
 
@@ -32,7 +33,17 @@ _CHAOTIC = 1.0
 
 
 def entropy(m: int, G: float, v: float) -> float:
-    """Entropy of m neurons in nats: (m/2) ln(2πe G) − m(m + 2)/16 v² + O(v³)."""
+    """Entropy of m neurons in nats: (m/2) ln(2πe G) − m(m + 2)/16 v² + O(v³).
+
+    Parameters
+    ----------
+    m : int
+        Neurons of one layer.
+    G : float
+        Mean metric.
+    v : float
+        V/(n G²).
+    """
     return 0.5 * m * math.log(2 * math.pi * math.e * G) - m * (m + 2) / 16 * v**2
 
 
@@ -40,6 +51,13 @@ def mutual_information(m1: int, m2: int, v: float) -> float:
     """Information in nats between m1 and m2 neurons: (m1 m2/8) v² [1 − v((m1+m2)/2 + 10/3)].
 
     Valid for small v; the six-point vertex drops out at this order.
+
+    Parameters
+    ----------
+    m1, m2 : int
+        Neurons of two sets of one layer.
+    v : float
+        V/(n G²).
     """
     return m1 * m2 / 8 * v**2 * (1 - v * ((m1 + m2) / 2 + 10 / 3))
 
@@ -88,6 +106,14 @@ def optimal_gamma(activation: Any, n: int, L: int, n_out: int = 1) -> float:
     activation that is not odd grows an odd vertex beside it, see ``flow``).
 
     Returns 0 where even without a skip the net is shallower than the optimum.
+
+    Parameters
+    ----------
+    activation : name, callable or Activation
+    n, L : int
+        Width and depth.
+    n_out : int
+        Outputs.
 
     Raises
     ------
@@ -149,7 +175,7 @@ class Aspect:
         )
 
 
-def aspect(arch: Any, x: Any = None) -> Aspect:
+def aspect(arch: Network, x: Any = None) -> Aspect:
     """How deep a network effectively is, and what width its depth wants.
 
     Parameters

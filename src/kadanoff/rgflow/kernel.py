@@ -80,7 +80,15 @@ def steps(arch: Network) -> list[Step]:
 
 
 def pairs(act: Activation, K: Tensor, k1: int = 0, k2: int = 0) -> Estimate:
-    """⟨σ⁽ᵏ¹⁾(z_a) σ⁽ᵏ²⁾(z_b)⟩ for all pairs of inputs of a kernel matrix (N, N)."""
+    """⟨σ⁽ᵏ¹⁾(z_a) σ⁽ᵏ²⁾(z_b)⟩ for all pairs of inputs of a kernel matrix (N, N).
+
+    Parameters
+    ----------
+    act : Activation
+    K : Tensor, shape (N, N)
+    k1, k2 : int
+        Derivatives of σ at the first and the second input.
+    """
     N = K.shape[-1]
     if k1 == k2:
         a, b = torch.triu_indices(N, N).unbind()

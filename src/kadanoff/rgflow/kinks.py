@@ -8,11 +8,11 @@ is :math:`(\sigma'^{\,m+1}_+ - \sigma'^{\,m+1}_-)/(m+1)`; the rest is averaged g
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from kadanoff.activations import Activation
 from kadanoff.gaussian.panels import PANEL_ORDERS, panels
 from kadanoff.gaussian.sobol import scrambled
 
@@ -21,8 +21,15 @@ __all__ = ["delta_average"]
 _BESIDE = 1e-11
 
 
-def delta_average(act: Any, K: Tensor, replica: int) -> Tensor:
-    """Contribution of the kinks, [0, 1, 2, 3], for one replica of the quadrature rule."""
+def delta_average(act: Activation, K: Tensor, replica: int) -> Tensor:
+    """Contribution of the kinks, [0, 1, 2, 3], for one replica of the quadrature rule.
+
+    Parameters
+    ----------
+    act : Activation
+    K : Tensor, shape (N, N)
+    replica : int
+    """
     N = K.shape[0]
     out = K.new_zeros(N, N, N, N)
     for a in range(N):
@@ -38,7 +45,9 @@ def delta_average(act: Any, K: Tensor, replica: int) -> Tensor:
     return out
 
 
-def _given(act: Any, K: Tensor, a: int, kink: float, weight: list[float], replica: int) -> Tensor:
+def _given(
+    act: Activation, K: Tensor, a: int, kink: float, weight: list[float], replica: int
+) -> Tensor:
     N = K.shape[0]
     column = K[:, a] / K[a, a]
     rest = K - column[:, None] * K[a]

@@ -7,11 +7,10 @@ By Stein's lemma :math:`\langle z_a F\rangle = g K_{ax}\langle\partial_x F\rangl
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
+from kadanoff.activations import Activation
 from kadanoff.rgflow import tables as tb
 from kadanoff.rgflow.tables import Tables
 from kadanoff.rgflow.two_layers import BENT, ROUGH, SMOOTH, Order, TwoLayers, swapped
@@ -21,7 +20,7 @@ __all__ = ["is_linear", "linear_tables", "linear_two_layers"]
 _e = torch.einsum
 
 
-def is_linear(act: Any) -> bool:
+def is_linear(act: Activation) -> bool:
     """Whether the activation is the identity."""
     return act.slopes == (1.0, 1.0)
 
@@ -40,7 +39,15 @@ def linear_tables(K: Tensor) -> Tables:
 
 
 def linear_two_layers(K: Tensor, t: Tables, skip: float) -> TwoLayers:
-    """One neuron at a linear layer with kernel ``K`` and at a later one with tables ``t``."""
+    """One neuron at a linear layer with kernel ``K`` and at a later one with tables ``t``.
+
+    Parameters
+    ----------
+    K : Tensor, shape (N, N)
+    t : Tables
+    skip : float
+        Product of the strengths of the skips between.
+    """
     wanted = (*ROUGH, *BENT, *SMOOTH)
     N = K.shape[0]
     pairs, alone = {}, {}

@@ -44,7 +44,13 @@ class Node:
 
 
 def chain(arch: Network, K: Sequence[Tensor], Theta: Sequence[Tensor]) -> list[Node]:
-    """The nodes of an architecture with kernels ``K`` and ``Theta`` at layers 1 … L."""
+    """The nodes of an architecture with kernels ``K`` and ``Theta`` at layers 1 … L.
+
+    Parameters
+    ----------
+    arch : Network
+    K, Theta : sequence of L Tensors, shape (N, N)
+    """
     out: list[Node] = []
     for step in steps(arch):
         l, at = step.layer - 1, len(out)

@@ -60,7 +60,13 @@ class ResidualReplicas:
 def residual_flow(
     arch: Network, X: Tensor, K: Sequence[Tensor], Theta: Sequence[Tensor], tolerance: float
 ) -> OrderOne:
-    """1/n of a network with skips; see :func:`kadanoff.rgflow.order_one.order_one`."""
+    """1/n of a network with skips; see :func:`kadanoff.rgflow.order_one.order_one`.
+
+    Parameters
+    ----------
+    arch, X, K, Theta, tolerance
+        As for :func:`residual_replicas`.
+    """
     found = residual_replicas(arch, X, K, Theta, tolerance)
     rule = found.rule
     tensors, errors = {}, {}
@@ -73,7 +79,16 @@ def residual_flow(
 def residual_replicas(
     arch: Network, X: Tensor, K: Sequence[Tensor], Theta: Sequence[Tensor], tolerance: float
 ) -> ResidualReplicas:
-    """The same for every replica of the averages."""
+    """The same for every replica of the averages.
+
+    Parameters
+    ----------
+    arch : Network
+    X : Tensor, shape (N, n_0)
+    K, Theta : sequence of L Tensors, shape (N, N)
+    tolerance : float
+        Aim of the error of the averages, relative to the norms of their factors.
+    """
     nodes = chain(arch, K, Theta)
     smooth = all(step.activation.smooth for node in nodes if (step := node.step))
     rules, tables, past = _averages(nodes, smooth, tolerance)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from kadanoff.activations import Activation
+from kadanoff.architecture import Network
 from kadanoff.errors import DomainError, UsageError
 from kadanoff.gaussian.one import REACH, gaussian_cuts, panel_nodes, structure_cuts
 
@@ -83,7 +84,7 @@ def _multiply(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return out
 
 
-def _check(arch: Any) -> None:
+def _check(arch: Network) -> None:
     if arch.residual or arch.block != "single" or arch.init != "gaussian":
         raise UsageError(
             "The one-input chain covers fully connected networks with Gaussian weights.",
@@ -91,7 +92,7 @@ def _check(arch: Any) -> None:
         )
 
 
-def _start(arch: Any, x: Any) -> float:
+def _start(arch: Network, x: Any) -> float:
     X = arch.inputs(x)
     if len(X) != 1:
         raise UsageError(f"One input is wanted here, got {len(X)}.", "Pass X[:1].")
@@ -145,7 +146,7 @@ def cumulant_series(raw: np.ndarray) -> list[np.ndarray]:
     return found
 
 
-def moment_series(arch: Any, x: Any, order: int = 3) -> MomentSeries:
+def moment_series(arch: Network, x: Any, order: int = 3) -> MomentSeries:
     """Moments of the metric at one input, to any order in 1/n.
 
     Parameters
@@ -242,7 +243,7 @@ class ExactChain:
     density: np.ndarray
 
 
-def exact_chain(arch: Any, x: Any, *, grid: int = 4096, nodes: int = 160) -> ExactChain:
+def exact_chain(arch: Network, x: Any, *, grid: int = 4096, nodes: int = 160) -> ExactChain:
     """Iterate the exact transition operator of the one-input chain: nothing is expanded in 1/n.
 
     Parameters
@@ -284,7 +285,7 @@ def exact_chain(arch: Any, x: Any, *, grid: int = 4096, nodes: int = 160) -> Exa
     return ExactChain(fine[0], np.abs(fine[0] - coarse[0]), fine[1], fine[2])
 
 
-def _chain(arch: Any, K: float, act: Activation, bound: float, M: int, nodes: int):
+def _chain(arch: Network, K: float, act: Activation, bound: float, M: int, nodes: int):
     C_b, C_W = arch.C_b[1], arch.C_W[1]
     span = C_W * bound**2 * (1 + 1e-9)
     points = C_b + span * np.arange(M) / M

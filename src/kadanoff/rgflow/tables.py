@@ -18,7 +18,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -228,7 +227,7 @@ def _smooth(ss: Tensor, dd: Tensor, averages: dict) -> Tables:
     return Tables(ss, dd, four, two, {}, None)
 
 
-def _kinked_pairs(act: Any, K: Tensor, order: int):
+def _kinked_pairs(act: Activation, K: Tensor, order: int):
     """Distributional ⟨σ⁽ⁱ⁾σ⁽ʲ⁾⟩ off the rays, derivatives along the rays on them."""
     N = K.shape[0]
     two = {p: K.new_full((N, N), float("nan")) for p in (*PAIRS, *((j, i) for i, j in PAIRS))}
@@ -248,7 +247,7 @@ def _kinked_pairs(act: Any, K: Tensor, order: int):
     return two, ray, parallel
 
 
-def _hermite(act: Any, K: Tensor, order: int) -> dict[tuple[int, int], Tensor]:
+def _hermite(act: Activation, K: Tensor, order: int) -> dict[tuple[int, int], Tensor]:
     P = torch.linalg.inv(K)
     wanted = {p for i, j in PAIRS for p in ((i, j), (j, i))}
     total = dict.fromkeys(wanted, K.new_zeros(()))
@@ -263,7 +262,7 @@ def _hermite(act: Any, K: Tensor, order: int) -> dict[tuple[int, int], Tensor]:
     return total
 
 
-def _along_ray(act: Any, K: float, c: float, a: int, b: int, two: dict, ray: dict) -> None:
+def _along_ray(act: Activation, K: float, c: float, a: int, b: int, two: dict, ray: dict) -> None:
     """Derivatives of f(z) = σ⁽ⁱ⁾(z) σ⁽ʲ⁾(c z) with respect to z and to K, at z_2 = c z_1."""
     kinks = sorted({*act.kinks, *(k / c for k in act.kinks if c)})
 

@@ -58,7 +58,17 @@ class Tangent:
 
 
 def tangent_step(step: Step, t: Tables, Theta: Tensor, old: Tangent) -> Tangent:
-    """All of them at layer l+1 from layer l, for a plain layer."""
+    """All of them at layer l+1 from layer l, for a plain layer.
+
+    Parameters
+    ----------
+    step : Step
+    t : Tables
+        Averages at layer l.
+    Theta : Tensor, shape (N, N)
+        At layer l.
+    old : Tangent
+    """
     mean_map = MeanMap(mean_derivative(step, t, Theta), noise(step, t, Theta))
     swapped = old.D.permute(2, 3, 0, 1)
     (V, D), (_, A) = propagate(mean_map, ((old.V, old.D), (swapped, old.A)), step.rho)

@@ -13,11 +13,10 @@ Haar-distributed weights preserve the overlaps of the vectors sigma exactly, whi
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
+from kadanoff.architecture import Network
 from kadanoff.gaussian import one
 from kadanoff.rgflow.kernel import Step
 from kadanoff.rgflow.tangent import haar
@@ -25,7 +24,7 @@ from kadanoff.rgflow.tangent import haar
 __all__ = ["first_vertex", "six_point"]
 
 
-def first_vertex(arch: Any, K: Tensor) -> Tensor:
+def first_vertex(arch: Network, K: Tensor) -> Tensor:
     """V at layer 1: zero for independent weights, the Haar term of the first map otherwise."""
     if arch.init != "orthogonal":
         return K.new_zeros((K.shape[0],) * 4)
@@ -40,6 +39,12 @@ def six_point(step: Step, K: Tensor, V: Tensor, U6: Tensor) -> Tensor:
 
     with s and t the second and third cumulants of C_W σ² over N(0, K) and χ the derivative of its
     mean; primes on s, χ are derivatives with respect to K.
+
+    Parameters
+    ----------
+    step : Step
+    K, V, U6 : Tensor, one number each
+        At layer l.
     """
     act, variance, c = step.activation, float(K.reshape(())), step.C_W
 
