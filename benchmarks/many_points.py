@@ -20,9 +20,9 @@ from kadanoff.architecture import MLP
 from kadanoff.critical import criticality
 from kadanoff.data import load
 from kadanoff.files import atomic_write, write_json
+from kadanoff.learning.corrections import both_terms
 from kadanoff.learning.dynamics import as_targets
-from kadanoff.learning.first_order import both_terms
-from kadanoff.learning.tensors import plan, replicas
+from kadanoff.learning.tensors import output_tensors
 
 # data, activation, linear maps
 CASES = [
@@ -68,17 +68,19 @@ def _row(case: tuple[str, str, int], train: int) -> dict:
         C_b=float(point.C_b), C_W=float(point.C_W),
     )  # fmt: skip
     y = as_targets(y[:train], train, n_out).y
-    start, seconds = time.process_time(), 0.0
     found: dict[str, list] = {name: [] for name in ALGORITHMS}
-    values = y
-    for _, x in replicas(arch, X, "gradient", plan(arch, len(X), "gradient")):
-        values = torch.linalg.eigvalsh(x.Theta[:train, :train])
+    start = time.process_time()
+    _, replicas = output_tensors(arch, X, "gradient")
+    seconds = time.process_time() - start
+    values = torch.linalg.eigvalsh(replicas[0].Theta[:train, :train])
+    while replicas:
+        x = replicas.pop(0)
         for name in ALGORITHMS:
-            if name == ALGORITHMS[1]:  # one prediction is timed
-                seconds += time.process_time() - start
             eta = None if name == "flow" else 0.5 / float(values[-1])
+            start = time.process_time()
             found[name].append(both_terms(x, y, eta, "gradient"))
-        start = time.process_time()
+            if name == ALGORITHMS[0]:  # one prediction is timed
+                seconds += time.process_time() - start
     row = {"case": list(case), "train": train, "seconds": seconds}
     row["condition"] = float(values[-1] / values[0])
     for name, levels in found.items():

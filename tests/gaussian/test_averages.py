@@ -5,7 +5,7 @@ import torch
 
 from kadanoff.activations import activation
 from kadanoff.gaussian import averages, one, pair
-from kadanoff.gaussian.many import many
+from kadanoff.gaussian.rules import many
 
 
 def pairs():

@@ -10,7 +10,7 @@ import torch
 
 from kadanoff.activations import activation
 from kadanoff.gaussian.conditioned import Conditioned
-from kadanoff.gaussian.nested import nested
+from kadanoff.gaussian.lattices import nested
 
 PATTERNS = (
     (0, 0, 0, 0), (0, 0, 1, 1), (1, 1, 1, 1), (2, 1, 1, 0), (3, 1, 1, 1), (2, 2, 1, 1),

@@ -305,8 +305,8 @@ def test_the_rule_of_many_points_gives_the_tensors_of_few(monkeypatch, name, dep
     y = torch.randn(6, 2, generator=g, dtype=torch.float64)
     arch = MLP(4, [64] * (depth - 1), 2, name, **SETUP)
     exact = output_tensors(arch, x, "gradient")[1][0]
-    monkeypatch.setattr("kadanoff.gaussian.many._SUBSETS", 4)
-    monkeypatch.setattr("kadanoff.rgflow.order_one.default_tolerance", lambda inputs: 1e-5)
+    monkeypatch.setattr("kadanoff.gaussian.rules._SUBSETS", 4)
+    monkeypatch.setattr("kadanoff.rgflow.recursions.default_tolerance", lambda inputs: 1e-5)
     rule, found = output_tensors(arch, x, "gradient")
     assert rule.kind == "expansion"
     eta = 1 / float(torch.linalg.eigvalsh(exact.Theta[:6, :6])[-1])
@@ -357,7 +357,7 @@ def test_blocks_of_test_points_are_named(monkeypatch):
 def test_averages_on_the_gpu_are_those_of_the_cpu(monkeypatch):
     for limit in ("_SINGLE_SUBSETS", "_SUBSETS"):
         monkeypatch.setattr(f"kadanoff.gaussian.many.{limit}", 0)
-    monkeypatch.setattr("kadanoff.rgflow.order_one.default_tolerance", lambda inputs: 1e-5)
+    monkeypatch.setattr("kadanoff.rgflow.recursions.default_tolerance", lambda inputs: 1e-5)
     arch = MLP(2, [64], 2, "tanh", **SETUP)
     here, there = (
         output_tensors(arch, X, "gradient", device)[1][0].R for device in ("cpu", "cuda")

@@ -128,8 +128,8 @@ def test_linear_network_has_no_curvature():
 
 def test_all_derivatives_of_the_kernel_are_right_for_kinks():
     """J and the Hessian by finite differences of the closed-form kernel of ReLU."""
+    from kadanoff.rgflow.averages import VERTEX, tables
     from kadanoff.rgflow.kernel import pairs
-    from kadanoff.rgflow.tables import VERTEX, tables
 
     act = kd.activation("relu")
     K = torch.tensor([[1.0, 0.4], [0.4, 0.7]], dtype=torch.float64)
@@ -150,8 +150,8 @@ def test_all_derivatives_of_the_kernel_are_right_for_kinks():
 
 @pytest.mark.parametrize("name", ["tanh", "sin", "gelu", "swish"])
 def test_derivatives_for_smooth_activations(name):
+    from kadanoff.rgflow.averages import VERTEX, tables
     from kadanoff.rgflow.kernel import pairs
-    from kadanoff.rgflow.tables import VERTEX, tables
 
     act = kd.activation(name)
     K = torch.tensor([[1.0, 0.4], [0.4, 0.7]], dtype=torch.float64)
@@ -305,7 +305,7 @@ def test_bad_order_zero_inputs_and_overflow_are_explained():
 def test_many_inputs_agree_with_few_of_them(monkeypatch, expanded):
     """Components of four inputs are what a flow of those four gives, within the stated error."""
     if expanded:
-        monkeypatch.setattr("kadanoff.gaussian.many._SUBSETS", 8)
+        monkeypatch.setattr("kadanoff.gaussian.rules._SUBSETS", 8)
     arch = kd.MLP(6, [20, 30], 1, "gelu", C_W=1.4, C_b=0.1)
     X = torch.randn(9, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     pick, steps = torch.tensor([0, 3, 7, 8]), []

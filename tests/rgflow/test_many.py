@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import kadanoff as kd
-from kadanoff.gaussian.many import many
-from kadanoff.gaussian.nested import nested
-from kadanoff.gaussian.panels import panels
+from kadanoff.gaussian.kinked import panels
+from kadanoff.gaussian.lattices import nested
+from kadanoff.gaussian.rules import many
 from kadanoff.gaussian.sums import sum_over_nodes
 
 K4 = torch.tensor(

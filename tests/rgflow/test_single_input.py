@@ -10,8 +10,8 @@ from scipy import integrate
 
 import kadanoff as kd
 from kadanoff.errors import DomainError, UsageError
-from kadanoff.rgflow.asymptotics import asymptotics, compare_asymptotics, scale_invariant_solution
 from kadanoff.rgflow.double_scaling import exponential_functional, log_normal
+from kadanoff.rgflow.growth import asymptotics, compare_asymptotics, scale_invariant_solution
 from kadanoff.rgflow.information import (
     aspect,
     entropy,

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import kadanoff as kd
-from kadanoff.rgflow import tables as tb
+from kadanoff.rgflow import averages as tb
 from kadanoff.rgflow.differential import Differential, differential_step
 from kadanoff.rgflow.kernel import first_layer, next_layer, steps
 from kadanoff.rgflow.tangent import Tangent, tangent_step
@@ -97,9 +97,9 @@ def test_ninety_nine_of_a_hundred_components_are_within_the_stated_error(
     monkeypatch, rule, tolerance
 ):
     if rule != "single":
-        monkeypatch.setattr("kadanoff.gaussian.many._SINGLE_SUBSETS", 0)
+        monkeypatch.setattr("kadanoff.gaussian.rules._SINGLE_SUBSETS", 0)
     if rule == "expanded":
-        monkeypatch.setattr("kadanoff.gaussian.many._SUBSETS", 0)
+        monkeypatch.setattr("kadanoff.gaussian.rules._SUBSETS", 0)
     g = torch.Generator().manual_seed(20)
     total = outside = 0
     for _ in range(12):

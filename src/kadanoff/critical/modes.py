@@ -18,7 +18,7 @@ from kadanoff.activations.base import autodiff
 from kadanoff.errors import AnalysisError, ConvergenceError
 from kadanoff.gaussian import one
 from kadanoff.gaussian.hermite import hermite_polynomials
-from kadanoff.gaussian.panels import panels
+from kadanoff.gaussian.kinked import panels
 
 __all__ = ["correlation_mode"]
 

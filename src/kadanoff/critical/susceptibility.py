@@ -7,7 +7,7 @@ from torch import Tensor
 
 from kadanoff.activations import Activation
 from kadanoff.gaussian import one, pair
-from kadanoff.gaussian.one import check_variance
+from kadanoff.gaussian.single import check_variance
 
 __all__ = ["slope_of_variance", "square_mean", "squared_slope", "susceptibilities"]
 

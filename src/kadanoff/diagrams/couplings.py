@@ -166,7 +166,7 @@ class Couplings:
             return [(root * x[:, None], w)]
         if self.act.smooth and N <= 4:
             return list(_lattice(self.K.numpy()))
-        from kadanoff.gaussian.panels import panels
+        from kadanoff.gaussian.kinked import panels
         from kadanoff.gaussian.sobol import scrambled
 
         if N <= 3:

@@ -69,7 +69,7 @@ def reference(arch: Any, X: Tensor) -> Reference:
 
 def _slopes(arch: Any, l: int, K: Tensor, Theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """f', ½ f'' and ∂⟨σ'σ'⟩/∂K of the step from layer index ``l``."""
-    from kadanoff.rgflow.tables import tables
+    from kadanoff.rgflow.averages import tables
 
     C_W, lambda_W = arch.C_W[l + 1], arch.lambda_W[l + 1]
     N = K.shape[0]

@@ -13,7 +13,7 @@ is one matrix product over the nodes of a plane lattice. The functions h_m are t
 Chebyshev polynomials of u and s (:mod:`kadanoff.gaussian.smeared`). Lattice and expansion both
 converge geometrically. Where c = d the product h k is averaged instead of expanded; where c and d
 nearly coincide one of them changes places with a sample of the pair; and entries of one or two
-distinct samples have a denser lattice of their own (:mod:`kadanoff.gaussian.coincident`).
+distinct samples have a denser lattice of their own (:mod:`kadanoff.gaussian.repeated`).
 
 Where an expansion does not end within the orders that are tabled, ``unfinished`` says so: those
 subsets of samples want another rule.
@@ -29,8 +29,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kadanoff.gaussian.coincident import coincident, conditional_slopes
 from kadanoff.gaussian.plane import hexagonal
+from kadanoff.gaussian.repeated import coincident, conditional_slopes
 from kadanoff.gaussian.smeared import MOST_ORDERS, Smeared
 
 __all__ = ["Conditioned"]

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kadanoff.gaussian.pair import pair
+from kadanoff.gaussian.pairs import pair
 
 __all__ = ["averages"]
 

@@ -2,18 +2,18 @@
 
 ``bayes``             Bayesian inference with the network as prior
 ``correction``        Measuring the order 1/n of trained networks: a small difference
+``corrections``       Assembles the prediction at order 1/n
 ``depth``             How deep for its width
 ``dynamics``          Kernel dynamics in the eigenbasis
 ``finite_width``      The fully trained network at order 1/n
 ``finite_width_cov``  Covariance over initialisations of the fully trained network at order 1/n
-``first_order``       Assembles the prediction at order 1/n
 ``gradient_descent``  The ensemble of networks trained by gradient flow or descent
 ``inference``         Assembles Bayesian inference at order 1/n: blocks of test points, replicas
-``loss_curve``        The training loss, predicted by the kernel and measured on real networks
+``losses``            The training loss, predicted by the kernel and measured on real networks
 ``prediction``        `predict`: from an architecture and data to the ensemble of trained networks
 ``response``          How the end of training answers to each order-1/n piece of the network
 ``spectrum``          Speed and stability of training, read off the spectrum of the NTK
-``tensors``           Order-1/n tensors of the output layer for up to dozens of points
+``tensors``           Order-1/n tensors of the output layer, asked of the flow
 ``trained``           Ensembles of real networks, trained in a batch, to hold predictions against
 """
 
@@ -33,7 +33,7 @@ from kadanoff.learning.dynamics import Blocks, Targets, as_targets
 from kadanoff.learning.finite_width import FiniteWidth, end_of_training
 from kadanoff.learning.finite_width_cov import covariance_terms
 from kadanoff.learning.gradient_descent import expected_loss, trained_covariance, trained_mean
-from kadanoff.learning.loss_curve import LossCurve, loss_curve
+from kadanoff.learning.losses import LossCurve, loss_curve
 from kadanoff.learning.prediction import Prediction, blocks, predict
 from kadanoff.learning.spectrum import Modes, largest_stable_rate, modes, torch_rate
 

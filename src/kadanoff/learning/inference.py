@@ -10,7 +10,7 @@ from torch import Tensor, as_tensor
 
 from kadanoff.architecture import Network
 from kadanoff.learning.bayes import LeaveOneOut, Posterior, leave_one_out, posterior
-from kadanoff.learning.first_order import OTHER_BLOCKS, part_of
+from kadanoff.learning.corrections import OTHER_BLOCKS, part_of
 from kadanoff.learning.tensors import blocks_of_test_points, output_tensors
 
 __all__ = ["first_order_posterior"]

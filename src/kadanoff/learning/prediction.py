@@ -20,8 +20,8 @@ from kadanoff.learning.bayes import (
     left_out_of,
     posterior,
 )
+from kadanoff.learning.corrections import OTHER_BLOCKS, first_order
 from kadanoff.learning.dynamics import Blocks, as_targets
-from kadanoff.learning.first_order import OTHER_BLOCKS, first_order
 from kadanoff.learning.gradient_descent import trained_covariance, trained_mean
 from kadanoff.learning.inference import first_order_posterior
 from kadanoff.learning.response import ALGORITHMS

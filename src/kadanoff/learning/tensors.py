@@ -13,7 +13,7 @@ from torch import Tensor
 from kadanoff.architecture import Network
 from kadanoff.errors import UsageError
 from kadanoff.gaussian.replicas import Replicas
-from kadanoff.rgflow.order_one import last_layer
+from kadanoff.rgflow.recursions import last_layer
 from kadanoff.rgflow.statistics import LastLayer
 
 __all__ = ["EXACT_POINTS", "MOST_KINKED", "blocks_of_test_points", "output_tensors"]

@@ -1,25 +1,27 @@
 """The representation-group flow: how the statistics of a random network change layer by layer.
 
-``asymptotics``     How single-input observables grow with depth at criticality
+``across_neurons``  Statistics across two neurons i ≠ j: F, Q, T; B, S, P, R; U
+``averages``        The Gaussian averages that one step of the flow needs
 ``collective``      Mean map plus noise: the one mechanism behind K, G1, V, Theta, H1, D and A
 ``couplings``       Near-Gaussian expansion as sparsity: a few numbers describe the outputs
 ``differential``    Order 1/n of the dNTK (P, Q) and of the two ddNTKs (R; S, T, U)
 ``double_scaling``  The laws of the metric at one input when depth and width grow together
 ``forward``         The NTK, dNTK and ddNTKs of one drawn network, layer by layer, exactly
+``growth``          How single-input observables grow with depth at criticality
 ``information``     Entropy and mutual information of neurons at order 1/n
 ``kernel``          Infinite width: K and the frozen NTK, the one step that everybody calls
 ``kinks``           ⟨σ''_0 σ'_1 σ'_2 σ_3⟩ of a kinked activation
 ``linear``          Averages at neurons whose map is linear
-``lines``           Statistics across two neurons i ≠ j: F, Q, T; B, S, P, R; U
-``memory``          Averages over one neuron at two layers, correlated by a skip
 ``nodes``           An architecture as a chain of maps, each neuron feeding the next one
-``order_one``       Runs the order-1/n recursions over the layers, once per replica
+``one_neuron``      Order 1/n with skip connections: what one neuron sees
+``recursions``      Runs the order-1/n recursions over the layers, all replicas side by side
 ``residual``        Order 1/n of networks with skips or with uniform weights, by nodes and lines
 ``run``             `flow`, and the type of its result
 ``single``          One input beyond leading order, to any order in 1/n
-``skip``            Order 1/n with skip connections: what one neuron sees
-``tables``          The Gaussian averages that one step of the flow needs
+``statistics``      What a flow at order 1/n finds: all layers, or the last one
 ``tangent``         Order 1/n of the NTK: its mean shift H1, its covariances A and D, and B and F
+``two_layers``      Averages over one neuron at two layers, correlated by a skip
+``validity``        Where the expansion is controlled, and the warning where it is not
 ``vertex``          Order 1/n of the metric: G1, V, and the six-point vertex
 """
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kadanoff.rgflow.averages import Tables
 from kadanoff.rgflow.kernel import Step
-from kadanoff.rgflow.tables import Tables
 from kadanoff.rgflow.tangent import haar_across
 
 __all__ = ["Differential", "differential_step"]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from kadanoff.activations import Activation
-from kadanoff.gaussian.panels import PANEL_ORDERS, panels
+from kadanoff.gaussian.kinked import PANEL_ORDERS, panels
 from kadanoff.gaussian.sobol import scrambled
 
 __all__ = ["delta_average"]

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from kadanoff.activations import Activation
-from kadanoff.rgflow import tables as tb
-from kadanoff.rgflow.tables import Tables
+from kadanoff.rgflow import averages as tb
+from kadanoff.rgflow.averages import Tables
 from kadanoff.rgflow.two_layers import BENT, ROUGH, SMOOTH, Order, TwoLayers, swapped
 
 __all__ = ["is_linear", "linear_tables", "linear_two_layers"]

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from kadanoff.activations import activation
 from kadanoff.architecture import Network
+from kadanoff.rgflow.averages import Tables
 from kadanoff.rgflow.collective import Field
 from kadanoff.rgflow.kernel import Step, steps
-from kadanoff.rgflow.tables import Tables
 from kadanoff.rgflow.tangent import mean_derivative
 from kadanoff.rgflow.two_layers import Order, TwoLayers
 

@@ -20,12 +20,12 @@ from torch import Tensor
 
 from kadanoff.architecture import Network
 from kadanoff.gaussian.replicas import Replicas, least_accurate
-from kadanoff.rgflow import tables as tb
+from kadanoff.rgflow import averages as tb
+from kadanoff.rgflow.averages import Tables
 from kadanoff.rgflow.linear import is_linear, linear_tables, linear_two_layers
 from kadanoff.rgflow.nodes import Net, Node, chain, skips
 from kadanoff.rgflow.one_neuron import first_quartic, skip_flow
 from kadanoff.rgflow.statistics import STRATEGY, OrderOne
-from kadanoff.rgflow.tables import Tables
 from kadanoff.rgflow.two_layers import TwoLayers, two_layer_averages
 from kadanoff.rgflow.vertex import first_vertex
 
@@ -60,7 +60,7 @@ class ResidualReplicas:
 def residual_flow(
     arch: Network, X: Tensor, K: Sequence[Tensor], Theta: Sequence[Tensor], tolerance: float
 ) -> OrderOne:
-    """1/n of a network with skips; see :func:`kadanoff.rgflow.order_one.order_one`.
+    """1/n of a network with skips; see :func:`kadanoff.rgflow.recursions.order_one`.
 
     Parameters
     ----------

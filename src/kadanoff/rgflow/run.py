@@ -12,7 +12,7 @@ from torch import Tensor
 from kadanoff.architecture import Network
 from kadanoff.errors import UsageError
 from kadanoff.rgflow.kernel import kernels
-from kadanoff.rgflow.order_one import Keep, default_tolerance, order_one
+from kadanoff.rgflow.recursions import Keep, default_tolerance, order_one
 from kadanoff.rgflow.validity import fluctuation, warn_beyond
 
 __all__ = ["RANK", "Flow", "flow"]

@@ -18,7 +18,7 @@ import torch
 from kadanoff.activations import Activation
 from kadanoff.architecture import Network
 from kadanoff.errors import DomainError, UsageError
-from kadanoff.gaussian.one import REACH, gaussian_cuts, panel_nodes, structure_cuts
+from kadanoff.gaussian.single import REACH, gaussian_cuts, panel_nodes, structure_cuts
 
 __all__ = ["ExactChain", "MomentSeries", "exact_chain", "moment_series"]
 

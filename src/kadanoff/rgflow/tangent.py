@@ -30,9 +30,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kadanoff.rgflow.averages import Tables
 from kadanoff.rgflow.collective import Covariance, Field, MeanMap, propagate, propagate_mean
 from kadanoff.rgflow.kernel import Step
-from kadanoff.rgflow.tables import Tables
 
 __all__ = ["Tangent", "tangent_step"]
 

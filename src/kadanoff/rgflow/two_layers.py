@@ -17,9 +17,9 @@ from torch import Tensor
 
 from kadanoff.activations import Activation
 from kadanoff.gaussian.hermite import hermite_polynomials
-from kadanoff.gaussian.many import many
-from kadanoff.gaussian.panels import PANEL_ORDERS, panels
+from kadanoff.gaussian.kinked import PANEL_ORDERS, panels
 from kadanoff.gaussian.replicas import Replicas
+from kadanoff.gaussian.rules import many
 from kadanoff.gaussian.sobol import scrambled
 
 __all__ = ["BENT", "ROUGH", "SMOOTH", "Order", "TwoLayers", "swapped", "two_layer_averages"]

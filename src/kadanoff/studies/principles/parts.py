@@ -12,7 +12,7 @@ from kadanoff.critical import criticality
 from kadanoff.ensembles import scaling
 from kadanoff.learning.correction import measure_correction, network_ntk
 from kadanoff.learning.trained import draw_batch, train_weights
-from kadanoff.rgflow.asymptotics import compare_asymptotics
+from kadanoff.rgflow.growth import compare_asymptotics
 
 __all__ = [
     "agreement", "classes", "collapse", "kernel", "laws", "movement", "orthogonal", "prediction",

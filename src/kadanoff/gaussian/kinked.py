@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kadanoff.gaussian.cholesky import pivoted
-from kadanoff.gaussian.one import legendre
+from kadanoff.gaussian.single import legendre
 
 __all__ = ["PANEL_ORDERS", "panels"]
 

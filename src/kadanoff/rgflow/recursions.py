@@ -13,12 +13,12 @@ from kadanoff.architecture import Network
 from kadanoff.devices import check_room
 from kadanoff.errors import AnalysisError, KadanoffError, UsageError
 from kadanoff.gaussian.replicas import Replicas, least_accurate
-from kadanoff.rgflow import tables as tb
+from kadanoff.rgflow import averages as tb
+from kadanoff.rgflow.averages import Tables
 from kadanoff.rgflow.differential import Differential, differential_step
 from kadanoff.rgflow.kernel import Step, kernels, steps
 from kadanoff.rgflow.residual import residual_flow, residual_replicas
 from kadanoff.rgflow.statistics import STRATEGY, LastLayer, OrderOne
-from kadanoff.rgflow.tables import Tables
 from kadanoff.rgflow.tangent import Tangent, tangent_step
 from kadanoff.rgflow.vertex import first_vertex, six_point
 

@@ -9,8 +9,8 @@ Strategy
 --------
 * Repeated or parallel samples lower the rank of K, and the rank is the dimension integrated.
 * Smooth functions, few samples or a small tolerance: every subset of up to four samples is an
-  integral of its own, by :mod:`kadanoff.gaussian.nested` or, beyond four samples, hundreds at a
-  time by :mod:`kadanoff.gaussian.batched`. Two steps of the lattice are the replicas; the value is
+  integral of its own, by :mod:`kadanoff.gaussian.lattices` or, beyond four samples, hundreds at a
+  time by :mod:`kadanoff.gaussian.batches`. Two steps of the lattice are the replicas; the value is
   the finer one, whose error is about their difference to the power 1.5.
 * Smooth functions of more samples: one pair of samples at a time is integrated over, the others
   are expanded given the pair (:mod:`kadanoff.gaussian.conditioned`). Two levels, of step and
@@ -32,10 +32,10 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from kadanoff.gaussian.batched import batched, over_subsets
+from kadanoff.gaussian.batches import batched, over_subsets
 from kadanoff.gaussian.conditioned import Conditioned
-from kadanoff.gaussian.nested import nested
-from kadanoff.gaussian.panels import PANEL_ORDERS, panels
+from kadanoff.gaussian.kinked import PANEL_ORDERS, panels
+from kadanoff.gaussian.lattices import nested
 from kadanoff.gaussian.replicas import Lazily, Replicas
 from kadanoff.gaussian.sobol import SCRAMBLES, scrambled
 from kadanoff.gaussian.sums import sum_over_nodes

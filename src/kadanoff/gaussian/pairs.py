@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from kadanoff.errors import DomainError
-from kadanoff.gaussian.one import (
+from kadanoff.gaussian.double import conditional, two
+from kadanoff.gaussian.single import (
     REACH,
     Estimate,
     Function,
@@ -17,8 +18,7 @@ from kadanoff.gaussian.one import (
     gaussian_cuts,
     structure_cuts,
 )
-from kadanoff.gaussian.one import panel_nodes as _panel_nodes
-from kadanoff.gaussian.two import conditional, two
+from kadanoff.gaussian.single import panel_nodes as _panel_nodes
 
 __all__ = ["pair", "shifted"]
 

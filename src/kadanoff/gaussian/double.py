@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from kadanoff.errors import DomainError
-from kadanoff.gaussian.one import (
+from kadanoff.gaussian.single import (
     REACH,
     Estimate,
     Function,

@@ -26,9 +26,9 @@ from kadanoff.activations import Activation
 from kadanoff.errors import DomainError
 from kadanoff.gaussian import one
 from kadanoff.gaussian.hermite import hermite_polynomials
-from kadanoff.gaussian.many import many
-from kadanoff.gaussian.panels import PANEL_ORDERS, panels
+from kadanoff.gaussian.kinked import PANEL_ORDERS, panels
 from kadanoff.gaussian.replicas import Lazily, Replicas
+from kadanoff.gaussian.rules import many
 from kadanoff.rgflow.kernel import squares
 from kadanoff.rgflow.kinks import delta_average
 

@@ -1,6 +1,6 @@
 r"""Averages of smooth functions over up to four of many samples, hundreds of subsets at a time.
 
-The rule is that of :mod:`kadanoff.gaussian.nested`: a body-centred lattice over all but the last
+The rule is that of :mod:`kadanoff.gaussian.lattices`: a body-centred lattice over all but the last
 Cholesky coordinate, the last one averaged beforehand into a function of one number. There are
 :math:`\binom N4` subsets, 10,626 for 24 inputs, so what counts is that no step is taken for one
 subset alone: a batch shares its lattice, and the function of the last sample,
@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kadanoff.gaussian import nested as rule
+from kadanoff.gaussian import lattices as rule
 from kadanoff.gaussian.cholesky import batch_factors
 from kadanoff.gaussian.subsets import Function, Pattern, Plan, Shape, insert, make_plan, norms
 
@@ -60,7 +60,7 @@ def batched(
 ) -> list[dict[Pattern, Tensor]]:
     """Averages of all patterns over all index choices, from two steps of the lattice.
 
-    Parameters and results are those of :func:`kadanoff.gaussian.nested.nested`; ``homes[a]`` are
+    Parameters and results are those of :func:`kadanoff.gaussian.lattices.nested`; ``homes[a]`` are
     the functions wanted of sample a. Entries with others are zero.
     """
     N = K.shape[0]
