@@ -103,7 +103,7 @@ def many(
     if len(K) > _SUBSETS and homes is None and tolerance >= _EXPANSION_TOLERANCE:
         found = _expanded(functions, K, patterns, tolerance, even, device)
         if found is not None:
-            return Replicas("expansion", 2, 0.3 * tolerance), found
+            return Replicas("expansion", 2, tolerance), found
     # of thousands of subsets a few agree by accident before they have converged
     rule = Replicas("lattice", 2, 0.3 * tolerance)
     return rule, batched(functions, K, patterns, 0.3 * tolerance, even, homes)
