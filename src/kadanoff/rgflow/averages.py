@@ -30,7 +30,7 @@ from kadanoff.gaussian.kinked import PANEL_ORDERS, panels
 from kadanoff.gaussian.replicas import Lazily, Replicas
 from kadanoff.gaussian.rules import many
 from kadanoff.rgflow.kernel import squares
-from kadanoff.rgflow.kinks import delta_average
+from kadanoff.rgflow.kinks import bend_average, delta_average, density, is_bend
 
 __all__ = ["Tables", "tables"]
 
@@ -209,13 +209,15 @@ def tables(
             "are not defined.",
             "Leave this input out, or give the network biases (C_b > 0).",
         )
-    pointwise = [p for p in patterns if p in DIFFERENTIAL]
+    pointwise = [p for p in patterns if p in DIFFERENTIAL or is_bend(act)]
     rule, found = many(functions, K, pointwise, act.kinks, tolerance=tolerance)
     kinked = [_kinked_pairs(act, K, order) for order in PANEL_ORDERS]
     out = []
     for r, averages in enumerate(found):
         if (2, 1, 1, 0) in averages:
             averages[2, 1, 1, 0] = averages[2, 1, 1, 0] + delta_average(act, K, r)
+        if (3, 1, 1, 1) in averages:
+            averages[3, 1, 1, 1] = averages[3, 1, 1, 1] + bend_average(act, K, r)
         two, ray, parallel = kinked[r] if rule.kind == "panels" else kinked[0]
         out.append(Tables(ss, dd, averages, two, ray, parallel))
     return rule, out
@@ -290,3 +292,17 @@ def _along_ray(act: Activation, K: float, c: float, a: int, b: int, two: dict, r
     # ⟨σ''_1 σ_2⟩ = ⟨∂(σ'_1σ_2)⟩ − c ⟨σ'_1σ'_2⟩
     two[2, 0][a, b] = ray["slope10"][a, b] - c * two[1, 1][a, b]
     two[0, 2][a, b] = ray["slope01"][a, b] - two[1, 1][a, b]
+    if not is_bend(act):
+        return
+    ray["slope21"][a, b], ray["slope12"][a, b] = average(2, 1, slope), average(1, 2, slope)
+    two[2, 2][a, b] = average(2, 2, torch.ones_like)
+    # σ''' holds a delta function of weight J wherever σ'' jumps by J
+    first, second = average(3, 1, torch.ones_like), average(1, 3, torch.ones_like)
+    sigma = act.derivative(1)
+    for kink in act.kinks:
+        jump = act.jump(2, kink)
+        first += jump * density(kink, K) * float(sigma(torch.tensor(c * kink).double()))
+        # δ(c z − kink) = δ(z − kink / c) / |c|
+        at = kink / c
+        second += jump / abs(c) * density(at, K) * float(sigma(torch.tensor(at).double()))
+    two[3, 1][a, b], two[1, 3][a, b] = first, second

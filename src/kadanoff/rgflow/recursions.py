@@ -17,6 +17,7 @@ from kadanoff.rgflow import averages as tb
 from kadanoff.rgflow.averages import Tables
 from kadanoff.rgflow.differential import Differential, differential_step
 from kadanoff.rgflow.kernel import Step, kernels, steps
+from kadanoff.rgflow.kinks import is_bend
 from kadanoff.rgflow.residual import residual_flow, residual_replicas
 from kadanoff.rgflow.statistics import STRATEGY, LastLayer, OrderOne
 from kadanoff.rgflow.tangent import Tangent, tangent_step
@@ -217,14 +218,15 @@ class _Run:
     ) -> None:
         self.arch, self.K, self.Theta, self.progress = arch, K, Theta, progress
         self.plan = steps(arch)
-        self.smooth = all(step.activation.smooth for step in self.plan)
-        every = (*TANGENT, *(DIFFERENTIAL if self.smooth else _ROUGH))
+        # σ' is continuous, σ'' may jump: all tensors exist
+        self.whole = all(is_bend(step.activation) for step in self.plan)
+        every = (*TANGENT, *(DIFFERENTIAL if self.whole else _ROUGH))
         self.names = every if names is None else tuple(n for n in every if n in names)
         self.deep = any(name in DIFFERENTIAL for name in self.names)
         patterns = tb.TANGENT
         if self.deep:
-            patterns = tb.SMOOTH if self.smooth else tb.DIFFERENTIAL
-        self.undefined = {} if self.smooth else dict.fromkeys(_NOT_ROUGH, tb.KINKED)
+            patterns = tb.SMOOTH if self.whole else tb.DIFFERENTIAL
+        self.undefined = {} if self.whole else dict.fromkeys(_NOT_ROUGH, tb.KINKED)
         rules = [Replicas("lattice", 2)]
         self.tables: list[Sequence[Tables]] = []
         for step in self.plan:
@@ -238,7 +240,7 @@ class _Run:
     def layers(self) -> Iterator[list[_State]]:
         """The replicas of layers 1 ... L in turn."""
         first = Tangent.first_layer(self.K[0], first_vertex(self.arch, self.K[0]))
-        deep = Differential.first_layer(self.K[0], self.smooth) if self.deep else None
+        deep = Differential.first_layer(self.K[0], self.whole) if self.deep else None
         states = [_State(first, deep)] * self.rule.count
         yield states
         for step, tables in zip(self.plan, self.tables, strict=True):
