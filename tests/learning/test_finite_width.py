@@ -356,7 +356,7 @@ def test_blocks_of_test_points_are_named(monkeypatch):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_averages_on_the_gpu_are_those_of_the_cpu(monkeypatch):
     for limit in ("_SINGLE_SUBSETS", "_SUBSETS"):
-        monkeypatch.setattr(f"kadanoff.gaussian.many.{limit}", 0)
+        monkeypatch.setattr(f"kadanoff.gaussian.rules.{limit}", 0)
     monkeypatch.setattr("kadanoff.rgflow.recursions.default_tolerance", lambda inputs: 1e-5)
     arch = MLP(2, [64], 2, "tanh", **SETUP)
     here, there = (
