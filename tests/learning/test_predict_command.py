@@ -22,7 +22,8 @@ def test_order_1_with_progress_and_networks_beside_it(capsys):
     assert len(curve["measured"]) == len(curve["predicted"]) == len(curve["steps"])
     assert curve["measured"][-1] < 0.1 * curve["measured"][0]
     lines = [json.loads(line) for line in err.splitlines() if line.startswith("{")]
-    assert {"done": 1, "total": 1} in lines
+    # averages and recursion of one layer
+    assert {"done": 2, "total": 2} in lines
 
 
 def test_speed_and_stability_are_told(capsys):
