@@ -29,6 +29,8 @@ def on_files(files: Any, config: Any) -> Any:
     """Add the pages that are made from results kept elsewhere."""
     files.append(File.generated(config, "benchmarks.md", content=_benchmarks()))
     files.append(File.generated(config, "gallery.md", content=_gallery()))
+    for name, content in _findings():
+        files.append(File.generated(config, name, content=content))
     files.append(File.generated(config, "reference/commands.md", content=_commands()))
     for study in studies():
         folder = kept(study.name)
@@ -134,6 +136,55 @@ def _command(name: str, command: Any) -> list[str]:
         rows.append(f"| `{words}` | {about} | {default} |")
     table = ["| option | meaning | default |", "|---|---|---|", *rows, ""] if rows else []
     return [f"## {name}", "", said, "", *([example, ""] if example else []), *table]
+
+
+def _findings() -> list[tuple[str, str]]:
+    """The catalogue of findings: a page a kind, with a net that has it, as it is and repaired."""
+    from kadanoff.diagnosis.catalogue import kinds, page
+
+    kept = ROOT / "benchmarks" / "results" / "faults.json"
+    rows = json.loads(kept.read_text("utf-8"))["rows"] if kept.exists() else []
+    pages, lines = [], []
+    for kind in kinds():
+        shown = next((r for r in rows if kind.code in r["wanted"] and "repaired" in r), None)
+        picture = ""
+        if shown is not None:
+            pages.append((f"findings/{kind.code}.svg", _courses(shown)))
+            picture = (
+                f"![Loss of a net with this fault and of the same net repaired]({kind.code}.svg)"
+                f"\n\nFrom the [benchmark](../benchmarks.md): *{shown['name'].replace('_', ' ')}*, "
+                f"score {shown['as_it_is']['score']:.2f} as it is and "
+                f"{shown['repaired']['score']:.2f} repaired."
+            )
+        pages.append((f"findings/{kind.code}.md", page(kind, picture)))
+        lines.append(f"| {kind.id} | [{kind.code}]({kind.code}.md) | {kind.title} |")
+    head = (
+        "# Findings\n\nWhat `kadanoff diagnose` can find, by number. A finding is **critical** if "
+        "a net that has it does not train with the ordinary recipe, a **warning** if it trains "
+        "slowly or only with care, a **note** if it is a fact. Causes stand before their "
+        "consequences. `kadanoff diagnose --explain KD101` prints a page.\n\n"
+        "| number | name | |\n|---|---|---|\n"
+    )
+    pages.append(("findings/index.md", head + "\n".join(lines) + "\n"))
+    return pages
+
+
+def _courses(row: dict[str, Any]) -> str:
+    """Loss against step of a faulty net and of the repaired one."""
+    from kadanoff.style.figures import figure, house_style, to_svg
+
+    with house_style():
+        fig, ax = figure(width=5.6, height=3.0)
+        for name, label in (("as_it_is", "as it is"), ("repaired", "repaired")):
+            losses = [x for x in row[name]["losses"] if x is not None]
+            ax.plot(range(0, 5 * len(losses), 5), losses, label=label)
+        positive = all(x > 0 for n in ("as_it_is", "repaired") for x in row[n]["losses"] if x)
+        if positive:
+            ax.set_yscale("log")
+        ax.set_xlabel("step")
+        ax.set_ylabel("loss")
+        ax.legend(loc="best")
+        return to_svg(fig, "Loss by step", f"The net {row['name']} as it is and repaired.")
 
 
 def _benchmarks() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -55,11 +56,19 @@ class Trend:
 
 
 def hidden_chain(layers: Sequence[LayerReport]) -> list[LayerReport]:
-    """Layers and residual sums that carry the whole signal, without embedding and readout."""
+    """Layers and residual sums that carry the whole signal, without embedding and readout.
+
+    A weight that is called again and again is a recurrence: its steps are time, not depth.
+    """
+    uses = Counter(layer.parameter or layer.path for layer in layers if layer.role != "stream")
+    again = any(uses[x.parameter or x.path] >= 8 for x in layers if not x.residual)
     return [
         layer
         for layer in layers
-        if not layer.residual and layer.role in ("input", "hidden", "stream")
+        if not layer.residual
+        and layer.role in ("input", "hidden", "stream")
+        and uses[layer.parameter or layer.path] < 8
+        and not (again and layer.role == "stream")
     ]
 
 

@@ -31,9 +31,10 @@ def settle(
 ) -> list[Finding]:
     """Let what happened in the trial decide how severe a matter of size is.
 
-    Of a net that learns well in the trial nothing about its scales is worse than a note; if it
-    learns at all, worse than a warning. If it does not learn, they are critical. Mistakes stay
-    what they are. Scales of trained weights are notes: they have done their work.
+    Of a net that learns in the trial nothing about its scales is worse than a warning, and of one
+    that learns well only what is far beyond its limit is that much. If it does not learn, they are
+    critical. Mistakes stay what they are. Scales of trained weights are notes: they have done
+    their work.
     """
     learns = trial.learns if trial is not None and trial.finite else None
     well = learns is True and trial is not None and _well(trial)
@@ -42,7 +43,7 @@ def settle(
         kind = KINDS.get(finding.code)
         if kind is None or not kind.scale or finding.severity == "note":
             out.append(finding)
-        elif trained or well:
+        elif trained or (well and finding.severity == "warning"):
             out.append(replace(finding, severity="note"))
         elif learns is True:
             out.append(replace(finding, severity="warning"))

@@ -27,7 +27,7 @@ from kadanoff.diagnosis.losses import check_all
 from kadanoff.diagnosis.recipe import Recipe
 from kadanoff.diagnosis.result import LayerReport, ParameterReport
 from kadanoff.diagnosis.survey import Survey
-from kadanoff.diagnosis.trial import SECONDS, STEPS, ladder, run_trial
+from kadanoff.diagnosis.trial import SECONDS, STEPS, ladder, run_trial, stable_rate
 from kadanoff.diagnosis.weights import looks_trained, matrices
 from kadanoff.trace.hf import main_output, map_tensors, tensors_in
 from kadanoff.trace.sandbox import untouched
@@ -122,15 +122,15 @@ def tried(
         return seen
     if seen.trained and optimizer is None and try_steps is None:
         return seen  # it has learned already
-    if try_steps is None and cost * STEPS > 2 * SECONDS:
-        return seen
+    if try_steps is None and cost * STEPS > 8 * SECONDS:
+        return _without(seen, model, inputs, loss, optimizer, seed)
     seconds = SECONDS if try_steps is None else 60.0
     trial = run_trial(
         model, inputs, loss, optimizer, steps=try_steps or STEPS, constant=seen.constant,
         seed=seed, seconds=seconds, curvature=True,
     )  # fmt: skip
     if trial is None or not trial.losses:
-        return seen
+        return _without(seen, model, inputs, loss, optimizer, seed)
     dead = [x.dead.value for x in seen.layers if x.dead is not None and x.dead.value >= 0]
     seen = replace(seen, trial=replace(trial, dead_before=max(dead, default=None)))
     if trial.learns is not False or seen.constant_targets:
@@ -140,6 +140,15 @@ def tried(
         return seen  # the cause is known, and the rate is not the user's
     rates = ladder(model, inputs, loss, optimizer, trial, seed=seed)
     return replace(seen, ladder=rates)
+
+
+def _without(
+    seen: Evidence, model: nn.Module, inputs: Inputs, loss: Any, optimizer: Any, seed: int
+) -> Evidence:
+    """What can be said of the user's rate without a trial."""
+    if optimizer is None:
+        return seen
+    return replace(seen, edge=stable_rate(model, inputs, loss, optimizer, seed=seed))
 
 
 def whole(model: nn.Module, every: Any, found: Survey, device: torch.device) -> None:

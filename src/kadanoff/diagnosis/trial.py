@@ -24,7 +24,7 @@ from kadanoff.trace.layers import Layers
 from kadanoff.trace.recorder import Recorder
 from kadanoff.trace.sandbox import untouched
 
-__all__ = ["ladder", "learned", "run_trial"]
+__all__ = ["ladder", "learned", "run_trial", "stable_rate"]
 
 STEPS = 30
 PATIENCE = 4  # an undecided trial goes on to so many times the steps
@@ -115,6 +115,8 @@ def _steps(
         if not math.isfinite(losses[-1]) or abs(losses[-1]) > 1e6 * (abs(losses[0]) + 1):
             finite = math.isfinite(losses[-1])
             break
+        if step == 3 and (time.perf_counter() - start) / 3 * steps > 6 * seconds:
+            raise RuntimeError("too slow to try")
         decided = step >= steps and learned(losses, report.constant_loss) is not False
         if step == PATIENCE * steps or decided or (
             step >= min(steps, 10) and time.perf_counter() - start > seconds
@@ -162,7 +164,10 @@ def _moved(
 
 
 def learned(losses: Sequence[float], constant: float | None) -> bool | None:
-    """Whether a course of losses shows learning; None if it began below what needs learning."""
+    """Whether a course of losses shows learning.
+
+    None if it began below what needs learning, or is still falling from a start far above it.
+    """
     if len(losses) < 2:
         return None
     start, end = losses[0], sum(losses[-3:]) / len(losses[-3:])
@@ -171,8 +176,46 @@ def learned(losses: Sequence[float], constant: float | None) -> bool | None:
     if constant is not None and constant > 1e-6:
         if start < 0.7 * constant:
             return None
-        return end < LEARNED * constant and end < 0.99 * start
+        if end < LEARNED * constant and end < 0.99 * start:
+            return True
+        # on its way down from a bad start, and not there yet: undecided
+        before = losses[-1 - max(len(losses) // 4, 1)]
+        return None if start > 1.02 * constant and end < 0.99 * before else False
     return end < start - 0.1 * abs(start)
+
+
+def stable_rate(
+    model: nn.Module,
+    inputs: Inputs,
+    loss: Callable[..., Any] | None,
+    optimizer: Any,
+    *,
+    seed: int = 0,
+) -> float | None:
+    """An upper bound of the largest stable rate of SGD, where a trial is too slow.
+
+    Two power iterations from the gradient, which lies largely along the stiffest directions; a
+    smaller curvature than the largest gives a larger rate than the stable one. None for Adam and
+    its like, whose edge needs a preconditioner that has settled.
+    """
+    try:
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+            twin, made = copied(model, optimizer)
+            if _adaptive(made[0]):
+                return None
+            twin.train()
+            torch.manual_seed(seed)
+
+            def value() -> Tensor:
+                output = twin(*inputs.args, **inputs.kwargs)
+                main = main_output(output)
+                assert main is not None
+                again = torch.Generator().manual_seed(seed)
+                return evaluate(loss, output, main, inputs.targets, again, inputs.task).value
+
+            return _with_edge(TrialReport("", 0, ()), twin, made[0], value, 2).edge
+    except Exception:  # a model that cannot be copied, or a user's loss that fails
+        return None
 
 
 def ladder(
@@ -190,7 +233,7 @@ def ladder(
     out = []
     over = trial.edge is not None and trial.rate is not None and trial.rate > trial.edge
     ran = over or not trial.finite or trial.losses[-1] > trial.losses[0]
-    factors = (0.3, 0.1, 0.03, 0.01, 1e-3, 1e-4) if ran else (10.0, 100.0, 1e3, 0.1)
+    factors = (0.3, 0.1, 0.03, 0.01, 1e-3, 1e-4) if ran else (0.1, 10.0, 0.01, 100.0, 1e-3)
     for factor in factors:
         if time.perf_counter() - start > 2 * seconds:
             break
@@ -227,7 +270,7 @@ def _with_edge(
     twin: nn.Module,
     optimizer: Any,
     value: Callable[[], Tensor],
-    iterations: int = 8,
+    iterations: int = 20,
 ) -> TrialReport:
     """Sharpness by power iteration, and the largest stable rate for this optimiser.
 
@@ -242,7 +285,7 @@ def _with_edge(
     try:
         gradients = torch.autograd.grad(value(), parameters, create_graph=True, allow_unused=True)
         pairs = [(p, g, r) for p, g, r in zip(parameters, gradients, roots) if g is not None]
-        v = [torch.randn_like(p) for p, _, _ in pairs]
+        v = [g.detach().clone() for _, g, _ in pairs]
         top = 0.0
         for _ in range(iterations):
             size = math.sqrt(sum(float(x.square().sum()) for x in v))
@@ -257,8 +300,10 @@ def _with_edge(
             )
             found = [torch.zeros_like(x) if h is None else h for h, x in zip(hessian, v)]
             found = [h if r is None else h / r for h, (_, _, r) in zip(found, pairs)]
-            top = sum(float((h * x).sum()) for h, x in zip(found, v))
+            before, top = top, sum(float((h * x).sum()) for h, x in zip(found, v))
             v = found
+            if abs(top - before) < 2e-3 * abs(top):
+                break
     except RuntimeError:  # no second derivative (fused recurrent kernels)
         return report
     if not math.isfinite(top) or top <= 0:

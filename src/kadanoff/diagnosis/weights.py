@@ -125,5 +125,7 @@ def looks_trained(found: Sequence[Matrix], loss: float | None, constant: float |
     """
     if loss is not None and constant is not None and constant > 0 and loss < 0.7 * constant:
         return True
+    if constant is not None and loss is not None and not loss < 0.9 * constant:
+        return False  # changed they may be, but they know nothing
     edges = sorted(x.edge for x in found if x.edge is not None and not x.rank_one)
     return len(edges) > 0 and edges[len(edges) // 2] > 1.2

@@ -326,7 +326,7 @@ class Witness(Observer):
             self._products.clear()
         few = x[:_ROWS].float()
         # the axes between samples and queries are heads; keys last
-        spread = _std(few[few > -1e4]) if few.numel() else 0.0
+        spread = _std(few[_allowed(few)]) if few.numel() else 0.0
         scaled = None if bare is None or not bare else spread / bare
         mass = output.float().flatten(1, -2).mean(1) if x.shape[0] == self.samples else None
         self.seen.attentions.append(
@@ -360,7 +360,7 @@ class Witness(Observer):
             scores = scores.masked_fill(
                 torch.ones(T, S, dtype=torch.bool, device=scores.device).triu(1), -math.inf
             )
-        spread = _std(scores[scores > -1e4])
+        spread = _std(scores[_allowed(scores)])
         ratio = spread / _std(bare) if _std(bare) else None
         weights = scores.softmax(-1)
         found = _attention(
@@ -380,6 +380,8 @@ class Witness(Observer):
             return
         if a.grad_fn is None and b.grad_fn is None and not (a.requires_grad or b.requires_grad):
             return
+        if any(float(t.amin()) < -1e3 for t in (a, b)):
+            return  # a mask
         sizes = [float(t.float().square().mean().sqrt()) for t in (a, b)]
         varies = [self._varies(t, output) for t in (a, b)]
         made = [t.grad_fn.name() if t.grad_fn is not None else "" for t in (a, b)]
@@ -472,6 +474,11 @@ def _std(x: Tensor) -> float:
     return float(x.float().std()) if x.numel() > 1 else 0.0
 
 
+def _allowed(scores: Tensor) -> Tensor:
+    """Where scores are no mask: masks are -inf, -1e9, or -100 beside scores of size 1."""
+    return scores > scores.amax(-1, keepdim=True) - 80
+
+
 def _attention(
     path: str,
     scores: Tensor,
@@ -481,14 +488,15 @@ def _attention(
     scaled: float | None,
     mass: Tensor | None,
 ) -> Attention:
-    allowed = (scores > -1e4).sum(-1)
+    inside = _allowed(scores)
+    allowed = inside.sum(-1)
     rows = allowed > 1
     if not rows.any():
         return Attention(path, 0.0, 1.0, masked, width, scaled, mass)
     p = weights.clamp_min(1e-30)
     entropy = -(weights * p.log()).sum(-1)[rows] / allowed[rows].float().log()
-    inside = scores.masked_fill(scores <= -1e4, math.nan)
-    spread = inside.nan_to_num(-math.inf).amax(-1)[rows] - inside.nanmean(-1)[rows]
+    kept = scores.masked_fill(~inside, math.nan)
+    spread = scores.amax(-1)[rows] - kept.nanmean(-1)[rows]
     entropy = entropy[torch.isfinite(entropy)]
     spread = spread[torch.isfinite(spread)]
     return Attention(

@@ -39,7 +39,6 @@ UNSCALED = kind(
     remedy="scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]), or use "
     "torch.nn.functional.scaled_dot_product_attention.",
     makes=("attention-saturated", "does-not-learn", "unlike-theory"),
-    scale=True,
 )
 MASKED = kind(
     "KD803",

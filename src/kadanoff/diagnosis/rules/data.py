@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from kadanoff.diagnosis.evidence import Evidence
@@ -117,7 +118,7 @@ NAN_TARGETS = kind(
 
 def _unscaled(e: Evidence) -> Iterator[Finding]:
     x = e.inputs
-    if x is None or x.normed:
+    if x is None or x.normed or not math.isfinite(x.rms):
         return
     size = max(x.rms, 1e-300)
     shifted = x.std > 0 and abs(x.mean) > 10 * x.std and size > 3
@@ -145,7 +146,7 @@ def _unscaled(e: Evidence) -> Iterator[Finding]:
 
 def _scales(e: Evidence) -> Iterator[Finding]:
     x = e.inputs
-    if x is None or x.normed or x.count < 2 or x.ratio < 100:
+    if x is None or x.normed or x.count < 2 or not 100 <= x.ratio < math.inf:
         return
     yield SCALES.found(
         "critical" if x.ratio > 1e3 else "warning",

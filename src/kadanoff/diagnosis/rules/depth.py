@@ -64,7 +64,7 @@ EXPLODING = kind(
     what="Each layer multiplies the signal by the same factor above 1: outputs and gradients are "
     "as large as their product, and no learning rate fits all layers.",
     measured=_MEASURED, threshold=_THRESHOLD, remedy=_REMEDY,
-    makes=("loss-at-start", "rate-too-high", "saturated", "not-finite", "unlike-theory", *_TRAINS),
+    makes=("loss-at-start", "rate-too-high", "saturated", "unlike-theory", *_TRAINS),
     scale=True,
 )  # fmt: skip
 ORDERED = kind(
@@ -109,7 +109,8 @@ NARROW = kind(
     what="Fluctuations from one draw of the weights to the next grow with depth over width: seeds "
     "differ by factors.",
     measured="Σ 1/n over the hidden layers of a plain net.",
-    threshold="1, where the standard deviation of a signal exceeds its mean.",
+    threshold="1, where the standard deviation of a signal exceeds its mean; in nets of 8 layers "
+    "or more.",
     remedy="Make the hidden layers wider, or the net shallower, or add normalisation or skips.",
     scale=True,
 )  # fmt: skip
@@ -193,8 +194,10 @@ def _gradient(e: Evidence, gradient: Trend) -> Finding:
     )
     gains = f" (gain {uncertain(*gain)}, critical {critical:.3g})" if critical else ""
     cost = abs(gradient.rate) * depth
+    # weights before a batch norm are scale invariant: growth costs learning rate, not learning
+    harmless = e.batch_normalised and gradient.rate > 0
     return found.found(
-        _severity(cost, gradient.rate > 0),
+        "note" if harmless else _severity(cost, gradient.rate > 0),
         f"{found.code}: χ⊥ = {chi}, {what} {gradient.scale:.1f} layers, the net has {depth} and "
         f"needs at least {depth / LENGTHS:.1f}{gains}.",
         _gain_remedy(e, gain, critical),
@@ -325,7 +328,7 @@ def _narrow(evidence: Evidence) -> Iterator[Finding]:
     if any(layer.op not in ("linear", "addmm", "matmul", "mm") for layer in chain):
         return
     ratio = sum(1 / layer.fan_out for layer in chain if layer.fan_out)
-    if ratio > limit:
+    if ratio > limit and len(chain) >= 8:
         yield NARROW.found(
             "warning",
             f"narrow: the depth-to-width ratio Σ 1/n is {ratio:.2f}, the limit is {limit:g}: from "

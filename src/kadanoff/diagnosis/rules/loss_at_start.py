@@ -52,7 +52,10 @@ def _start(e: Evidence) -> Iterator[Finding]:
     last = next((x for x in reversed(e.layers) if x.role in ("readout", "hidden")), None)
     layers = (last.index,) if last is not None else ()
     if entropy:
-        over = e.loss - e.constant
+        classes = [c.output.shape[1] for c in e.loss_calls if c.output.ndim > 1]
+        # a few labels know less than all classes: a fresh net spreads over all of them
+        nothing = max(e.constant, math.log(max(classes, default=2)))
+        over = e.loss - nothing
         if over < 2:
             return
         head = ""
@@ -60,11 +63,11 @@ def _start(e: Evidence) -> Iterator[Finding]:
             head = f" (gain of the last layer, {last.path!r}: {last.weight_gain.value:.3g})"
         yield START.found(
             "critical" if over > 10 else "warning",
-            f"loss at the start: {e.loss:.3g}, a model that knows nothing has {e.constant:.3g}; "
+            f"loss at the start: {e.loss:.3g}, a model that knows nothing has {nothing:.3g}; "
             f"the limit is 2 above{head}.",
-            cost=30 + over,
+            cost=30 + min(over, 20),
             value=e.loss,
-            threshold=e.constant + 2,
+            threshold=nothing + 2,
             layers=layers,
         )
     elif e.constant > 0 and e.loss > 10 * e.constant:
@@ -73,7 +76,7 @@ def _start(e: Evidence) -> Iterator[Finding]:
             "critical" if ratio > 100 else "warning",
             f"loss at the start: {e.loss:.3g}, {ratio:.3g} times that of the best constant "
             f"({e.constant:.3g}); the limit is 10 times.",
-            cost=30 + math.log(ratio),
+            cost=30 + min(math.log(ratio), 20),
             value=e.loss,
             threshold=10 * e.constant,
             layers=layers,
@@ -87,6 +90,9 @@ def _constant(e: Evidence) -> Iterator[Finding]:
     size = max(abs(out.high), abs(out.low))
     if size == 0 or not math.isfinite(out.varies):
         return  # zero on purpose, or said elsewhere
+    last = next((x for x in reversed(e.layers) if x.role in ("readout", "hidden")), None)
+    if last is not None and any(p.name == last.parameter and p.rms == 0 for p in e.parameters):
+        return
     ratio = out.varies / size
     if ratio < 1e-4 and out.sums is None:
         yield CONSTANT.found(

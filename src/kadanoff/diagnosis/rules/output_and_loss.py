@@ -149,7 +149,7 @@ WRONG_SOFTMAX = kind(
     measured="The axis along which the output sums to 1.",
     threshold="Exact to three digits.",
     remedy="Use softmax(dim=1) (or -1), the axis of classes; with CrossEntropyLoss, none at all.",
-    makes=("softmax-before-cross-entropy", *_LOSS_AT_START),
+    makes=("softmax-before-cross-entropy", "probabilities-expected", *_LOSS_AT_START),
 )
 NUMBERS = kind(
     "KD111",
@@ -252,7 +252,9 @@ def _reach(e: Evidence) -> Iterator[Finding]:
     for call in e.loss_calls:
         if call.op not in _REAL or call.output.numel() != call.target.numel():
             continue
-        end = ends_in(call.output) or _clipped(call.output)
+        end = ends_in(call.output)
+        if end in (None, "clamp"):
+            end = _clipped(call.output)
         low, high = _RANGES.get(end or "", (None, None))
         if low is None and high is None:
             continue

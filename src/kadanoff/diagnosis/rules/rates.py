@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from kadanoff.diagnosis.evidence import Evidence
 from kadanoff.diagnosis.kinds import kind
@@ -25,7 +25,7 @@ HIGH = kind(
     "above the edge, while one at least 3 times smaller does; without a trial, the rate is above "
     "the edge.",
     remedy="Lower the rate below the largest stable one; or warm it up.",
-    makes=("does-not-learn", "not-finite", "dead"),
+    makes=("does-not-learn",),
 )
 LOW = kind(
     "KD202",
@@ -154,6 +154,11 @@ def _high(e: Evidence) -> Iterator[Finding]:
         over = t.edge is not None and o.rate > t.edge and t.learns is False
         bad = over or _ran_away(t.losses, t.finite)
         good = [rate for rate, last in e.ladder if rate < 0.4 * o.rate and _fine(t, last)]
+        used = t.rate
+        best = _learned(e, lambda rate: rate < 0.4 * used)
+        higher = _learned(e, lambda rate: rate > used)
+        bad = bad or (t.learns is False and bool(best) and not higher)
+        good = best or good
         if not bad or not good:
             return
         edge = f" (largest stable rate at the start: {t.edge:.2g})" if t.edge else ""
@@ -177,6 +182,14 @@ def _high(e: Evidence) -> Iterator[Finding]:
             value=o.rate,
             threshold=e.edge,
         )
+
+
+def _learned(e: Evidence, wanted: Callable[[float], bool]) -> list[float]:
+    """Other rates at which the trial learned."""
+    limit = e.trial.constant_loss if e.trial is not None else None
+    if not limit:
+        return []
+    return [rate for rate, last in e.ladder if wanted(rate) and last < 0.97 * limit]
 
 
 def _ran_away(losses: tuple[float, ...], finite: bool) -> bool:

@@ -36,8 +36,10 @@ SYMMETRIC = kind(
     "left out: they are zero on purpose.",
     threshold="Exact.",
     remedy="Draw the weights at random: nn.init.kaiming_normal_(w), nn.init.xavier_uniform_(w).",
-    makes=("does-not-learn", "collapsed", "ordered", "vanishing", "exploding", "odd_layer",
-           "output-constant", "unlike-theory", "half-loaded", "dead"),
+    makes=(
+        "zero-gradient", "silent", "does-not-learn", "collapsed", "ordered", "vanishing",
+        "exploding", "odd_layer", "output-constant", "unlike-theory", "half-loaded", "dead",
+    ),
 )  # fmt: skip
 HALF = kind(
     "KD1003",
@@ -65,7 +67,7 @@ DEAD = kind(
     "silent by chance. Critical from 80 %.",
     remedy="Raise the biases (they are too negative), lower the learning rate that killed them, "
     "or use LeakyReLU or GELU.",
-    makes=("zero-gradient", "output-constant", "does-not-learn", "silent"),
+    makes=("zero-gradient", "output-constant", "does-not-learn", "silent", "loss-at-start"),
     scale=True,
 )
 SATURATED = kind(
@@ -154,9 +156,22 @@ def _one_after_another(layers: Sequence[LayerReport | None]) -> bool:
 
 
 def _symmetric(e: Evidence) -> Iterator[Finding]:
-    hidden = [x for x in e.matrices if x.shape[0] > 1 and x.layer not in ("Embedding",)]
+    maps = {x.parameter for x in e.layers if x.op != "embedding"}
+    hidden = [x for x in e.matrices if x.shape[0] > 1 and x.name in maps]
     bad = [x for x in hidden if (x.equal_rows or x.rank_one) and min(x.shape) > 1]
     bad += [x for x in hidden if x.equal_rows and x not in bad]
+    empty = [p for p in e.parameters if len(p.shape) >= 2 and p.rms == 0]
+    if len(empty) >= 2 and len(empty) == sum(len(p.shape) >= 2 for p in e.parameters):
+        yield SYMMETRIC.found(
+            "critical",
+            f"symmetric weights: all {len(empty)} weight matrices are zero: no gradient passes "
+            "any of them, and all units are copies.",
+            cost=650,
+            value=len(empty),
+            threshold=0,
+            where=[p.name for p in empty],
+        )
+        return
     if not bad:
         return
     names = {x.name for x in bad}

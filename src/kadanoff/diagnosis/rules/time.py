@@ -36,12 +36,20 @@ LONG = kind(
     threshold="10⁴ times the median step's.",
     remedy="Clip gradients (clip_grad_norm_(…, 1.0)), scale the recurrent weight to spectral "
     "radius 1 (nn.init.orthogonal_), or use nn.LSTM or nn.GRU.",
-    makes=("rate-too-high", "does-not-learn", "not-finite"),
+    makes=("rate-too-high", "does-not-learn"),
     scale=True,
 )
 
 
 def _along(e: Evidence) -> Iterator[Finding]:
+    told: set[str] = set()
+    for finding in _each(e):
+        if finding.code not in told:  # input and recurrent weight of one loop say the same
+            told.add(finding.code)
+            yield finding
+
+
+def _each(e: Evidence) -> Iterator[Finding]:
     for time in e.times:
         sizes = list(time.sizes)
         if len(sizes) < 8 or not all(map(math.isfinite, sizes)) or max(sizes) == 0:

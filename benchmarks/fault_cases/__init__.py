@@ -1,0 +1,14 @@
+"""Nets with one fault each, and the remedy applied: what ``benchmarks.faults`` is run on.
+
+- ``base.py``: a job, a case, small nets and data.
+- ``output.py``, ``signal.py``, ``structure.py``, ``rates.py``, ``sequence.py``: faults by topic.
+- ``kept.py``: variants written after the rules were frozen.
+- ``healthy.py``: nets that train, fresh and trained.
+"""
+
+from __future__ import annotations
+
+from . import kept, output, rates, sequence, signal, structure
+from .base import CASES, Case, Job
+
+__all__ = ["CASES", "Case", "Job", "kept", "output", "rates", "sequence", "signal", "structure"]
