@@ -33,7 +33,11 @@ def public(module: ast.Module) -> Iterator[tuple[str, ast.FunctionDef]]:
     offered = set()
     for node in module.body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
-            offered = {ast.literal_eval(name) for name in getattr(node.value, "elts", [])}
+            offered = {
+                name.value
+                for name in getattr(node.value, "elts", [])
+                if isinstance(name, ast.Constant)
+            }
     for node in module.body:
         if isinstance(node, ast.FunctionDef) and node.name in offered:
             yield node.name, node

@@ -156,7 +156,15 @@ class Composite:
 
 
 def hide_diagonal(s: Tensor, rows: slice, columns: slice) -> None:
-    """Coincident inputs have a closed form of their own; keep their ρ = 1 out of the range."""
+    """Coincident inputs have a closed form of their own; keep their ρ = 1 out of the range.
+
+    Parameters
+    ----------
+    s : Tensor, shape (rows, columns)
+        A tile of correlations; entries of coincident inputs are changed in place.
+    rows, columns : slice
+        Where the tile lies in the matrix.
+    """
     if rows.start < columns.stop and columns.start < rows.stop and s.shape[1] > 1:
         offset = rows.start - columns.start
         filler = s[0, offset - 1] if offset > 0 else s[0, 1]
@@ -213,7 +221,14 @@ class Layered:
 
 
 def anywhere(act: Any, a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-    """Averages on any device: what has no closed form is expanded or integrated on the CPU."""
+    """Averages on any device: what has no closed form is expanded or integrated on the CPU.
+
+    Parameters
+    ----------
+    act : Activation
+    a, b, c : Tensor, one shape
+        K11, K12 and K22.
+    """
     if b.device.type == "cpu":
         return averages(act, a, b, c)
     ss, dd = act.closed(0, 0, a, b, c), act.closed(1, 1, a, b, c)

@@ -191,6 +191,15 @@ class AcrossNeurons:
         """Mean of two lines (s, t) from ``start[l]`` put in at node l, by default 1 at the top.
 
         [node, s, t]; or [node, s, ...] with ``same``, for two lines of one sample s.
+
+        Parameters
+        ----------
+        top : int
+            Node at which the lines begin.
+        start : dict of int to Tensor, optional
+            What is put in, by node.
+        same : bool
+            Whether both lines carry one sample.
         """
         net = self.net
         if start is None:

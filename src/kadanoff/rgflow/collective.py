@@ -38,13 +38,31 @@ class MeanMap:
 
 
 def propagate(step: MeanMap, covariance: Covariance, rho: float) -> Covariance:
-    """C' = Σ + ρ f' C f'ᵀ."""
+    """C' = Σ + ρ f' C f'ᵀ.
+
+    Parameters
+    ----------
+    step : MeanMap
+    covariance : Covariance
+        Blocks (N, N, N, N) of C at this layer.
+    rho : float
+        n_l / n_{l-1}.
+    """
     half = transpose(_push_columns(step, covariance))
     return add(step.noise, transpose(_push_columns(step, half)), rho)
 
 
 def propagate_mean(step: MeanMap, mean: Field, curvature: Field, rho: float) -> Field:
-    """δ' = ρ (f' δ + ½ f'':C), with the contraction ½ f'':C given."""
+    """δ' = ρ (f' δ + ½ f'':C), with the contraction ½ f'':C given.
+
+    Parameters
+    ----------
+    step : MeanMap
+    mean, curvature : Field
+        δ and the contraction ½ f'':C, a tensor (N, N) a variable.
+    rho : float
+        n_l / n_{l-1}.
+    """
     pushed = step.push(mean)
     return tuple(rho * (p + c) for p, c in zip(pushed, curvature, strict=True))
 
@@ -56,7 +74,13 @@ def transpose(covariance: Covariance) -> Covariance:
 
 
 def add(a: Covariance, b: Covariance, factor: float = 1.0) -> Covariance:
-    """a + factor · b, block by block."""
+    """a + factor · b, block by block.
+
+    Parameters
+    ----------
+    a, b : Covariance
+    factor : float
+    """
     return tuple(
         tuple(x + factor * y for x, y in zip(p, q, strict=True)) for p, q in zip(a, b, strict=True)
     )

@@ -43,7 +43,20 @@ class Differential:
 def differential_step(
     step: Step, t: Tables, Theta: Tensor, B: Tensor, F: Tensor, F_next: Tensor, old: Differential
 ) -> Differential:
-    """All of them at layer l+1; ``F_next`` is F of layer l+1, the others belong to layer l."""
+    """All of them at layer l+1; ``F_next`` is F of layer l+1, the others belong to layer l.
+
+    Parameters
+    ----------
+    step : Step
+    t : Tables
+        Gaussian averages of the layer.
+    Theta, B, F : Tensor
+        Of layer l: (N, N) and (N, N, N, N).
+    F_next : Tensor, shape (N, N, N, N)
+        Of layer l+1.
+    old : Differential
+        Of layer l.
+    """
     P = _next_P(step, t, Theta, B, old.P)
     Q = _next_Q(step, t, Theta, F, F_next, old.Q)
     if old.R is None or old.S is None or old.T is None or old.U is None:

@@ -62,7 +62,16 @@ class MomentSeries:
         return series
 
     def cumulant(self, k: int, n: int | None = None, order: int | None = None) -> np.ndarray:
-        """The k-th cumulant of Ĝ at width ``n``, summed to ``order``; shape (L,)."""
+        """The k-th cumulant of Ĝ at width ``n``, summed to ``order``; shape (L,).
+
+        Parameters
+        ----------
+        k : int
+        n : int, optional
+            Width; by default that of the architecture.
+        order : int, optional
+            Highest power of 1/n; by default all that were computed.
+        """
         series = self.cumulant_series(k)
         powers = (1.0 / (n or self.n)) ** np.arange(series.shape[1])
         terms = series * powers
