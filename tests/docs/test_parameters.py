@@ -15,12 +15,7 @@ LEFT = {
     "cli",
     "studies",
     "diagnosis",
-    "ensembles",
-    "gaussian",
-    "kernels",
-    "learning",
     "program",
-    "rgflow",
     "tuning",
 }
 # compiled loops that share their arguments, which are told once at the top of the file

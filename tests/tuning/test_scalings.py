@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from kadanoff.errors import UsageError
-from kadanoff.tuning.coordinates import coordinates
+from kadanoff.tuning.movement import coordinates
 from kadanoff.tuning.scalings import SCALINGS, TABLE, scale
 
 G = torch.Generator().manual_seed(0)

@@ -43,7 +43,26 @@ def stream(
     progress: Callable[..., None] | None,
     batch: int | None,
 ) -> tuple[Moments, bool | None]:
-    """Run blocks and merge them in order; ``plan`` offers block, run(i, size), fingerprint()."""
+    """Run blocks and merge them in order; ``plan`` offers block, run(i, size), fingerprint().
+
+    Parameters
+    ----------
+    plan : Plan or ModulePlan
+        What is sampled.
+    n_networks : int
+        How many; the most if ``rtol`` is given.
+    estimate : callable
+        From :class:`Moments` to observables with errors.
+    rtol : float or None
+        Stop at this relative standard error.
+    checkpoint : path or None
+    n_jobs : int or None
+        Workers; None asks joblib's configuration.
+    progress : callable or None
+        ``progress(done, total, relative_error=...)``.
+    batch : int or None
+        Blocks handed out at a time.
+    """
     fingerprint = plan.fingerprint() if checkpoint is not None else ""
     done, moments = (
         store.load(checkpoint, fingerprint) if checkpoint is not None else (0, Moments())

@@ -16,7 +16,17 @@ __all__ = ["load", "save"]
 
 
 def save(path: str | os.PathLike[str], fingerprint: str, blocks: int, moments: Moments) -> None:
-    """Write the state after ``blocks`` full blocks; a reader never sees half of it."""
+    """Write the state after ``blocks`` full blocks; a reader never sees half of it.
+
+    Parameters
+    ----------
+    path : path
+    fingerprint : str
+        Of the plan; another plan refuses the file.
+    blocks : int
+        Whole blocks done.
+    moments : Moments
+    """
     buffer = io.BytesIO()
     torch.save(
         {

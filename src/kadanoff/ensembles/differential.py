@@ -174,6 +174,14 @@ def differential(trunk: Trunk, l: int, names: set[str]) -> dict[str, Tensor]:
     """One estimate of P … U at layer index ``l + 1`` for every network: (S, N, N, N, N) each.
 
     For networks without skips and independent weights: averaged over the rows of the last map.
+
+    Parameters
+    ----------
+    trunk : Trunk
+    l : int
+        Layer index, 0 is layer 1.
+    names : set of str
+        Among P … U.
     """
     arch, s, d = trunk.arch, trunk.s[l], trunk.d[l]
     S, N, n = s.shape
@@ -237,6 +245,14 @@ def whole_differential(trunk: Trunk, l: int, names: set[str]) -> dict[str, Tenso
 
     Two neurons of the layer stand for i and k; preactivations that P and Q multiply with are summed
     over all neurons but the one they must differ from.
+
+    Parameters
+    ----------
+    trunk : Trunk
+    l : int
+        Layer index, 0 is layer 1.
+    names : set of str
+        Among P … U.
     """
     top = trunk.node(l)
     z = trunk.z[top]

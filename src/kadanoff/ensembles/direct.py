@@ -28,6 +28,16 @@ def drawn_layers(
     """(z, Ĥ) of every layer of S drawn networks: (S, N, n) and (S, N, N, n, n) or None.
 
     By the exact forward equation: Jacobian of the layer on both sides, plus the layer's own part.
+
+    Parameters
+    ----------
+    arch : Network
+    X : Tensor, shape (N, n_0)
+    S : int
+        Networks.
+    normals : Normals
+    tangent : bool
+        Whether the NTK is wanted.
     """
 
     def own(x: Tensor, l: int) -> Tensor:  # λ_b + λ_W x·x / n
@@ -103,6 +113,15 @@ def neuron_sums(
     """Sums over networks of the channels of one layer, over pairs of distinct neurons.
 
     NaN where the layer has too few neurons for pairs (triples for ``ggg``).
+
+    Parameters
+    ----------
+    z : Tensor, shape (S, N, n)
+    H : Tensor, shape (S, N, N, n, n), or None
+    K, Theta : Tensor, shape (N, N)
+        At infinite width.
+    need : set of str
+        Channels.
     """
     _, N, n = z.shape
     pairs = n * (n - 1)
@@ -138,7 +157,21 @@ def neuron_sums(
 def direct_sums(
     arch: Any, X: Tensor, ref: Any, S: int, normals: Normals, need: set[str], layers: set[int]
 ) -> dict[str, dict[int, Tensor]]:
-    """As :func:`kadanoff.ensembles.statistics.layer_sums`, for any drawn network."""
+    """As :func:`kadanoff.ensembles.statistics.layer_sums`, for any drawn network.
+
+    Parameters
+    ----------
+    arch : Network
+    X : Tensor, shape (N, n_0)
+    ref : Reference
+    S : int
+        Networks.
+    normals : Normals
+    need : set of str
+        Channels.
+    layers : set of int
+        Layer indices.
+    """
     out: dict[str, dict[int, Tensor]] = {name: {} for name in need}
     tangent = bool(need & {"h", "b", "f"})
     for l, (z, H) in enumerate(drawn_layers(arch, X, S, normals, tangent)):

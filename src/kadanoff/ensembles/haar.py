@@ -43,6 +43,14 @@ class Haar:
         """W x (+ b) for the rows of X (S, k, n_in): (S, k, n_out).
 
         ``keep=False`` forgets the question: right if nothing else will be asked of W.
+
+        Parameters
+        ----------
+        X : Tensor, shape (S, k, n_in)
+        bias : bool
+            Whether b is added.
+        keep : bool
+            Whether what was asked constrains later answers.
         """
         answer, known = self._ask(X, self.frames)
         if keep:

@@ -91,7 +91,16 @@ class Drawn:
         self.W, self.b = W, b
 
     def apply(self, X: Tensor, bias: bool = False, keep: bool = False) -> Tensor:
-        """W x (+ b) for the rows of X (S, k, n_in): (S, k, n_out)."""
+        """W x (+ b) for the rows of X (S, k, n_in): (S, k, n_out).
+
+        Parameters
+        ----------
+        X : Tensor, shape (S, k, n_in)
+        bias : bool
+            Whether b is added.
+        keep : bool
+            Of no effect: a drawn matrix remembers.
+        """
         found = X @ self.W.mT
         return found if self.b is None or not bias else found + self.b[:, None]
 
@@ -122,6 +131,14 @@ class Implicit:
         """W x (+ b) for the rows of X (S, k, n_in): (S, k, n_out).
 
         ``keep=False`` forgets the question: right if nothing else will be asked of W.
+
+        Parameters
+        ----------
+        X : Tensor, shape (S, k, n_in)
+        bias : bool
+            Whether b is added.
+        keep : bool
+            Whether what was asked constrains later answers.
         """
         if self.bias:
             last = X.new_full((*X.shape[:-1], 1), self.bias if bias else 0.0)

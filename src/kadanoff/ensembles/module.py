@@ -36,6 +36,13 @@ def network_ntk(module: Any, X: Tensor, rates: Callable[[str, Tensor], float]):
     """Outputs (N, n) of one module and its NTK (N, N, n, n), Σ λ ∂z/∂θ ∂z/∂θ.
 
     Parameters shared between layers are counted once.
+
+    Parameters
+    ----------
+    module : nn.Module
+    X : Tensor, the samples along the first axis
+    rates : callable
+        ``rates(name, parameter)`` gives the λ of a parameter.
     """
     parameters = {k: p for k, p in module.named_parameters() if p.requires_grad}
     with torch.enable_grad():

@@ -24,7 +24,19 @@ __all__ = ["differential_sums", "probed_sums"]
 def probed_sums(
     trunk: Trunk, ref: Reference, need: set[str], rows: int, layers: set[int]
 ) -> dict[str, dict[int, Tensor]]:
-    """As :func:`kadanoff.ensembles.statistics.layer_sums`, for any trunk."""
+    """As :func:`kadanoff.ensembles.statistics.layer_sums`, for any trunk.
+
+    Parameters
+    ----------
+    trunk : Trunk
+    ref : Reference
+    need : set of str
+        Channels.
+    rows : int
+        Neurons whose NTK is probed.
+    layers : set of int
+        Layer indices.
+    """
     out: dict[str, dict[int, Tensor]] = {name: {} for name in need}
     for l in sorted(layers):
         x = _products(trunk, l, ref.K[l])
@@ -43,7 +55,16 @@ def probed_sums(
 
 
 def differential_sums(trunk: Trunk, l: int, need: set[str]) -> dict[str, Tensor]:
-    """P … U at layer index ``l``, summed over networks."""
+    """P … U at layer index ``l``, summed over networks.
+
+    Parameters
+    ----------
+    trunk : Trunk
+    l : int
+        Layer index, 0 is layer 1.
+    need : set of str
+        Among P … U.
+    """
     names = need & set("PQRSTU")
     if not names:
         return {}

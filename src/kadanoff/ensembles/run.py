@@ -142,7 +142,20 @@ def _count(name: str, value: Any, least: int) -> int:
 def make_plan(
     arch: Any, X: Any, method: str, seed: int, observables, layers, rows: int, device: str
 ) -> tuple[Plan, dict[str, str]]:
-    """Check a request and say what will be measured, and what cannot be and why."""
+    """Check a request and say what will be measured, and what cannot be and why.
+
+    Parameters
+    ----------
+    arch : Network
+    X : array, shape (N, n_0)
+    method : {"exact", "weights"}
+    seed : int
+    observables, layers
+        As :func:`ensemble` takes them.
+    rows : int
+        Rows that probe the NTK.
+    device : str
+    """
     if method not in ("exact", "weights"):
         raise UsageError(f"method must be 'exact' or 'weights', got {method!r}.")
     inputs = arch.inputs(X)

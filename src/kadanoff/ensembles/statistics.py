@@ -74,6 +74,18 @@ def layer_sums(
 
     Only for independent rows without skips: layer index l + 1 is averaged over its own weights.
     ``exact`` uses the NTK's mean given the forward pass; without it everything is probed.
+
+    Parameters
+    ----------
+    trunk : Trunk
+    ref : Reference
+    need : set of str
+        Channels.
+    rows : int
+        Rows that probe the NTK.
+    exact : bool
+    layers : set of int
+        Layer indices.
     """
     out: dict[str, dict[int, Tensor]] = {name: {} for name in need}
     N = trunk.z[0].shape[1]

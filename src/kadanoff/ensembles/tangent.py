@@ -25,7 +25,15 @@ __all__ = ["Conditional", "conditional", "ntk", "probe_rows", "pull", "pull_node
 
 
 def probe_rows(trunk: Trunk, l: int, rows: int) -> Tensor:
-    """``rows`` fresh rows of the map that leaves layer index ``l``: (S, rows, n)."""
+    """``rows`` fresh rows of the map that leaves layer index ``l``: (S, rows, n).
+
+    Parameters
+    ----------
+    trunk : Trunk
+    l : int
+        Layer index.
+    rows : int
+    """
     S, _, n = trunk.z[l].shape
     normals = trunk.normals
     draw = normals.uniform if trunk.arch.init == "uniform" else normals.normal
@@ -89,7 +97,16 @@ def _descend(
 
 
 def ntk(trunk: Trunk, deltas: list[Tensor], samples: list[int]) -> Tensor:
-    """NTK between the pulled-back functionals, by the maps up to their node: (S, k, k)."""
+    """NTK between the pulled-back functionals, by the maps up to their node: (S, k, k).
+
+    Parameters
+    ----------
+    trunk : Trunk
+    deltas : list of Tensor, each (S, k, n)
+        Pulled-back functionals, by layer.
+    samples : list of int
+        Sample of each functional.
+    """
     total = None
     for j, delta in enumerate(deltas):
         direct = trunk.direct[j][:, samples][:, :, samples]
@@ -107,7 +124,15 @@ class Conditional:
     c: Tensor | None  # (S, N, N, N, N), slots 1, 2, a, b; None for zero
 
     def quadratic(self, w: Tensor, trunk: Trunk, l: int) -> Tensor:
-        """w σ'_1 E[Ĥ_12] σ'_2 w for rows w (S, m, n): (S, m, N, N)."""
+        """w σ'_1 E[Ĥ_12] σ'_2 w for rows w (S, m, n): (S, m, N, N).
+
+        Parameters
+        ----------
+        w : Tensor, shape (S, m, n)
+        trunk : Trunk
+        l : int
+            Layer index.
+        """
         wd = w[:, :, None] * trunk.d[l][:, None]  # (S, m, N, n)
         found = self.h[:, None] * (wd @ wd.mT)
         if self.c is not None:
@@ -118,6 +143,14 @@ class Conditional:
 
 def conditional(trunk: Trunk, l: int, state: Conditional) -> tuple[Conditional, Tensor, Tensor]:
     """From layer index ``l`` to ``l + 1``: the state there, E[Ω] and Y.
+
+    Parameters
+    ----------
+    trunk : Trunk
+    l : int
+        Layer index.
+    state : Conditional
+        There.
 
     Returns
     -------

@@ -159,7 +159,16 @@ def _operator(m: Map, init: str, S: int, normals: Normals, implicit: bool) -> An
 
 
 def draw_matrix(m: Map, init: str, S: int, normals: Normals) -> tuple[Tensor, Tensor | None]:
-    """W (S, n_out, n_in) and b (S, n_out) of a map, by the law ``init``."""
+    """W (S, n_out, n_in) and b (S, n_out) of a map, by the law ``init``.
+
+    Parameters
+    ----------
+    m : Map
+    init : {"gaussian", "orthogonal", "uniform"}
+    S : int
+        Networks.
+    normals : Normals
+    """
     if init == "orthogonal":
         W = _haar(m, S, normals)
     else:

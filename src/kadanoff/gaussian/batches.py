@@ -46,7 +46,17 @@ class Solved:
     levels: tuple[dict[Shape, Tensor], dict[Shape, Tensor]]
 
     def insert(self, found: dict[Pattern, Tensor], patterns: Sequence[Pattern], level: int) -> None:
-        """Scatter them to every pattern and order of samples."""
+        """Scatter them to every pattern and order of samples.
+
+        Parameters
+        ----------
+        found : dict of pattern to Tensor, shape (N,) times the factors
+            Filled in place.
+        patterns : sequence of tuples of int
+            Which function stands at each factor.
+        level : int
+            Step of the lattice.
+        """
         insert(found, patterns, self.plan, self.at, self.levels[level])
 
 
@@ -62,6 +72,21 @@ def batched(
 
     Parameters and results are those of :func:`kadanoff.gaussian.lattices.nested`; ``homes[a]`` are
     the functions wanted of sample a. Entries with others are zero.
+
+    Parameters
+    ----------
+    functions : sequence of callables
+        Smooth, elementwise.
+    K : Tensor, shape (N, N)
+        Covariance of the samples.
+    patterns : sequence of tuples of int
+        Which function stands at each factor.
+    tolerance : float
+        Aim of the relative error.
+    even : bool
+        Whether the products are even, so that half of the nodes do.
+    homes : sequence of range, optional
+        Functions wanted of each sample.
     """
     N = K.shape[0]
     found = [{p: K.new_zeros((N,) * len(p)) for p in patterns} for _ in range(2)]

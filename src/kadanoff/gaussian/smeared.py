@@ -119,7 +119,15 @@ class Smeared:
         return math.prod(self._norms[k] for k in pattern)
 
     def size(self, function: int, order: int, s: Tensor) -> Tensor:
-        """Largest root mean square over u from this order on, relative to the function's norm."""
+        """Largest root mean square over u from this order on, relative to the function's norm.
+
+        Parameters
+        ----------
+        function, order : int
+            Which function, and from which order of its expansion on.
+        s : Tensor
+            Widths of the Gaussian.
+        """
         at = torch.searchsorted(self._widths, s.clamp_max(self.scale)).clamp_max(_S_NODES - 1)
         return self._sizes[function][order].flip(0)[at]
 
@@ -137,6 +145,17 @@ class Smeared:
         stop: int,
     ) -> dict[tuple, Tensor]:
         """Tables read at the points of ``basis``, in its precision, and widths s (rows,).
+
+        Parameters
+        ----------
+        basis : dict
+            From :meth:`basis`.
+        s : Tensor, shape (rows,)
+            Widths of the Gaussian.
+        singles : tuple of int
+            Functions that are wanted by themselves.
+        start, stop : int
+            Orders of the expansion.
 
         Returns
         -------

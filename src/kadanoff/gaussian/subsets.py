@@ -39,7 +39,16 @@ class Plan:
     def products(
         self, functions: Sequence[Function], z: Tensor, sample: int = 0
     ) -> dict[int, Tensor]:
-        """(nodes, products) for each number of factors."""
+        """(nodes, products) for each number of factors.
+
+        Parameters
+        ----------
+        functions : sequence of callables
+        z : Tensor, shape (nodes,)
+            Values of the sample.
+        sample : int
+            Which of the subset.
+        """
         values: dict[int, Tensor] = {}
         out: dict[int, Tensor] = {}
         for count, keys in self.keys[sample].items():

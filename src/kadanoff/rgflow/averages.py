@@ -153,7 +153,14 @@ class Tables:
         return Slope(first, second)
 
     def bend(self, p: int, D: Tensor, F: Tensor) -> Tensor:
-        """½ Σ_ab ⟨∂_a∂_b(σ⁽ᵖ⁾_1 σ⁽ᵖ⁾_2)⟩ (D_ab12 + 2 F_a1b2), [1, 2]."""
+        """½ Σ_ab ⟨∂_a∂_b(σ⁽ᵖ⁾_1 σ⁽ᵖ⁾_2)⟩ (D_ab12 + 2 F_a1b2), [1, 2].
+
+        Parameters
+        ----------
+        p : int
+            Order of the derivatives.
+        D, F : Tensor, shape (N, N, N, N)
+        """
         first, both, second = self._gradient(p)
         v = torch.einsum
         alone = v("aaab->ab", D) + 2 * v("aaab->ab", F)

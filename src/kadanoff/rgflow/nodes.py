@@ -97,7 +97,19 @@ class Net:
         self.eye = torch.eye(self.N, dtype=torch.float64)
 
     def average(self, m: int, then: Order, q: int, now: Order) -> Tensor:
-        """⟨σ⁽ⁱ⁾_aσ⁽ʲ⁾_b(node m) σ⁽ᵖ⁾_cσ⁽ᑫ⁾_d(node q)⟩ of one neuron, [a, b, c, d]."""
+        """⟨σ⁽ⁱ⁾_aσ⁽ʲ⁾_b(node m) σ⁽ᵖ⁾_cσ⁽ᑫ⁾_d(node q)⟩ of one neuron, [a, b, c, d].
+
+        Parameters
+        ----------
+        m : int
+            Node of the first two factors.
+        then : (int, int)
+            Orders of their derivatives.
+        q : int
+            Node of the last two factors.
+        now : (int, int)
+            Orders of their derivatives.
+        """
         if m == q:
             return self.tables[m].quad(*then, *now)
         if m > q:
@@ -107,7 +119,15 @@ class Net:
         return past.average(then, now)
 
     def slope(self, m: int, i: int = 0, j: int = 1) -> Tensor:
-        """⟨∂_x(σ⁽ⁱ⁾_a σ⁽ʲ⁾_s)⟩ at node m, [x, a, s]."""
+        """⟨∂_x(σ⁽ⁱ⁾_a σ⁽ʲ⁾_s)⟩ at node m, [x, a, s].
+
+        Parameters
+        ----------
+        m : int
+            Node.
+        i, j : int
+            Orders of the derivatives.
+        """
         found = self.tables[m].X(i, j)
         first = torch.einsum("xa,as->xas", self.eye, found.first)
         return first + torch.einsum("xs,as->xas", self.eye, found.second)
@@ -125,7 +145,17 @@ class Net:
         return tuple(a + gamma**2 * f for a, f in zip(mapped, fields, strict=True))
 
     def after(self, k: int, fields: Field, l: int) -> Field:
-        """From what the map of node k adds to node k + 1, through the maps between, to node l."""
+        """From what the map of node k adds to node k + 1, through the maps between, to node l.
+
+        Parameters
+        ----------
+        k : int
+            Node that adds.
+        fields : Field
+            What it adds, one tensor a variable.
+        l : int
+            Node that is reached.
+        """
         for j in range(k + 1, l):
             fields = self.push(j, fields)
         return fields

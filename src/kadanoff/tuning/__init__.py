@@ -16,7 +16,7 @@
 - ``check``  training before and after, for ``tune --check``
 - ``families``  small models of given width and depth, for transfer runs
 - ``sweeps``  does a rate found on a small model hold on a large one?
-- ``coordinates``  how far activations move in a few steps, against width or depth
+- ``movement``  how far activations move in a few steps, against width or depth
 - ``scalings``  named scalings with width and depth: maximal update, CompleteP, NTK, spectral
 - ``finished``  runs of a sweep that are finished, kept in a file
 - ``transfer_report``  a transfer on screen, as a figure and as a page

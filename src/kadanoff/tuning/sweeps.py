@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from kadanoff.errors import UsageError
 from kadanoff.trace.losses import DefaultLoss, loss_for
-from kadanoff.tuning.coordinates import Coordinate, coordinates
 from kadanoff.tuning.finished import Finished
+from kadanoff.tuning.movement import Coordinate, coordinates
 from kadanoff.tuning.optimizers import make_optimizers
 from kadanoff.tuning.rates import parameter_groups
 
