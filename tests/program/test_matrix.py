@@ -14,6 +14,7 @@ from tests.known import assert_consistent
 class _Switch:
     recording = True
     keeping = True
+    pairing = False
 
 
 def _matrix(rows=7, columns=9, std=0.3, seed=0) -> Matrix:

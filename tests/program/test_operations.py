@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from kadanoff.program import Law, Network
+from kadanoff.program.hosts import Real
 
 
 def _laws(module: nn.Module) -> dict[str, Law]:
@@ -265,3 +266,22 @@ def test_the_model_is_left_alone_and_may_be_on_the_meta_device():
         assert module.weight.grad is None
         assert network.gradients()["weight"] > 0
     assert torch.equal(*out)
+
+
+def test_tangent_kernels_are_those_of_the_drawn_network():
+    module = Tied().double()
+    module.mix.bias.requires_grad_(True)
+
+    def rates(name, parameter):
+        return 0.5 if parameter.ndim > 1 else 2.0
+
+    network = Network(module, _laws(module), 8, method="undrawn")
+    with network:
+        outputs = module(TOKENS)[:, -1, :2].flatten()
+        theta = network.tangent(outputs, rates)
+    with torch.no_grad():
+        for name, p in module.named_parameters():
+            p.copy_(network.sources[name].leaf("given all answers"))
+    real = module(TOKENS)[:, -1, :2].flatten()
+    torch.testing.assert_close(outputs, real)
+    torch.testing.assert_close(theta, Real(module).tangent(real, rates))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -32,3 +32,18 @@ class Real:
                 grad = p.grad.coalesce().values() if p.grad.is_sparse else p.grad
                 out[name] = torch.linalg.vector_norm(grad.double()).square()
         return out
+
+    def tangent(self, outputs: Tensor, rates: Callable[[str, Tensor], float]) -> Tensor:
+        """Σ λ ∂f_k/∂θ ∂f_l/∂θ between numbers of one forward pass: (K, K)."""
+        named = list(self._model.named_parameters())
+        rows = [
+            torch.autograd.grad(
+                output, [p for _, p in named], retain_graph=True, materialize_grads=True
+            )
+            for output in outputs
+        ]
+        total = torch.zeros(len(rows), len(rows), dtype=torch.float64)
+        for i, (name, p) in enumerate(named):
+            J = torch.stack([row[i].reshape(-1) for row in rows]).double()
+            total += rates(name, p) * (J @ J.T).cpu()
+        return total

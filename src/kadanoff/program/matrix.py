@@ -55,6 +55,7 @@ class Switch(Protocol):
 
     recording: bool
     keeping: bool
+    pairing: bool
 
 
 @dataclass
@@ -102,6 +103,7 @@ class Matrix:
         self.W: Tensor | None = None
         self.squares: Tensor | None = None
         self.pairs: list[tuple[Tensor, Tensor]] = []  # (rows' side, columns' side) of ∂W
+        self.functionals: list[list[tuple[Tensor, Tensor]]] = []
 
     # -- questions -----------------------------------------------------------------------------
 
@@ -147,7 +149,7 @@ class Matrix:
             if switch.keeping:
                 self._forward = dict(self.known)
         if switch.recording:
-            self._record(question, delta, gram)
+            self._record(question, delta, gram, switch.pairing)
         return answer
 
     def _answer(self, X: Tensor, side: Side, keep: bool) -> tuple[Tensor, Tensor | None]:
@@ -210,10 +212,12 @@ class Matrix:
 
     # -- gradients -----------------------------------------------------------------------------
 
-    def _record(self, question: Question, delta: Tensor, gram: Tensor | None) -> None:
+    def _record(
+        self, question: Question, delta: Tensor, gram: Tensor | None, pairing: bool
+    ) -> None:
         """Add this use to ∂W = Σ δᵢ xᵢᵀ."""
         right = question.side == "right"
-        if self.uses > 1 or self.W is not None:
+        if self.uses > 1 or self.W is not None or pairing:
             pair = (delta, question.X) if right else (question.X, delta)
             self.pairs.append((pair[0].detach(), pair[1].detach()))
             return
@@ -235,6 +239,30 @@ class Matrix:
         if len(U) < min(self.rows, self.columns):
             return ((U @ U.mT) * (V @ V.mT)).sum()
         return (U.mT @ V).square().sum()
+
+    def set_apart(self) -> None:
+        """Keep what this pass recorded as one functional's, and start the next one's."""
+        self.functionals.append(self.pairs)
+        self.pairs = []
+
+    def tangent(self) -> Tensor:
+        """Σ ∂f_k/∂W ∂f_l/∂W of the functionals set apart: (K, K), float64.
+
+        Σ (u_i·u_j)(v_i·v_j) over the rows i of f_k and j of f_l: no matrix of W's size.
+        """
+        K = len(self.functionals)
+        device = next((u.device for pairs in self.functionals for u, _ in pairs), None)
+        total = torch.zeros(K, K, dtype=torch.float64, device=device)
+        joined = [
+            (torch.cat([u for u, _ in pairs]).double(), torch.cat([v for _, v in pairs]).double())
+            if pairs else None
+            for pairs in self.functionals
+        ]  # fmt: skip
+        for k, a in enumerate(joined):
+            for l, b in enumerate(joined[: k + 1]):
+                if a is not None and b is not None:
+                    total[k, l] = total[l, k] = ((a[0] @ b[0].mT) * (a[1] @ b[1].mT)).sum()
+        return total
 
     def gradient(self) -> Tensor | None:
         """∂𝓛/∂W (R, C) of what was recorded in pairs."""

@@ -60,6 +60,8 @@ class Network(TorchFunctionMode):
     sources : dict of str to Source
     recording : bool
         Whether the backward pass that runs counts as the gradient of the loss.
+    pairing : bool
+        Whether gradients are recorded row by row, for products between them.
     keeping : bool
         Whether cotangents asked for are remembered: true outside :meth:`backward`, as a model
         may take gradients within its forward pass.
@@ -90,7 +92,7 @@ class Network(TorchFunctionMode):
             self.generator = seed
         else:
             self.generator = torch.Generator(self.device).manual_seed(seed)
-        self.recording, self.keeping = False, True
+        self.recording, self.keeping, self.pairing = False, True, False
         self.live = torch.zeros((), requires_grad=True)
         self.sources: dict[str, Source] = {}
         self._views: dict[int, View] = {}
@@ -164,6 +166,37 @@ class Network(TorchFunctionMode):
             if found is not None:
                 out[name] = found
         return out
+
+    def tangent(self, outputs: Tensor, rates: Callable[[str, Tensor], float]) -> Tensor:
+        """The NTK between numbers that one forward pass gave.
+
+        Parameters
+        ----------
+        outputs : Tensor, shape (K,)
+            Attached to its graph, which is kept.
+        rates : callable
+            ``rates(name, parameter)``: the λ of a parameter.
+
+        Returns
+        -------
+        Tensor, shape (K, K)
+            Σ λ ∂f_k/∂θ ∂f_l/∂θ, float64. What the K passes ask of a matrix holds together.
+        """
+        self.forget()
+        self.recording = self.pairing = True
+        try:
+            with torch.autograd.set_multithreading_enabled(False):
+                for output in outputs:
+                    output.backward(retain_graph=True)
+                    for source in self.sources.values():
+                        source.set_apart()
+        finally:
+            self.recording = self.pairing = False
+        total = torch.zeros(len(outputs), len(outputs), dtype=torch.float64, device=self.device)
+        for name, source in self.sources.items():
+            shape = torch.empty(source.shape, device="meta")
+            total += rates(name, shape) * source.tangent()
+        return total
 
     @contextlib.contextmanager
     def backward(self, record: bool) -> Iterator[None]:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from kadanoff.ensembles.module import learning_rates
 from kadanoff.errors import AnalysisError, UsageError
 from kadanoff.trace.hf import main_output
 from kadanoff.trace.jacobians import jacobians_along, jacobians_to_output
@@ -22,7 +23,7 @@ from kadanoff.trace.layers import Call, Layers
 from kadanoff.trace.losses import default_loss
 from kadanoff.trace.recorder import Recorder
 
-__all__ = ["FIELDS", "OUTPUT", "Host", "Record", "Task", "call_keys", "measure"]
+__all__ = ["FIELDS", "NTK", "OUTPUT", "Host", "Record", "Task", "call_keys", "measure"]
 
 FIELDS = (
     "second_moment",
@@ -39,6 +40,7 @@ FIELDS = (
     "dead",
 )
 OUTPUT = "output"
+NTK = "ntk"
 _KINDS = ("linear", "add", "recurrent", "norm", "activation", "attention", "matmul")
 _CARRIERS = ("linear", "add", "recurrent")
 
@@ -52,6 +54,10 @@ class Host(Protocol):
 
     def gradients(self) -> dict[str, Tensor]:
         """|∂𝓛/∂θ|² by parameter."""
+        ...
+
+    def tangent(self, outputs: Tensor, rates: Callable[[str, Tensor], float]) -> Tensor:
+        """Σ λ ∂f_k/∂θ ∂f_l/∂θ between numbers of one forward pass."""
         ...
 
 
@@ -68,6 +74,9 @@ class Task:
         ``loss(output, targets)``, or ``loss(output)`` without targets.
     probes : int
         Random cotangents for each Jacobian norm; 0 measures none.
+    samples : int
+    ntk : bool
+        Measure the NTK between samples, for one random direction of the output.
     """
 
     args: tuple[Any, ...]
@@ -76,6 +85,7 @@ class Task:
     loss: Callable[..., Tensor] | None = None
     probes: int = 2
     samples: int = 1
+    ntk: bool = False
 
 
 @dataclass
@@ -158,13 +168,25 @@ def measure(
         record.loss = float(value.detach())
         if value.requires_grad:
             with host.backward(record=True):
-                value.backward(retain_graph=task.probes > 0)
+                value.backward(retain_graph=task.probes > 0 or task.ntk)
             for name, square in host.gradients().items():
                 record.gradients[name] = float(square) / sizes[name]
         if task.probes and main.requires_grad:
             chain = layers.complete(main)
             _jacobians(record, calls, keys, chain, main, host, task, generator)
+        if task.ntk and main.requires_grad:
+            _tangent(record, main, host, generator)
     return record
+
+
+def _tangent(record: Record, main: Tensor, host: Host, generator: torch.Generator) -> None:
+    """Θ between samples, averaged over outputs by one random direction v: f_a = v·z_a/√n_out."""
+    z = main.reshape(main.shape[0], -1)
+    v = _normal(z.shape[1:], z, generator) / z.shape[1] ** 0.5
+    theta = host.tangent(z @ v, learning_rates)
+    for a in range(len(theta)):
+        for b in range(a + 1):
+            record.values[NTK, f"{b},{a}"] = float(theta[a, b])
 
 
 def objective(output: Any, main: Tensor, task: Task, generator: torch.Generator) -> Tensor:

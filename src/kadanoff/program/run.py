@@ -51,6 +51,7 @@ def module_ensemble(
     method: str = "exact",
     laws: Mapping[str, Law] | None = None,
     probes: int = 2,
+    ntk: bool = False,
     seed: int = 0,
     device: Any = None,
     n_jobs: int | None = None,
@@ -89,6 +90,9 @@ def module_ensemble(
         Overrides, by parameter name, what :func:`kadanoff.program.laws` finds.
     probes : int
         Random cotangents for each Jacobian; 0 leaves Jacobians out.
+    ntk : bool
+        Measure the NTK between samples too, averaged over outputs: a backward pass a sample,
+        ``ensemble.calls["ntk"]["0,1"]``. λ is 1/fan-in of matrices, 1 of vectors.
     seed : int
         The result is a function of it, bit for bit, whatever ``n_jobs`` is.
     device : optional
@@ -133,6 +137,7 @@ def module_ensemble(
         model, batch, loss=loss, targets=targets, limit=limit, method=method, laws=laws,
         probes=probes, seed=seed, device=device, replicas=replicas, limit_bytes=limit_bytes,
     )  # fmt: skip
+    plan = replace(plan, task=replace(plan.task, ntk=ntk))
     n_networks = _whole("n_networks", n_networks, 2)
     if limit:
         n_networks = max(plan.replicas, n_networks // plan.replicas * plan.replicas)

@@ -50,6 +50,7 @@ class Source:
         self._blocks: dict[tuple[int, int], Matrix] = {}
         self._tables: list[tuple[Tensor, Tensor]] = []  # ids (U,), rows (U, n) that were looked up
         self._rest: Matrix | None = None
+        self._functionals: list[list[Tensor]] = []
 
     # -- whole ---------------------------------------------------------------------------------
 
@@ -204,6 +205,35 @@ class Source:
                   if rows.grad is not None]  # fmt: skip
         found = [part for part in parts if part is not None]
         return torch.stack(found).sum() if found else None
+
+    def set_apart(self) -> None:
+        """Keep the gradient of this pass as one functional's, and start the next one's."""
+        apart: list[Tensor] = []
+        if self._leaf is not None:
+            whole = self._whole_gradient()
+            apart = [] if whole is None else [whole.detach().clone()]
+        else:
+            apart = [torch.zeros_like(rows) if rows.grad is None else rows.grad.clone()
+                     for _, rows in self._tables]  # fmt: skip
+        self._functionals.append(apart)
+        for matrix in self._matrices():
+            if self._leaf is not None:
+                matrix.pairs = []
+            matrix.set_apart()
+        for leaf in self._leaves():
+            leaf.grad = None
+
+    def tangent(self) -> Tensor:
+        """Σ ∂f_k/∂θ ∂f_l/∂θ over this parameter, of the functionals set apart: (K, K)."""
+        K = len(self._functionals)
+        total = torch.zeros(K, K, dtype=torch.float64, device=self.network.device)
+        for matrix in self._matrices():
+            total += matrix.tangent().to(total.device)
+        for k, a in enumerate(self._functionals):
+            for l, b in enumerate(self._functionals):
+                for x, y in zip(a, b):
+                    total[k, l] += (x.double() * y.double()).sum()
+        return total
 
     def _whole_gradient(self) -> Tensor | None:
         """∂𝓛/∂W in numbers: of the leaf, and of what was answered before it was drawn."""
