@@ -76,6 +76,16 @@ def test_numbers_do_not_depend_on_workers_and_a_checkpoint_goes_on(tmp_path):
         _ensemble(seed=4, checkpoint=path)
 
 
+def test_the_tangent_kernel_between_samples_is_measured_undrawn_and_drawn_alike():
+    options = {"probes": 0, "ntk": True}
+    undrawn = _ensemble(40, method="undrawn", **options)
+    drawn = _ensemble(40, method="drawn", seed=1, **options)
+    assert set(undrawn.calls["ntk"]) == {"0,0", "0,1", "1,1", "0,2", "1,2", "2,2"}
+    found = [line for line in kd.compare(undrawn, drawn).lines if line.key == "ntk"]
+    assert max(abs(line.z) for line in found) < 4
+    assert all(line.first.stderr < 0.25 * line.first.value for line in found)
+
+
 def test_the_result_survives_a_file():
     ens = _ensemble(3)
     assert str(ModuleEnsemble.from_dict(ens.to_dict())) == str(ens)

@@ -277,8 +277,18 @@ def _result(
     return ModuleEnsemble(
         calls, gradients, found["|loss"], list(notes.chain), words, notes.drawn,
         not_self_averaging(plan.model), moments.n, plan.method, limit, plan.seed, seconds,
-        converged, kept_as_it_is(plan.model),
+        converged, [*kept_as_it_is(plan.model), *_uncertain(plan.laws)],
     )  # fmt: skip
+
+
+def _uncertain(laws: Mapping[str, Law]) -> list[str]:
+    """Parameters whose law was measured on so few entries that the results feel it."""
+    return [
+        f"the law of {name} was measured: its std is known to {law.std_error / law.std:.1%}, which "
+        "is not in the errors given here (laws= states it exactly)"
+        for name, law in laws.items()
+        if law.std > 0 and law.std_error > 0.005 * law.std
+    ]
 
 
 def expect(
