@@ -30,6 +30,9 @@ _MOST = 64
 _BESIDE, _BESIDE_ZERO = 1e-6, 1e-9
 _CUBIC = (4.0, -6.0, 4.0, -1.0)
 
+# where the size of a derivative is looked up, in units of |kink|
+_AROUND = (-1.0, -0.3, -0.1, -0.01, -1e-3, 1e-3, 0.01, 0.1, 0.3, 1.0)
+
 
 def find_kinks(f: Function) -> tuple[float, ...]:
     """Points where ``f`` or one of its first three derivatives jumps, sorted.
@@ -169,10 +172,6 @@ def significant_jump(g: Function, kink: float, others: tuple[float, ...] = ()) -
     scale = float(values[torch.isfinite(values)].max()) if torch.isfinite(values).any() else 1.0
     jump = above - below
     return jump if abs(jump) > 1e-9 * (abs(above) + abs(below)) + 1e-11 * scale else 0.0
-
-
-# where the size of a derivative is looked up, in units of |kink|
-_AROUND = (-1.0, -0.3, -0.1, -0.01, -1e-3, 1e-3, 0.01, 0.1, 0.3, 1.0)
 
 
 def _jumps_by_value(g: Function) -> list[float]:

@@ -50,6 +50,8 @@ __all__ = [
     "table",
 ]
 
+ALL = -1  # of --batch: every sample
+
 
 def _some(jobs: int) -> int:
     if jobs == 0:
@@ -85,7 +87,6 @@ def _count(text: str | int) -> int:
         raise typer.BadParameter(f"{text!r} is neither a whole number nor 'all'") from None
 
 
-ALL = -1  # of --batch: every sample
 Batch = Annotated[
     int, typer.Option(parser=_count, metavar="N|all", help="Number of samples, or `all` of them.")
 ]

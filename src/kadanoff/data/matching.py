@@ -16,6 +16,8 @@ from kadanoff.errors import AnalysisError, DataError
 
 __all__ = ["adapt"]
 
+_REAL = (torch.nn.Linear, torch.nn.modules.conv._ConvNd, torch.nn.Bilinear)
+
 
 def adapt(model: torch.nn.Module, batch: Batch) -> Batch:
     """Return ``batch`` in a shape, dtype and device that ``model`` accepts.
@@ -76,9 +78,6 @@ def _shorter(model: torch.nn.Module, batch: Batch) -> Batch | None:
             notes = (*batch.notes, f"sequences cut to {length} tokens, the model's context")
             return replace(batch, inputs=x[:, :length], targets=targets, notes=notes)
     return None
-
-
-_REAL = (torch.nn.Linear, torch.nn.modules.conv._ConvNd, torch.nn.Bilinear)
 
 
 def _forms(

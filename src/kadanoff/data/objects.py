@@ -20,6 +20,8 @@ __all__ = ["attribute", "where"]
 
 _LOADED: dict[tuple[str, float], ModuleType] = {}
 
+_HERE = Path(__file__).parent.parent
+
 
 def attribute(spec: str, *, what: str) -> Any:
     """Import a module or file and return the named (possibly dotted) attribute of it.
@@ -139,6 +141,3 @@ def where(error: BaseException) -> str:
         if not f.filename.startswith("<") and not f.filename.startswith(str(_HERE))
     ]
     return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-
-
-_HERE = Path(__file__).parent.parent

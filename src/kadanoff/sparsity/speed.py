@@ -36,6 +36,8 @@ _REPORTS: WeakKeyDictionary[nn.Module, Acceleration] = WeakKeyDictionary()
 
 _ALWAYS = UnionCosts((2, 4, 8), (float("inf"),) * 3)
 
+_DEVICE = {"numba": "cpu", "triton": "cuda"}
+
 
 @dataclass(frozen=True)
 class BlockChoice:
@@ -247,9 +249,6 @@ def _check(model: nn.Module, backend: str, rank: int | None, tolerance: float | 
         raise UsageError(f"tolerance = {tolerance} is not in (0, 1).", "Pass e.g. 0.01.")
     if rank is not None and rank < 1:
         raise UsageError(f"predictor_rank = {rank} is not positive.", "Pass e.g. 64.")
-
-
-_DEVICE = {"numba": "cpu", "triton": "cuda"}
 
 
 def _known(layers: list[str] | None, blocks: list[Block]) -> None:

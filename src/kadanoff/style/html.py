@@ -22,6 +22,74 @@ __all__ = [
     "text",
 ]
 
+_CSS = """
+:root { /*light*/ --page: #f5f6f8; --soft: #eef1f4; color-scheme: light dark; }
+@media (prefers-color-scheme: dark) { :root { /*dark*/ --page: #0f1319; --soft: #202733; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--page); color: var(--kd-ink);
+  font: 16px/1.55 system-ui, "Helvetica Neue", Arial, "Liberation Sans", sans-serif; }
+header, main, footer { max-width: 1120px; margin: 0 auto; padding: 0 20px; }
+header { padding-top: 32px; }
+h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 4px; overflow-wrap: anywhere; }
+h2 { font-size: 1.15rem; margin: 36px 0 12px; }
+h3 { font-size: 1rem; margin: 0 0 6px; }
+.subtitle, .note, figcaption, footer, caption { color: var(--kd-muted); }
+.subtitle { margin: 0 0 18px; overflow-wrap: anywhere; }
+code { font: .92em ui-monospace, SFMono-Regular, Menlo, "DejaVu Sans Mono", monospace;
+  background: var(--soft); padding: .1em .35em; border-radius: 4px; overflow-wrap: anywhere; }
+pre { overflow-x: auto; background: var(--soft); padding: 12px 14px; border-radius: 8px; }
+.callout { background: var(--kd-surface); border: 1px solid var(--kd-grid);
+  border-left: 5px solid var(--kd-muted); border-radius: 8px;
+  padding: 12px 18px; margin: 0 0 12px; }
+.callout p { margin: 0 0 4px; }
+.callout .label { font-size: .78rem; font-weight: 700; letter-spacing: .06em;
+  text-transform: uppercase; color: var(--kd-muted); }
+.callout .lead { font-weight: 600; }
+.callout.good { border-left-color: var(--kd-critical); }
+.callout.good .label { color: var(--kd-critical); }
+.callout.bad { border-left-color: var(--kd-bad); }
+.callout.bad .label { color: var(--kd-bad); }
+.callout.warn { border-left-color: var(--kd-gold); }
+.callout.warn .label { color: var(--kd-gold); }
+.callout.info { border-left-color: var(--kd-measured); }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(165px, 1fr)); gap: 12px;
+  margin: 16px 0; }
+.cards div { background: var(--kd-surface); border: 1px solid var(--kd-grid); border-radius: 8px;
+  padding: 10px 14px; }
+.cards dt { font-size: .82rem; color: var(--kd-muted); }
+.cards dd { margin: 0; font-size: 1.25rem; font-weight: 600; font-variant-numeric: tabular-nums;
+  overflow-wrap: anywhere; }
+.cards dd.note { font-size: .8rem; font-weight: 400; }
+.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(440px, 100%), 1fr));
+  gap: 16px; }
+.plot { margin: 0; background: var(--kd-surface); border: 1px solid var(--kd-grid);
+  border-radius: 8px; padding: 14px 16px; min-width: 0; }
+.plot figcaption { font-size: .9rem; margin-top: 8px; }
+.plot img { max-width: 100%; height: auto; }
+.plot + .plot, .prose + .plot, .scroll + .plot, .plot + .scroll, .prose + .scroll {
+  margin-top: 16px; }
+.grid > .plot { margin-top: 0; }
+.prose { max-width: 75ch; }
+td .prose { white-space: normal; text-align: left; min-width: 32ch; }
+th[scope=row] p { white-space: normal; min-width: 28ch; margin: 0; }
+td .prose p, figcaption p { margin: 0; }
+svg.kd-figure { display: block; width: 100%; height: auto; }
+.scroll { overflow-x: auto; background: var(--kd-surface); border: 1px solid var(--kd-grid);
+  border-radius: 8px; }
+table { border-collapse: collapse; width: 100%; font-size: .88rem;
+  font-variant-numeric: tabular-nums; }
+caption { text-align: left; padding: 10px 14px; font-size: .88rem; }
+th, td { padding: 6px 12px; text-align: right; white-space: nowrap;
+  border-top: 1px solid var(--kd-grid); }
+thead th { font-weight: 600; border-top: 0; border-bottom: 1px solid var(--kd-muted); }
+th[scope=row], thead th:first-child { text-align: left; }
+th[scope=row] { font-weight: 500; }
+tbody tr:hover { background: var(--soft); }
+footer { padding: 28px 20px 40px; font-size: .82rem; overflow-wrap: anywhere; }
+:focus-visible { outline: 3px solid var(--kd-measured); outline-offset: 2px; }
+@media print { body { background: none; } .plot, .callout { break-inside: avoid; } }
+"""
+
 
 class Raw(str):
     """HTML that is already safe; every other string given to this module is escaped."""
@@ -180,72 +248,3 @@ def page(
 
 def _style_sheet() -> str:
     return _CSS.replace("/*light*/", css_variables(0)).replace("/*dark*/", css_variables(1))
-
-
-_CSS = """
-:root { /*light*/ --page: #f5f6f8; --soft: #eef1f4; color-scheme: light dark; }
-@media (prefers-color-scheme: dark) { :root { /*dark*/ --page: #0f1319; --soft: #202733; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--kd-ink);
-  font: 16px/1.55 system-ui, "Helvetica Neue", Arial, "Liberation Sans", sans-serif; }
-header, main, footer { max-width: 1120px; margin: 0 auto; padding: 0 20px; }
-header { padding-top: 32px; }
-h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 4px; overflow-wrap: anywhere; }
-h2 { font-size: 1.15rem; margin: 36px 0 12px; }
-h3 { font-size: 1rem; margin: 0 0 6px; }
-.subtitle, .note, figcaption, footer, caption { color: var(--kd-muted); }
-.subtitle { margin: 0 0 18px; overflow-wrap: anywhere; }
-code { font: .92em ui-monospace, SFMono-Regular, Menlo, "DejaVu Sans Mono", monospace;
-  background: var(--soft); padding: .1em .35em; border-radius: 4px; overflow-wrap: anywhere; }
-pre { overflow-x: auto; background: var(--soft); padding: 12px 14px; border-radius: 8px; }
-.callout { background: var(--kd-surface); border: 1px solid var(--kd-grid);
-  border-left: 5px solid var(--kd-muted); border-radius: 8px;
-  padding: 12px 18px; margin: 0 0 12px; }
-.callout p { margin: 0 0 4px; }
-.callout .label { font-size: .78rem; font-weight: 700; letter-spacing: .06em;
-  text-transform: uppercase; color: var(--kd-muted); }
-.callout .lead { font-weight: 600; }
-.callout.good { border-left-color: var(--kd-critical); }
-.callout.good .label { color: var(--kd-critical); }
-.callout.bad { border-left-color: var(--kd-bad); }
-.callout.bad .label { color: var(--kd-bad); }
-.callout.warn { border-left-color: var(--kd-gold); }
-.callout.warn .label { color: var(--kd-gold); }
-.callout.info { border-left-color: var(--kd-measured); }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(165px, 1fr)); gap: 12px;
-  margin: 16px 0; }
-.cards div { background: var(--kd-surface); border: 1px solid var(--kd-grid); border-radius: 8px;
-  padding: 10px 14px; }
-.cards dt { font-size: .82rem; color: var(--kd-muted); }
-.cards dd { margin: 0; font-size: 1.25rem; font-weight: 600; font-variant-numeric: tabular-nums;
-  overflow-wrap: anywhere; }
-.cards dd.note { font-size: .8rem; font-weight: 400; }
-.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(440px, 100%), 1fr));
-  gap: 16px; }
-.plot { margin: 0; background: var(--kd-surface); border: 1px solid var(--kd-grid);
-  border-radius: 8px; padding: 14px 16px; min-width: 0; }
-.plot figcaption { font-size: .9rem; margin-top: 8px; }
-.plot img { max-width: 100%; height: auto; }
-.plot + .plot, .prose + .plot, .scroll + .plot, .plot + .scroll, .prose + .scroll {
-  margin-top: 16px; }
-.grid > .plot { margin-top: 0; }
-.prose { max-width: 75ch; }
-td .prose { white-space: normal; text-align: left; min-width: 32ch; }
-th[scope=row] p { white-space: normal; min-width: 28ch; margin: 0; }
-td .prose p, figcaption p { margin: 0; }
-svg.kd-figure { display: block; width: 100%; height: auto; }
-.scroll { overflow-x: auto; background: var(--kd-surface); border: 1px solid var(--kd-grid);
-  border-radius: 8px; }
-table { border-collapse: collapse; width: 100%; font-size: .88rem;
-  font-variant-numeric: tabular-nums; }
-caption { text-align: left; padding: 10px 14px; font-size: .88rem; }
-th, td { padding: 6px 12px; text-align: right; white-space: nowrap;
-  border-top: 1px solid var(--kd-grid); }
-thead th { font-weight: 600; border-top: 0; border-bottom: 1px solid var(--kd-muted); }
-th[scope=row], thead th:first-child { text-align: left; }
-th[scope=row] { font-weight: 500; }
-tbody tr:hover { background: var(--soft); }
-footer { padding: 28px 20px 40px; font-size: .82rem; overflow-wrap: anywhere; }
-:focus-visible { outline: 3px solid var(--kd-measured); outline-offset: 2px; }
-@media print { body { background: none; } .plot, .callout { break-inside: avoid; } }
-"""

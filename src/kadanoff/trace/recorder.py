@@ -20,6 +20,8 @@ from kadanoff.trace.operations import COMPOSITE, TABLE, Operation, bind, canonic
 
 __all__ = ["Frame", "FunctionCall", "Observer", "Recorder", "opened", "unwrap"]
 
+_FUNCTION = types.FunctionType
+
 
 class Frame:
     """A module whose ``forward`` is running.
@@ -265,9 +267,6 @@ class Recorder(TorchFunctionMode):
         for observer in self.observers:
             observer.after(call, output)
         return output
-
-
-_FUNCTION = types.FunctionType
 
 
 def opened(func: Any) -> Any:

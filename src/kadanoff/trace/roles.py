@@ -17,6 +17,14 @@ _ATTENTION = re.compile(
 _GATE = re.compile(r"(^|[._])(gate|gate_proj|router)([._]|$)")
 _SHORTCUT = re.compile(r"(downsample|shortcut|skip)")
 
+_OF_KIND = {
+    "add": "stream",
+    "norm": "norm",
+    "attention": "attention",
+    "softmax": "attention",
+    "recurrent": "hidden",
+}
+
 
 def roles(calls: Sequence[Call], chain: Sequence[int]) -> list[str | None]:
     """Role of each call, None for calls that are no layer.
@@ -52,15 +60,6 @@ def roles(calls: Sequence[Call], chain: Sequence[int]) -> list[str | None]:
         else:
             result.append(_by_name(call.parameter or call.path))
     return result
-
-
-_OF_KIND = {
-    "add": "stream",
-    "norm": "norm",
-    "attention": "attention",
-    "softmax": "attention",
-    "recurrent": "hidden",
-}
 
 
 def _readout(linear: Sequence[int], chain: Sequence[int]) -> int | None:

@@ -78,6 +78,8 @@ _NORMS = ("norm", "batchnorm", "layernorm", "rmsnorm", "groupnorm")
 _ATTENTION = ("attention", "attn")
 _MLP = ("mlp", "feedforward", "feed_forward", "ffn", "linear1", "linear2", "fc1", "fc2", "interm")
 
+_COLUMN = {"sgd": 0, "adam": 1, "adamw": 1, "muon": 2}
+
 
 @dataclass(frozen=True)
 class Role:
@@ -565,9 +567,6 @@ def bounded(
         factor = min(1.0, CAP[kind] / max(near.values()))
         out |= {n: value * factor for n, value in near.items()}
     return out
-
-
-_COLUMN = {"sgd": 0, "adam": 1, "adamw": 1, "muon": 2}
 
 
 def algorithm_of(optimizer: str, role: Role, parameter: Tensor) -> str:

@@ -10,6 +10,8 @@ import numpy as np
 BONDS = 0.3  # ferromagnetic ring: bond and field, in units of the temperature
 FIELD = 0.1
 
+_QUADS = ((0, 0, 0, 0), (0, 0, 0, 1), (0, 0, 1, 1), (0, 1, 1, 1), (1, 1, 1, 1))
+
 
 def learners(n: int) -> dict[str, Any]:
     """Name → learner for n bits."""
@@ -244,9 +246,6 @@ def two_inputs(n: int, networks: int, seed: int, checkpoint: str) -> dict[str, A
     order_0 = np.array(wick(K, K))
     order_1 = order_0 + np.array(wick(G1, K)) + wick(K, G1) + connected(V1)
     return {"measured": measured, "error": error, "order 0": order_0, "order 1": order_1}
-
-
-_QUADS = ((0, 0, 0, 0), (0, 0, 0, 1), (0, 0, 1, 1), (0, 1, 1, 1), (1, 1, 1, 1))
 
 
 def aspect(budget: int, depths: list[int], networks: int, seed: int) -> list[list[float]]:
