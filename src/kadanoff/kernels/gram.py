@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kadanoff.architecture import Network
 from kadanoff.devices import chosen
 from kadanoff.errors import ConvergenceError, DataError, UsageError
 from kadanoff.kernels.conv import ConvKernel, ConvNet
@@ -52,7 +53,7 @@ class Kernel:
     """
 
     def __init__(
-        self, arch: Any, *, accuracy: float = 1e-10, method: str = "auto", device: Any = None
+        self, arch: Network, *, accuracy: float = 1e-10, method: str = "auto", device: Any = None
     ) -> None:
         methods = ("auto", "composite", "three variables", "layers")
         if method not in methods:
@@ -155,7 +156,9 @@ class Kernel:
             return Prepared(self, evaluator, one, name)
         raise ConvergenceError(f"method={self.method!r} does not converge for these inputs.")
 
-    def _run(self, one: Inputs, two: Inputs, names: tuple[str, ...], progress) -> Gram:
+    def _run(
+        self, one: Inputs, two: Inputs, names: tuple[str, ...], progress: Callable[..., None] | None
+    ) -> Gram:
         last: ConvergenceError | None = None
         for method in self._candidates(one, two):
             try:
@@ -229,7 +232,9 @@ class Kernel:
             nodes=0 if compiled is None else compiled.nodes,
         )
 
-    def _check(self, one: Inputs, two: Inputs, names, outputs: list[Tensor]) -> float:
+    def _check(
+        self, one: Inputs, two: Inputs, names: tuple[str, ...], outputs: list[Tensor]
+    ) -> float:
         """Largest relative deviation of sampled entries from the layer-by-layer recursion."""
         generator = torch.Generator().manual_seed(0)
         # all pairs of a few rows: few sizes to average over
@@ -241,7 +246,9 @@ class Kernel:
         if self._equal(one, two):
             # equal up to rounding
             m1 = m2 = m1[:1].expand(len(i))
-        expected = dict(zip(NAMES, propagate(self.arch, m1, (m1 + m2 - square) / 2, m2)))
+        expected: dict[str, Tensor] = dict(
+            zip(NAMES, propagate(self.arch, m1, (m1 + m2 - square) / 2, m2))
+        )
         worst = 0.0
         for name, out in zip(names, outputs):
             found = out[i, j].cpu()

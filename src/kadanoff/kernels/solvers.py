@@ -21,6 +21,9 @@ from kadanoff.errors import AnalysisError, ConvergenceError, DataError, UsageErr
 from kadanoff.kernels.preconditioned import eigenpro
 from kadanoff.kernels.storage import stream
 
+# a matrix in memory, or mapped from a file
+Stored = Tensor | np.ndarray
+
 __all__ = ["Solution", "solve"]
 
 METHODS = ("auto", "cholesky", "pcg", "eigenpro")
@@ -163,7 +166,7 @@ def _gram(function: Any, X: Tensor, get: str, fits: bool, path: Any, scratch: st
     return stream(function, X, target, get=get)
 
 
-def _folder(path: Any) -> str | None:
+def _folder(path: Path | str | os.PathLike[str] | None) -> str | None:
     return None if path is None else str(path if Path(path).is_dir() else Path(path).parent)
 
 
@@ -196,7 +199,7 @@ def _free_memory(place: torch.device) -> int:
         return 8 * 1024**3
 
 
-def _matrix(K: Any) -> Any:
+def _matrix(K: Any) -> Stored:
     if not isinstance(K, (np.ndarray, Tensor)):
         K = np.asarray(K)
     if K.ndim != 2 or K.shape[0] != K.shape[1] or K.shape[0] == 0:
@@ -241,13 +244,13 @@ def _targets(y: Any, N: int) -> Tensor:
     return y
 
 
-def _starts(K: Any) -> tuple[range, int]:
+def _starts(K: Stored) -> tuple[range, int]:
     """First rows of blocks that cover K, and the height of a block."""
     height = max(64, min(2048, _BLOCK // len(K)))
     return range(0, len(K), height), height
 
 
-def _rows(K: Any, i: int, height: int, place: torch.device) -> Tensor:
+def _rows(K: Stored, i: int, height: int, place: torch.device) -> Tensor:
     """A block of rows; on the CPU, those of an array or a memory map are shared, not copied."""
     part = K[i : i + height]
     if isinstance(part, Tensor):
@@ -258,7 +261,7 @@ def _rows(K: Any, i: int, height: int, place: torch.device) -> Tensor:
         return torch.from_numpy(np.asarray(part)).to(place)
 
 
-def _times(K: Any, v: Tensor) -> Tensor:
+def _times(K: Stored, v: Tensor) -> Tensor:
     """K v, in the precision of v, a block of rows at a time.
 
     As (vᵀ Kᵀ)ᵀ, which for a few columns is two to five times as fast on a CPU.
@@ -268,7 +271,7 @@ def _times(K: Any, v: Tensor) -> Tensor:
     return torch.cat([few @ _rows(K, i, height, v.device).to(v.dtype).mT for i in starts], 1).mT
 
 
-def _residual(K: Any, y: Tensor, alpha: Tensor, regulariser: float) -> Tensor:
+def _residual(K: Stored, y: Tensor, alpha: Tensor, regulariser: float) -> Tensor:
     return y - _times(K, alpha) - regulariser * alpha
 
 
@@ -276,7 +279,7 @@ def _relative(r: Tensor, y: Tensor) -> float:
     return float((r.norm(dim=0) / y.norm(dim=0).clamp_min(1e-300)).max())
 
 
-def _cholesky(K: Any, y: Tensor, regulariser: float) -> Solution:
+def _cholesky(K: Stored, y: Tensor, regulariser: float) -> Solution:
     Y = y[:, None] if y.ndim == 1 else y
     for dtype in (torch.float32, torch.float64):
         factor = _rows(K, 0, len(K), Y.device).to(dtype, copy=True)
@@ -302,7 +305,7 @@ def _cholesky(K: Any, y: Tensor, regulariser: float) -> Solution:
     raise _singular(K, Y, regulariser)
 
 
-def _singular(K: Any, Y: Tensor, regulariser: float) -> AnalysisError:
+def _singular(K: Stored, Y: Tensor, regulariser: float) -> AnalysisError:
     starts, height = _starts(K)
     place, Y = torch.device("cpu"), Y.cpu()
     d = torch.cat(
@@ -331,7 +334,16 @@ def _singular(K: Any, Y: Tensor, regulariser: float) -> AnalysisError:
     )
 
 
-def _pcg(K, y, regulariser, tolerance, rank, iterations, seed, progress) -> Solution:
+def _pcg(
+    K: Stored,
+    y: Tensor,
+    regulariser: float,
+    tolerance: float,
+    rank: int,
+    iterations: int,
+    seed: int,
+    progress: Callable[..., None] | None,
+) -> Solution:
     Y = y[:, None] if y.ndim == 1 else y
     N = len(K)
     precondition = _nystrom(K, regulariser, min(rank, N), seed, y.device)
@@ -366,7 +378,17 @@ def _pcg(K, y, regulariser, tolerance, rank, iterations, seed, progress) -> Solu
     return Solution(alpha.view_as(y), "pcg", now, done)
 
 
-def _cg(K, b: Tensor, regulariser: float, precondition, goal, limit, work, report):
+def _cg(
+    K: Stored,
+    b: Tensor,
+    regulariser: float,
+    precondition: Callable[[Tensor], Tensor],
+    goal: float,
+    limit: int,
+    work: torch.dtype,
+    report: Callable[[int, float], object],
+) -> tuple[Tensor, int]:
+    """Conjugate gradients on (K + λ 1) x = b, all columns at once: x, and the steps taken."""
     size = b.norm(dim=0).clamp_min(1e-300)
     x, r = torch.zeros_like(b), b.clone()
     z = precondition(r)
@@ -389,7 +411,7 @@ def _cg(K, b: Tensor, regulariser: float, precondition, goal, limit, work, repor
     return x, k
 
 
-def _nystrom(K: Any, regulariser: float, rank: int, seed: int, place: torch.device):
+def _nystrom(K: Stored, regulariser: float, rank: int, seed: int, place: torch.device):
     """P⁻¹ from the columns of ``rank`` random points: exact on their span, a constant beyond."""
     N = len(K)
     index = torch.randperm(N, generator=torch.Generator().manual_seed(seed))[:rank].sort().values

@@ -94,7 +94,14 @@ def stream(
 
 
 def _run(
-    kernel, X, target: Path, get: str, tile: int, token: str, todo: list[int], n_jobs: int
+    kernel: Any,
+    X: torch.Tensor,
+    target: Path,
+    get: str,
+    tile: int,
+    token: str,
+    todo: list[int],
+    n_jobs: int,
 ) -> Iterator[Any]:
     if n_jobs == 1 or len(todo) < 2:
         yield from (_block(kernel, X, target, get, tile, token, i) for i in todo)
@@ -110,7 +117,9 @@ def _run(
         yield from Parallel(n_jobs=n_jobs)(tasks)
 
 
-def _block(kernel: Any, X: Any, target: Path, get: str, tile: int, token: str, i: int) -> int:
+def _block(
+    kernel: Any, X: torch.Tensor, target: Path, get: str, tile: int, token: str, i: int
+) -> int:
     """Compute and store row ``i`` of tiles with its mirror image; returns ``i``."""
     if token not in _READY:
         _READY[token] = kernel.prepare(X, get)

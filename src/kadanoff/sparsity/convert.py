@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kadanoff.errors import UsageError
-from kadanoff.sparsity.blocks import Block, find_blocks
+from kadanoff.sparsity.blocks import Block, Program, find_blocks
 from kadanoff.sparsity.inputs import Example, examples, output_of
 from kadanoff.sparsity.keep import keep_columns, keep_threshold, keep_topk
 from kadanoff.style.numbers import percent, short
@@ -84,7 +84,7 @@ class Keep:
     ``k`` may change while training (see ``anneal``).
     """
 
-    def __init__(self, program: Any, columns: tuple[int, int] | None) -> None:
+    def __init__(self, program: Program, columns: tuple[int, int] | None) -> None:
         self.program, self.columns = program, columns
         self.k: int | None = None
         self.tau: float | None = None

@@ -7,6 +7,7 @@ them is profiled and accelerated like one with a ReLU.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -103,7 +104,7 @@ def _tau(tau: float) -> float:
     return float(tau)
 
 
-def keep_topk(z: Tensor, k: int | float, activation: Any) -> Tensor:
+def keep_topk(z: Tensor, k: int | float, activation: Callable[[Tensor], Tensor]) -> Tensor:
     """Zero a preactivation unless its activation is among the ``k`` largest in magnitude.
 
     For an activation with σ(0) = 0 this equals ``topk(activation(z), k)`` once the activation has
@@ -127,7 +128,7 @@ def keep_topk(z: Tensor, k: int | float, activation: Any) -> Tensor:
     return torch.where(_topk_mask(activation(z.detach()), count), z, 0.0)
 
 
-def keep_threshold(z: Tensor, tau: float, activation: Any) -> Tensor:
+def keep_threshold(z: Tensor, tau: float, activation: Callable[[Tensor], Tensor]) -> Tensor:
     """Zero a preactivation whose activation is below ``tau`` in magnitude (cf. `keep_topk`).
 
     Parameters
@@ -143,7 +144,9 @@ def keep_threshold(z: Tensor, tau: float, activation: Any) -> Tensor:
     return torch.where(activation(z.detach()).abs() >= _tau(tau), z, 0.0)
 
 
-def keep_columns(z: Tensor, start: int, stop: int, keep: Any, *options: Any) -> Tensor:
+def keep_columns(
+    z: Tensor, start: int, stop: int, keep: Callable[..., Tensor], *options: Any
+) -> Tensor:
     """``keep(z, *options)`` on the columns start:stop alone (two maps packed in one matrix).
 
     Parameters

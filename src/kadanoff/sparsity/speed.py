@@ -16,7 +16,7 @@ from kadanoff.sparsity import backends
 from kadanoff.sparsity.blocks import Block, find_blocks
 from kadanoff.sparsity.calibrate import Timing, time_blocks, union_costs
 from kadanoff.sparsity.convert import inherit_report
-from kadanoff.sparsity.inputs import device_of, examples, output_of
+from kadanoff.sparsity.inputs import Example, device_of, examples, output_of
 from kadanoff.sparsity.plans import SCREENED, BlockPlan, plan_blocks
 from kadanoff.sparsity.predictor import Predictor
 from kadanoff.sparsity.skip import FastLinear, SkipBlock, SkipLinear, UnionCosts
@@ -295,7 +295,7 @@ def _dense(choice: BlockChoice, reason: str) -> BlockChoice:
     )
 
 
-def _install(model: nn.Module, plan: BlockPlan, way: str, costs: Any) -> None:
+def _install(model: nn.Module, plan: BlockPlan, way: str, costs: UnionCosts) -> None:
     forward = plan.forward(way)
     forward.costs = costs
     forward.module.__dict__["forward"] = forward
@@ -312,7 +312,7 @@ def _install(model: nn.Module, plan: BlockPlan, way: str, costs: Any) -> None:
                 matrix.module.__dict__["forward"] = FastLinear(matrix, way)
 
 
-def _whole(model: nn.Module, example: Any, rounds: int = 7) -> float:
+def _whole(model: nn.Module, example: Example, rounds: int = 7) -> float:
     """Fastest accelerated call over fastest dense call, rounds alternating.
 
     1 if the example holds so many tokens that no block skips anything on it.
@@ -345,7 +345,7 @@ def _whole(model: nn.Module, example: Any, rounds: int = 7) -> float:
     return min(fast) / min(dense)
 
 
-def _skips(model: nn.Module, example: Any, forwards: list[Any]) -> bool:
+def _skips(model: nn.Module, example: Example, forwards: list[Any]) -> bool:
     """Whether any of these takes its sparse path when the model runs on the example."""
     before = [forward.skipped for forward in forwards]
     example.run(model)

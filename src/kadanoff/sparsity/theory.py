@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kadanoff.architecture import Network
 from kadanoff.errors import DomainError, UsageError
 from kadanoff.sparsity.blocks import find_blocks
 from kadanoff.sparsity.inputs import examples, output_of
@@ -100,7 +101,7 @@ def both_active(correlation: float) -> float:
     return 0.25 + math.asin(correlation) / (2 * math.pi)
 
 
-def fraction_at_init(arch: Any, X: Tensor, threshold: float = 0.0) -> Tensor:
+def fraction_at_init(arch: Network, X: Tensor, threshold: float = 0.0) -> Tensor:
     """Active fraction of every hidden layer at initialisation, by the kernel flow.
 
     Parameters

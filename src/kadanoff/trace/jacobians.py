@@ -98,7 +98,9 @@ def jacobians_along(
     return values
 
 
-def _normal(shape: Any, dtype: torch.dtype, device: torch.device, generator: Any) -> Tensor:
+def _normal(
+    shape: Sequence[int], dtype: torch.dtype, device: torch.device, generator: torch.Generator
+) -> Tensor:
     return torch.randn(shape, generator=generator, dtype=torch.float32).to(device, dtype)
 
 

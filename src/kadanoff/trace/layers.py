@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -401,7 +401,7 @@ def _kind_of(operation: Operation) -> str | None:
     return "add" if operation.name == "add" else _KINDS.get(operation.family)
 
 
-def _names(recorder: Recorder, tensors: Any) -> list[str]:
+def _names(recorder: Recorder, tensors: Iterable[Tensor]) -> list[str]:
     names = (recorder.parameter_of(tensor) for tensor in tensors)
     return list(dict.fromkeys(name for name in names if name is not None))
 

@@ -33,6 +33,9 @@ __all__ = [
 
 name = "numba"
 
+# weight and bias
+Pair = tuple[Tensor, Tensor | None]
+
 # a thread takes some 20-40 µs to wake; two megabytes take some 100 µs to read
 BYTES_PER_THREAD = 2 << 20
 
@@ -241,7 +244,13 @@ class Fused:
     """
 
     def __init__(
-        self, first: Any, up: Any, down: Any, k: int, tau: float, screened: Screened | None = None
+        self,
+        first: Pair | None,
+        up: Pair | None,
+        down: Pair,
+        k: int,
+        tau: float,
+        screened: Screened | None = None,
     ) -> None:
         pairs = [pair for pair in (first, up, down) if pair is not None]
         self.bytes = sum(weight.numel() * weight.element_size() for weight, _ in pairs)
