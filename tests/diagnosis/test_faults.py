@@ -165,3 +165,17 @@ def test_causes_stand_first_and_name_their_consequences():
     assert all("feature-scales" in f.because_of for f in found[1:] if f.severity != "note")
     assert found[0].id == "KD302"
     assert "feature-scales" in found[0].about
+
+
+def test_a_loss_far_from_its_expectation():
+    from kadanoff.diagnosis.evidence import Evidence
+    from kadanoff.diagnosis.result import Estimate
+    from kadanoff.diagnosis.rules import loss_at_start
+
+    def codes(value):
+        found = Estimate(value).against(4.6, 0.1)
+        evidence = Evidence(loss=value, expected_loss=found)
+        return [f.code for rule in loss_at_start.RULES for f in rule(evidence)]
+
+    assert codes(7.5) == ["loss-unlike-theory"]
+    assert codes(5.0) == []

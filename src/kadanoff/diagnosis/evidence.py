@@ -10,7 +10,7 @@ from torch import nn
 from kadanoff.diagnosis.chain import Trend
 from kadanoff.diagnosis.facts import Columns, OptimizerFacts, Output, Targets
 from kadanoff.diagnosis.finite import Origin
-from kadanoff.diagnosis.result import LayerReport, ParameterReport, TrialReport
+from kadanoff.diagnosis.result import Estimate, LayerReport, ParameterReport, TrialReport
 from kadanoff.diagnosis.weights import Matrix
 from kadanoff.diagnosis.witness import Attention, Cut, LossCall, Normed, Sum
 
@@ -53,6 +53,8 @@ class Evidence:
         Trainable parameters that reach an output which the loss does not use.
     ladder : tuple of (float, float)
         Other learning rates tried, and where their loss ended.
+    expected_loss : Estimate or None
+        The loss beside what random weights of these laws give, and their spread.
     edge : float or None
         An upper bound of the largest stable rate, where there was no trial.
     ops : tuple of (str, str, str)
@@ -100,4 +102,5 @@ class Evidence:
     trial: TrialReport | None = None
     ladder: tuple[tuple[float, float], ...] = ()
     edge: float | None = None
+    expected_loss: Estimate | None = None
     constant_targets: bool = False

@@ -133,6 +133,8 @@ def _steps(
         if before:
             ratio, unchanged = _moved(weights, before)
     verdict = learned(losses, report.constant_loss) if finite else False
+    if verdict is False and finite and len(losses) <= steps:
+        verdict = None  # time ran out before enough steps were taken to tell
     return replace(
         report,
         steps=len(losses) - 1,

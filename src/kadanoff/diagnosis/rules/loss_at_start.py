@@ -27,6 +27,19 @@ START = kind(
     makes=("rate-too-high",),
     scale=True,
 )
+UNEXPECTED = kind(
+    "KD603",
+    "loss-unlike-theory",
+    "The loss is not what random weights give",
+    what="The engine runs the model on its own law: its loss at the start has a mean and a spread "
+    "from one draw to the next. A loss far outside says that the weights are not what they seem, "
+    "or that the data is not what the net was made for.",
+    measured="z = (loss − expected) / spread over sampled networks of the same laws.",
+    threshold="|z| > 8, and half of the expected value away. Not said of trained nets.",
+    remedy="See which layer departs first from its expectation; check what was changed after the "
+    "weights were drawn.",
+    scale=True,
+)
 CONSTANT = kind(
     "KD602",
     "output-constant",
@@ -83,6 +96,23 @@ def _start(e: Evidence) -> Iterator[Finding]:
         )
 
 
+def _expected(e: Evidence) -> Iterator[Finding]:
+    """The loss against that of random weights of the same laws."""
+    found = e.expected_loss
+    if e.trained or e.stands_in or found is None or found.z is None or found.predicted is None:
+        return
+    spread = found.spread or 0.0
+    if abs(found.z) > 8 and abs(found.value - found.predicted) > 0.5 * abs(found.predicted):
+        yield UNEXPECTED.found(
+            "warning",
+            f"loss unlike theory: it starts at {found.value:.3g}, random weights of these laws "
+            f"give {found.predicted:.3g} ± {spread:.2g} (z = {found.z:.0f}, the limit is 8).",
+            cost=25,
+            value=found.value,
+            threshold=found.predicted,
+        )
+
+
 def _constant(e: Evidence) -> Iterator[Finding]:
     out = e.output
     if out is None or e.samples < 4 or out.shape[0] != e.samples or e.origin is not None:
@@ -105,4 +135,4 @@ def _constant(e: Evidence) -> Iterator[Finding]:
         )
 
 
-RULES = (_start, _constant)
+RULES = (_start, _expected, _constant)
