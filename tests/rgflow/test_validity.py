@@ -9,6 +9,7 @@ import torch
 
 import kadanoff as kd
 from kadanoff.errors import ValidityWarning
+from tests.cli.run import run
 
 X = torch.tensor([[1.0, 0.2], [-0.3, 0.8]], dtype=torch.float64)
 
@@ -62,3 +63,12 @@ def test_comparisons_warn_at_the_width_of_the_ensemble():
     flow, ens = kd.flow(arch, X[:1], order=1), kd.ensemble(arch, X[:1], n_networks=64, seed=0)
     with pytest.warns(ValidityWarning, match="comparison"):
         kd.compare(flow, ens)
+
+
+@pytest.mark.filterwarnings("always::kadanoff.errors.ValidityWarning")
+def test_the_command_line_tells_it_in_a_line(capsys):
+    code, out, err = run(capsys, "flow", "--width", "16", "--depth", "8", "--json")
+    assert code == 0
+    assert out.startswith("{")
+    assert err.startswith("warning: The flow at order 1 is not controlled here: L/n = 0.44")
+    assert ".py" not in err

@@ -6,7 +6,9 @@ import importlib
 import importlib.util
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -14,7 +16,7 @@ import typer.core
 
 from kadanoff import __version__
 from kadanoff.cli.panels import add
-from kadanoff.errors import KadanoffError
+from kadanoff.errors import KadanoffError, ValidityWarning
 
 __all__ = ["COMMANDS", "app", "main"]
 
@@ -99,7 +101,8 @@ def main(argv: list[str] | None = None) -> None:
     if debug:
         arguments.remove("--debug")
     try:
-        code = app(args=arguments, standalone_mode=False, prog_name="kadanoff")
+        with _warnings_in_a_line():
+            code = app(args=arguments, standalone_mode=False, prog_name="kadanoff")
     except (typer.Abort, KeyboardInterrupt):
         _complain("Interrupted.", _goes_on(arguments))
         sys.exit(130)
@@ -117,6 +120,22 @@ def main(argv: list[str] | None = None) -> None:
     if code == 130 and arguments[:1] != ["study"]:  # which has said so itself
         _complain("Interrupted.", _goes_on(arguments))
     sys.exit(code if isinstance(code, int) else 0)
+
+
+@contextmanager
+def _warnings_in_a_line() -> Iterator[None]:
+    """What lies outside the theory's validity is told as an error is, without a place in a file."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+            if issubclass(category, ValidityWarning):
+                typer.secho(f"warning: {message}", err=True, fg="yellow")
+            else:
+                usual(message, category, *place)
+
+        warnings.showwarning = show
+        yield
 
 
 def _explained(error: Exception) -> int:
