@@ -8,9 +8,10 @@ its error, cancellation included.
 Strategy
 --------
 * Repeated or parallel samples lower the rank of K, and the rank is the dimension integrated.
-* Smooth functions, few samples or a small tolerance: every subset of up to four samples is an
-  integral of its own, by :mod:`kadanoff.gaussian.lattices` or, beyond four samples, hundreds at a
-  time by :mod:`kadanoff.gaussian.batches`. Two steps of the lattice are the replicas; the value is
+* Smooth functions, few samples of moderate variance or a small tolerance: every subset of up to
+  four samples is an integral of its own, by :mod:`kadanoff.gaussian.lattices` or, beyond four
+  samples, hundreds at a time by :mod:`kadanoff.gaussian.batches`. Two steps of the lattice are the
+  replicas; the value is
   the finer one, whose error is about their difference to the power 1.5.
 * Smooth functions of more samples: one pair of samples at a time is integrated over, the others
   are expanded given the pair (:mod:`kadanoff.gaussian.conditioned`). Two levels, of step and
@@ -26,6 +27,7 @@ Strategy
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
@@ -48,6 +50,8 @@ Averages = dict[Pattern, Tensor]
 
 # up to here each subset alone; up to here each subset, whatever the tolerance
 _SINGLE_SUBSETS, _SUBSETS = 4, 10
+# subsets times the largest variance, beyond which the nodes of their lattices are too many
+_LARGE = 1500
 # the expansion resolves no less than this
 _EXPANSION_TOLERANCE = 1e-7
 _MOST_PANELS = 3
@@ -100,13 +104,19 @@ def many(
     if len(K) <= _SINGLE_SUBSETS:
         rule = Replicas("lattice", 2, _SHARED + 1e-2 * tolerance)
         return rule, nested(functions, K, patterns, tolerance, even)
-    if len(K) > _SUBSETS and homes is None and tolerance >= _EXPANSION_TOLERANCE:
+    if _costly(K) and homes is None and tolerance >= _EXPANSION_TOLERANCE:
         found = _expanded(functions, K, patterns, tolerance, even, device)
         if found is not None:
             return Replicas("expansion", 2, tolerance), found
     # of thousands of subsets a few agree by accident before they have converged
     rule = Replicas("lattice", 2, 0.3 * tolerance)
     return rule, batched(functions, K, patterns, 0.3 * tolerance, even, homes)
+
+
+def _costly(K: Tensor) -> bool:
+    """Whether integrals of all subsets take longer than the expansion: many, or large ones."""
+    N = len(K)
+    return N > _SUBSETS or math.comb(N, 4) * float(K.diagonal().max()) > _LARGE
 
 
 def _expanded(
