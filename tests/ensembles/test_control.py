@@ -5,8 +5,8 @@ import torch
 
 import kadanoff as kd
 from kadanoff.ensembles.control import Control
+from kadanoff.ensembles.limit import reference
 from kadanoff.ensembles.normals import Normals
-from kadanoff.ensembles.reference import reference
 from kadanoff.ensembles.trunk import forward
 
 X = torch.tensor([[1.0, 0.2, 0.5], [-0.3, 1.1, 0.4]], dtype=torch.float64)

@@ -14,10 +14,10 @@ from kadanoff.ensembles.direct import (
     distinct_triples,
     drawn_layers,
 )
+from kadanoff.ensembles.limit import reference
 from kadanoff.ensembles.moments import Moments
 from kadanoff.ensembles.normals import Normals
 from kadanoff.ensembles.plan import Plan
-from kadanoff.ensembles.reference import reference
 from kadanoff.ensembles.run import estimates
 from kadanoff.ensembles.statistics import channels
 from kadanoff.ensembles.tangent import ntk, probe_rows, pull

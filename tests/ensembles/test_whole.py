@@ -10,8 +10,8 @@ import torch
 from scipy.stats import ks_2samp
 
 import kadanoff as kd
-from kadanoff.ensembles.differential import whole_differential
 from kadanoff.ensembles.direct import drawn_layers
+from kadanoff.ensembles.dntk import whole_differential
 from kadanoff.ensembles.normals import Normals
 from kadanoff.ensembles.tangent import ntk, pull_node
 from kadanoff.ensembles.trunk import forward

@@ -4,7 +4,7 @@
 ``checkpoint``    Checkpoints of an ensemble: the sums after a whole number of blocks
 ``comparison``    Predictions beside measurements: z-scores, and the size of the next order
 ``control``       Control variates: the part of a network's fluctuations with known mean
-``differential``  dNTK and ddNTK statistics: directional derivatives along gradients
+``dntk``          dNTK and ddNTK statistics: directional derivatives along gradients
 ``direct``        Statistics straight from preactivations and NTKs of whole layers
 ``haar``          Orthogonal weight matrices of many networks, known only by their action
 ``matrices``      Weight matrices of many networks at once: drawn, or known only by their action
@@ -14,7 +14,7 @@
 ``plan``          What one ensemble measures and how: everything a worker needs
 ``plots``         Figures of comparisons and scalings
 ``probed``        Statistics of whole layers by a few gradients
-``reference``     The infinite-width point that finite networks are compared with
+``limit``         The infinite-width point that finite networks are compared with
 ``result``        The statistics of a simulated ensemble, under the names of the flow
 ``run``           `ensemble`: what is asked for, planned, sampled and estimated
 ``statistics``    From a block of networks to sums over networks: what both samplers measure

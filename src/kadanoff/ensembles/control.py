@@ -23,7 +23,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kadanoff.ensembles.reference import Reference
+from kadanoff.ensembles.limit import Reference
 from kadanoff.ensembles.trunk import Trunk
 
 __all__ = ["Control"]

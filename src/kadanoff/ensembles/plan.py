@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from kadanoff.ensembles.direct import direct_sums
+from kadanoff.ensembles.limit import Reference
 from kadanoff.ensembles.moments import BINS, Moments
 from kadanoff.ensembles.normals import Normals
 from kadanoff.ensembles.probed import differential_sums, probed_sums
-from kadanoff.ensembles.reference import Reference
 from kadanoff.ensembles.statistics import channels, layer_sums
 from kadanoff.ensembles.trunk import forward
 

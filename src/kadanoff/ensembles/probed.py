@@ -12,9 +12,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kadanoff.ensembles.differential import whole_differential
 from kadanoff.ensembles.direct import distinct_pairs, distinct_triples
-from kadanoff.ensembles.reference import Reference
+from kadanoff.ensembles.dntk import whole_differential
+from kadanoff.ensembles.limit import Reference
 from kadanoff.ensembles.tangent import ntk, pull_node
 from kadanoff.ensembles.trunk import Trunk
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from kadanoff.ensembles.moments import Measured
-from kadanoff.ensembles.statistics import NAMES, RANKS
+from kadanoff.ensembles.statistics import NAMES
 from kadanoff.errors import UsageError
+from kadanoff.rgflow.observables import RANK
 
 __all__ = ["Ensemble"]
 
@@ -55,7 +56,7 @@ class Ensemble:
     def __getattr__(self, name: str) -> Measured:
         if name == "G":
             name = "K"
-        if name in RANKS:
+        if name in RANK:
             return self.require(name)
         raise AttributeError(name)
 
@@ -73,7 +74,7 @@ class Ensemble:
         """
         if name in self.values:
             return self.values[name]
-        if name not in RANKS:
+        if name not in RANK:
             raise UsageError(f"No observable is called {name!r}.", f"There are {', '.join(NAMES)}.")
         why = self.undefined.get(name, "it was not asked for; name it in observables=")
         raise UsageError(f"{name} was not measured: {why}.")

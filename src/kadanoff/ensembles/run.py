@@ -14,9 +14,9 @@ from torch import Tensor
 
 from kadanoff import devices
 from kadanoff.ensembles.blocks import stream
+from kadanoff.ensembles.limit import Reference, reference
 from kadanoff.ensembles.moments import Measured, Moments
 from kadanoff.ensembles.plan import Plan
-from kadanoff.ensembles.reference import Reference, reference
 from kadanoff.ensembles.result import Ensemble
 from kadanoff.ensembles.statistics import observables, wanted_names
 from kadanoff.errors import UsageError

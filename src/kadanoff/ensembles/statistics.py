@@ -24,19 +24,16 @@ import torch
 from torch import Tensor
 
 from kadanoff.ensembles.control import Control
-from kadanoff.ensembles.differential import differential
-from kadanoff.ensembles.reference import Reference
+from kadanoff.ensembles.dntk import differential
+from kadanoff.ensembles.limit import Reference
 from kadanoff.ensembles.tangent import Conditional, conditional, ntk, probe_rows, pull
 from kadanoff.ensembles.trunk import Trunk
 from kadanoff.errors import UsageError
+from kadanoff.rgflow.observables import RANK
 
-__all__ = ["NAMES", "RANKS", "channels", "layer_sums", "observables", "wanted_names"]
+__all__ = ["NAMES", "channels", "layer_sums", "observables", "wanted_names"]
 
-RANKS = {
-    "K": 2, "G1": 2, "V": 4, "U6": 0, "Theta": 2, "H1": 2, "A": 4, "B": 4, "D": 4, "F": 4,
-    "P": 4, "Q": 4, "R": 4, "S": 4, "T": 4, "U": 4,
-}  # fmt: skip
-NAMES = tuple(RANKS)
+NAMES = tuple(RANK)
 _DIFFERENTIAL = set("PQRSTU")
 _TANGENT = {"Theta", "H1", "A", "B", "D", "F"}
 _CHANNEL_RANK = {"g": 2, "gg": 4, "ggg": 0, "r": 2, "rh": 2, "h": 2, "hh": 4, "gh": 4, "res": 4,
@@ -259,7 +256,7 @@ def wanted_names(spec: Iterable[str] | None, undefined: dict[str, str]) -> froze
     names = [spec] if isinstance(spec, str) else list(spec)
     names = ["K" if name == "G" else name for name in names]
     for name in names:
-        if name not in RANKS:
+        if name not in RANK:
             raise UsageError(f"No observable is called {name!r}.", f"There are {', '.join(NAMES)}.")
         if name in undefined:
             raise UsageError(f"{name} cannot be measured here: {undefined[name]}.")

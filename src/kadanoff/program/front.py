@@ -14,8 +14,8 @@ from kadanoff.errors import UsageError
 if TYPE_CHECKING:
     from kadanoff.architecture.network import Network
     from kadanoff.ensembles.comparison import Comparison
-    from kadanoff.ensembles.extrapolate import Scaling
     from kadanoff.ensembles.result import Ensemble
+    from kadanoff.ensembles.widths import Scaling
     from kadanoff.program.comparison import ModuleComparison
     from kadanoff.program.result import ModuleEnsemble
     from kadanoff.rgflow.run import Flow

@@ -13,6 +13,7 @@
 ``kinks``           ⟨σ''_0 σ'_1 σ'_2 σ_3⟩ of a kinked activation
 ``linear``          Averages at neurons whose map is linear
 ``nodes``           An architecture as a chain of maps, each neuron feeding the next one
+``observables``     The one list of observables and their ranks
 ``one_neuron``      Order 1/n with skip connections: what one neuron sees
 ``recursions``      Runs the order-1/n recursions over the layers, all replicas side by side
 ``residual``        Order 1/n of networks with skips or with uniform weights, by nodes and lines

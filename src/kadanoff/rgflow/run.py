@@ -12,15 +12,11 @@ from torch import Tensor
 from kadanoff.architecture import Network
 from kadanoff.errors import UsageError
 from kadanoff.rgflow.kernel import kernels
+from kadanoff.rgflow.observables import RANK
 from kadanoff.rgflow.recursions import Keep, default_tolerance, order_one
 from kadanoff.rgflow.validity import fluctuation, warn_beyond
 
-__all__ = ["RANK", "Flow", "flow"]
-
-# index slots of every observable beyond the layer, for those who expand or print them
-_TWO_INPUTS = ("K", "Theta", "G1", "H1")
-_FOUR_INPUTS = ("V", "D", "A", "B", "F", "P", "Q", "R", "S", "T", "U")
-RANK = dict.fromkeys(_TWO_INPUTS, 2) | {"U6": 0} | dict.fromkeys(_FOUR_INPUTS, 4)
+__all__ = ["Flow", "flow"]
 
 
 @dataclass(frozen=True)

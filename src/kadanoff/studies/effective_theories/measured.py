@@ -15,10 +15,10 @@ from kadanoff.devices import chosen
 from kadanoff.diagrams.couplings import pairs_of, set_partitions
 from kadanoff.ensembles.blocks import stream
 from kadanoff.ensembles.direct import drawn_layers
+from kadanoff.ensembles.limit import Reference
 from kadanoff.ensembles.moments import Measured, Moments
 from kadanoff.ensembles.normals import Normals
 from kadanoff.ensembles.plan import Plan
-from kadanoff.ensembles.reference import Reference
 from kadanoff.ensembles.trunk import forward
 from kadanoff.errors import UsageError
 from kadanoff.rgflow import flow

@@ -12,7 +12,7 @@ from kadanoff.ensembles.tangent import ntk, pull
 from kadanoff.ensembles.trunk import forward
 from kadanoff.rgflow import forward_ntk
 
-module = importlib.import_module("kadanoff.ensembles.differential")
+module = importlib.import_module("kadanoff.ensembles.dntk")
 
 
 @pytest.fixture(params=["tanh", "gelu"])
