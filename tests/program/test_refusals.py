@@ -108,3 +108,18 @@ def test_buffers_lost_on_the_meta_device_are_named_or_computed_again():
     assert kd.ensemble(Masked, x, 2).loss.value != 0
     laws = {"0.weight": Law(std=0.5), "0.bias": Law.constant(0.0)}
     assert kd.ensemble(normed, x, 2, laws=laws)["0"]
+
+
+@pytest.mark.parametrize("name", ["weight_norm", "spectral_norm", "orthogonal"])
+def test_parametrised_weights_are_computed_from_drawn_ones(name):
+    from torch.nn.utils import parametrizations
+
+    model = nn.Sequential(getattr(parametrizations, name)(nn.Linear(6, 6)), nn.Linear(6, 2))
+    ens = kd.ensemble(model, rows(3, 6).float(), 3)
+    assert set(ens.gradients) == {n for n, _ in model.named_parameters()}
+    assert not model.training or ens.loss.spread > 0
+
+
+def test_narrow_types_run():
+    narrow = nn.Sequential(nn.Linear(6, 40), nn.GELU(), nn.Linear(40, 3)).bfloat16()
+    assert kd.ensemble(narrow, rows(3, 6), 2)["2"]["second_moment"].value > 0

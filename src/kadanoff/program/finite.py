@@ -71,8 +71,9 @@ def kept_as_it_is(model: nn.Module) -> list[str]:
         title = type(module).__name__
         if not any(word in title for word in ("Linear", "Conv", "Embedding")):
             continue
-        weight = getattr(module, "weight", None)
-        real = isinstance(weight, nn.Parameter) and weight.is_floating_point()
+        # not as an attribute: a parametrised weight would be computed
+        weight = module._parameters.get("weight")
+        real = weight is not None and weight.is_floating_point()
         own = any(p.is_floating_point() for p in module.parameters())
         if not real and not own and next(module.children(), None) is None:
             out.append(

@@ -129,7 +129,11 @@ class Plan:
         guard = untouched(model, seed=noise, quiet=True, graph=True)
         with guard if pool is None else contextlib.nullcontext(), network:
             record = measure(model, network, self.task, probes, self.sizes)
-        drawn = {n: s.drawn for n, s in network.sources.items() if s.drawn and s.law.random}
+        drawn = {
+            n: s.drawn
+            for n, s in network.sources.items()
+            if s.drawn and s.law.random and len(s.shape) > 1
+        }
         return record, Notes(tuple(record.order), tuple(record.chain), drawn)
 
     def _instance(self, seed: int, probes: torch.Generator, noise: int) -> tuple[Record, Notes]:

@@ -141,8 +141,13 @@ def module_ensemble(
     n_networks = _whole("n_networks", n_networks, 2)
     if limit:
         n_networks = max(plan.replicas, n_networks // plan.replicas * plan.replicas)
-    with torch.enable_grad():
-        done, notes = plan.pooled(0, plan.replicas) if limit else plan.network(0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as workers do: more would change the order of sums
+    try:
+        with torch.enable_grad():
+            done, notes = plan.pooled(0, plan.replicas) if limit else plan.network(0)
+    finally:
+        torch.set_num_threads(threads)
     plan = replace(plan, first=tuple(done) if isinstance(done, list) else (done,))
     moments, converged = stream(
         plan, n_networks, _judged, rtol=rtol, checkpoint=checkpoint, n_jobs=n_jobs,
