@@ -176,14 +176,20 @@ def _single_input(act: Activation, K: float, C_W: float) -> dict[str, float]:
     square = [mean(lambda z: s(z) ** 2, r) for r in range(2)]
     p = [mean(g, r) for r in range(3)]
     return {
-        "f1": f[1], "f2": f[2], "f3": f[3], "f0": f[0],
-        "v0": square[0] - f[0] ** 2, "v1": square[1] - 2 * f[0] * f[1],
-        "p0": p[0], "p1": p[1], "p2": p[2],
+        "f1": f[1],
+        "f2": f[2],
+        "f3": f[3],
+        "f0": f[0],
+        "v0": square[0] - f[0] ** 2,
+        "v1": square[1] - 2 * f[0] * f[1],
+        "p0": p[0],
+        "p1": p[1],
+        "p2": p[2],
         "sg": mean(lambda z: s(z) * g(z)),
         "gg": mean(lambda z: g(z) ** 2),
         "gz": mean(lambda z: g(z) * z * z),
         "C_W": C_W,
-    }  # fmt: skip
+    }
 
 
 def _closed_forms(K, f0, f1, f2, f3, v0, v1, p0, p1, p2, sg, gg, gz, C_W) -> tuple[float, ...]:

@@ -104,9 +104,14 @@ def _draw_one(ax: Any, diagram: Diagram) -> None:
             end = x + 0.34 * (i - (m - 1) / 2)
             ax.plot([x, end], [y, y + _LEG], color=ink, linewidth=1.4, solid_capstyle="round")
             ax.plot(
-                [end], [y + _LEG], "o", markersize=5, color=ink,
-                markerfacecolor=colour("surface"), zorder=3,
-            )  # fmt: skip
+                [end],
+                [y + _LEG],
+                "o",
+                markersize=5,
+                color=ink,
+                markerfacecolor=colour("surface"),
+                zorder=3,
+            )
         ax.plot([x], [y], "o", markersize=6.5, color=colour("measured"), zorder=4)
     for (column, loops), (x, y) in zip(diagram.blobs, blobs):
         ax.add_patch(
@@ -115,8 +120,15 @@ def _draw_one(ax: Any, diagram: Diagram) -> None:
         label = rf"$\kappa_{{{sum(column)}}}$"
         ax.text(x, y, label, ha="center", va="center", fontsize=8.5, color=ink, zorder=5)
         if loops:
-            ax.text(x, y - 0.5, f"{loops} loop" + "s" * (loops > 1), ha="center", va="center",
-                    fontsize=7, color=colour("muted"))  # fmt: skip
+            ax.text(
+                x,
+                y - 0.5,
+                f"{loops} loop" + "s" * (loops > 1),
+                ha="center",
+                va="center",
+                fontsize=7,
+                color=colour("muted"),
+            )
     ax.set_title(_weight(diagram), fontsize=9.5, loc="center", fontweight="normal")
     xs = [x for x, _ in (*vertices, *blobs)]
     middle, half = (min(xs) + max(xs)) / 2, max(1.35, (max(xs) - min(xs)) / 2 + 0.5)

@@ -94,12 +94,14 @@ class Surface:
         if id(piece) not in self._factors:
             self._factors[id(piece)] = [
                 [
-                    (self.weights1 @ U.to(self.weights1.device),
-                     (self.weights2 @ V.to(self.weights2.device)).T.contiguous())
+                    (
+                        self.weights1 @ U.to(self.weights1.device),
+                        (self.weights2 @ V.to(self.weights2.device)).T.contiguous(),
+                    )
                     for U, V in functions
                 ]
                 for functions in tables
-            ]  # fmt: skip
+            ]
         return horner, self._factors[id(piece)]
 
 

@@ -374,9 +374,14 @@ def uptake_data(count: int, size: int, seed: int) -> dict[str, Any]:
 
 def _mlp(width: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Linear(6, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(),
-        nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 2),
-    )  # fmt: skip
+        nn.Linear(6, width),
+        nn.Tanh(),
+        nn.Linear(width, width),
+        nn.Tanh(),
+        nn.Linear(width, width),
+        nn.Tanh(),
+        nn.Linear(width, 2),
+    )
 
 
 def uptake_network(

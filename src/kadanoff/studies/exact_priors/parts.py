@@ -115,8 +115,11 @@ def speed(width: int, repeats: int) -> list[float]:
         mpmath.meijerg([[], []], [[0] + [(k - 1) / 2 for k in on], []], z)
         spent.append(time.process_time() - start)
     mean = float(np.mean(spent))
-    return [float(np.median(ours)), mean * len(terms) * len(h),
-            float(np.std(spent)) / math.sqrt(repeats) / mean]  # fmt: skip
+    return [
+        float(np.median(ours)),
+        mean * len(terms) * len(h),
+        float(np.std(spent)) / math.sqrt(repeats) / mean,
+    ]
 
 
 def mixtures_of(cases: list[list[int]]) -> list[float]:

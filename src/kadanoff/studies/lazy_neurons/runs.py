@@ -35,10 +35,19 @@ def over_seeds(run: Callable[..., dict[str, Any]], seeds: Iterable[int], **optio
 
 
 def on_text(
-    seed: int = 0, steps: int = 300, d: int = 64, m: int = 512, layers: int = 3,
-    k: int | None = None, inputs: str = "text", batch: int = 16, length: int = 48,
-    every: int = 0, decay: bool = False, device: str = "cpu",
-) -> dict[str, Any]:  # fmt: skip
+    seed: int = 0,
+    steps: int = 300,
+    d: int = 64,
+    m: int = 512,
+    layers: int = 3,
+    k: int | None = None,
+    inputs: str = "text",
+    batch: int = 16,
+    length: int = 48,
+    every: int = 0,
+    decay: bool = False,
+    device: str = "cpu",
+) -> dict[str, Any]:
     """Train a character decoder and watch which neurons fire.
 
     Parameters
@@ -93,8 +102,15 @@ def on_text(
             logits = model(probe[0].to(device)).cpu()
         losses.append(float(F.cross_entropy(logits.reshape(-1, n), probe[1].reshape(-1))))
 
-    train(model, batches, steps, device=device, at=look, every=every or max(1, steps // 2),
-          decay=decay)  # fmt: skip
+    train(
+        model,
+        batches,
+        steps,
+        device=device,
+        at=look,
+        every=every or max(1, steps // 2),
+        decay=decay,
+    )
     again = profile(model, batches(0)[0])
     end = seen[steps]
     return {
@@ -127,10 +143,18 @@ def calibration_error(probabilities: Tensor, y: Tensor, bins: int = 15) -> float
 
 
 def on_digits(
-    seed: int = 0, steps: int = 300, model: str = "vit", k: int | None = None,
-    label_noise: float = 0.0, inputs: str = "images", d: int = 48, m: int = 192, layers: int = 2,
-    batch: int = 64, device: str = "cpu",
-) -> dict[str, float]:  # fmt: skip
+    seed: int = 0,
+    steps: int = 300,
+    model: str = "vit",
+    k: int | None = None,
+    label_noise: float = 0.0,
+    inputs: str = "images",
+    d: int = 48,
+    m: int = 192,
+    layers: int = 2,
+    batch: int = 64,
+    device: str = "cpu",
+) -> dict[str, float]:
     """Train on digits; accuracy clean and corrupted, calibration error, active fractions.
 
     Parameters
@@ -233,5 +257,7 @@ def on_gaussian(
     with torch.no_grad():
         right = (model(x.to(device)).argmax(-1).cpu() == y).double().mean()
     return {
-        "start": start.layers[-1].active, "end": end.layers[-1].active, "train": float(right),
-    }  # fmt: skip
+        "start": start.layers[-1].active,
+        "end": end.layers[-1].active,
+        "train": float(right),
+    }

@@ -133,9 +133,17 @@ class Decoder(nn.Module):
     """
 
     def __init__(
-        self, n_symbols: int, d: int = 64, m: int = 256, layers: int = 3, heads: int = 4,
-        length: int = 64, k: int | None = None, gated: bool = False, seed: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        n_symbols: int,
+        d: int = 64,
+        m: int = 256,
+        layers: int = 3,
+        heads: int = 4,
+        length: int = 64,
+        k: int | None = None,
+        gated: bool = False,
+        seed: int = 0,
+    ) -> None:
         super().__init__()
         self.length = length
         self.embed = nn.Embedding(n_symbols, d)
@@ -218,9 +226,14 @@ class Vit(nn.Module):
     """Vision Transformer for 8×8 images in 2×2 patches, with ReLU or Top-k MLP blocks."""
 
     def __init__(
-        self, d: int = 64, m: int = 256, layers: int = 3, heads: int = 4, k: int | None = None,
+        self,
+        d: int = 64,
+        m: int = 256,
+        layers: int = 3,
+        heads: int = 4,
+        k: int | None = None,
         seed: int = 0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.embed = nn.Linear(4, d)
         self.position = nn.Parameter(torch.zeros(16, d))
@@ -241,9 +254,15 @@ class Vit(nn.Module):
 
 
 def train(
-    model: nn.Module, batches: Any, steps: int, rate: float = 3e-3, device: str = "cpu",
-    at: Any = None, every: int = 0, decay: bool = True,
-) -> list[float]:  # fmt: skip
+    model: nn.Module,
+    batches: Any,
+    steps: int,
+    rate: float = 3e-3,
+    device: str = "cpu",
+    at: Any = None,
+    every: int = 0,
+    decay: bool = True,
+) -> list[float]:
     """AdamW (no weight decay), cosine to zero after a short warm-up; returns the losses.
 
     Parameters

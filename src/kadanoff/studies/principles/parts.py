@@ -15,9 +15,18 @@ from kadanoff.learning.trained import draw_batch, train_weights
 from kadanoff.rgflow.growth import compare_asymptotics
 
 __all__ = [
-    "agreement", "classes", "collapse", "kernel", "laws", "movement", "orthogonal", "prediction",
-    "tangent", "trained", "vertex",
-]  # fmt: skip
+    "agreement",
+    "classes",
+    "collapse",
+    "kernel",
+    "laws",
+    "movement",
+    "orthogonal",
+    "prediction",
+    "tangent",
+    "trained",
+    "vertex",
+]
 
 ONE = torch.ones(1, 4, dtype=torch.float64)
 
@@ -61,25 +70,34 @@ def vertex(name: str, depth: int, widths: list[int], networks: int, seed: int) -
         "limit": limit.value.flatten() / scale,
         "stderr": limit.stderr.flatten() / scale,
         "remainder": found.remainder["V"].flatten() / scale,
-        "finite": [[w, e.V.value.flatten() / scale, e.V.stderr.flatten() / scale]
-                   for w, e in zip(found.widths, found.ensembles, strict=True)],
-    }  # fmt: skip
+        "finite": [
+            [w, e.V.value.flatten() / scale, e.V.stderr.flatten() / scale]
+            for w, e in zip(found.widths, found.ensembles, strict=True)
+        ],
+    }
 
 
 def collapse(width: int, depth: int, networks: int, seed: int) -> Any:
     """Relative variance of the ReLU metric of one width, layer by layer."""
     arch = kd.MLP(4, [width] * (depth - 1), 1, "relu", C_W=2.0)
     found = kd.ensemble(arch, ONE / 2**0.5, networks, seed=seed, observables=["V"])
-    return {"ratio": [l / width for l in range(depth)], "value": found.V.value.flatten() / width,
-            "stderr": found.V.stderr.flatten() / width}  # fmt: skip
+    return {
+        "ratio": [l / width for l in range(depth)],
+        "value": found.V.value.flatten() / width,
+        "stderr": found.V.stderr.flatten() / width,
+    }
 
 
 def agreement(names: str, depth: int, widths: list[int], networks: int, seed: int) -> Any:
     """Every observable of ``names`` at the last layer of a tanh network, against its limit."""
     arch = kd.MLP(
-        4, [widths[0]] * (depth - 1), 1, "tanh", C_W=1.0,
+        4,
+        [widths[0]] * (depth - 1),
+        1,
+        "tanh",
+        C_W=1.0,
         lambda_b=[1.0 / l for l in range(1, depth + 1)],
-    )  # fmt: skip
+    )
     flow = kd.flow(arch, ONE, order=1)
     found = scaling(arch, ONE, widths, networks, seed=seed, observables=list(names), layers=[depth])
     lines = kd.compare(flow, found).lines
@@ -99,9 +117,11 @@ def tangent(name: str, depth: int, width: int, networks: int, seed: int) -> Any:
         arch = kd.MLP(4, [width] * (depth - 1), 1, name, C_W=C_W, **rates)
         X = ONE / C_W**0.5
         found = kd.ensemble(arch, X, networks, seed=seed, observables=["Theta"])
-        out[kind] = {"predicted": kd.flow(arch, X).Theta.flatten(),
-                     "measured": found.Theta.value.flatten(),
-                     "stderr": found.Theta.stderr.flatten()}  # fmt: skip
+        out[kind] = {
+            "predicted": kd.flow(arch, X).Theta.flatten(),
+            "measured": found.Theta.value.flatten(),
+            "stderr": found.Theta.stderr.flatten(),
+        }
     return out
 
 
@@ -112,8 +132,7 @@ def laws(name: str, depth: int) -> Any:
 
 def task(width: int) -> tuple[Any, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Two training points, one test point and two outputs for a tanh network."""
-    arch = kd.MLP(2, [width], 2, "tanh", C_b=0.3, C_W=1.5, lambda_b=0.3,
-                  lambda_W=0.9)  # fmt: skip
+    arch = kd.MLP(2, [width], 2, "tanh", C_b=0.3, C_W=1.5, lambda_b=0.3, lambda_W=0.9)
     X = torch.tensor([[1.2, 0.3], [-0.5, 1.1], [0.6, 1.0]], dtype=torch.float64)
     y = 2 * torch.tensor([[1.0, 0.4], [-0.7, 0.8]], dtype=torch.float64)
     return arch, X[:2], y, X[2:]
@@ -146,9 +165,17 @@ def trained(width: int, pairs: int, seed: int) -> Any:
     arch, X, y, X_test = task(width)
     flow = kd.flow(arch, torch.cat([X, X_test]))
     found = measure_correction(
-        arch, flow.K[-1], flow.Theta[-1], X, y, X_test, eta=step_size(), pairs=pairs, seed=seed,
+        arch,
+        flow.K[-1],
+        flow.Theta[-1],
+        X,
+        y,
+        X_test,
+        eta=step_size(),
+        pairs=pairs,
+        seed=seed,
         tolerance=1e-6,
-    )  # fmt: skip
+    )
     return [found.value[0], found.stderr[0]]
 
 
@@ -169,6 +196,9 @@ def orthogonal(depth: int, width: int, networks: int, seed: int) -> Any:
     assert flow.V is not None
     found = kd.ensemble(arch, X, networks, "weights", seed=seed, observables=["V", "K"])
     scale = flow.K.flatten() ** 2
-    return {"layers": list(range(1, depth + 1)), "predicted": flow.V.flatten() / scale,
-            "measured": found.V.value.flatten() / scale,
-            "stderr": found.V.stderr.flatten() / scale}  # fmt: skip
+    return {
+        "layers": list(range(1, depth + 1)),
+        "predicted": flow.V.flatten() / scale,
+        "measured": found.V.value.flatten() / scale,
+        "stderr": found.V.stderr.flatten() / scale,
+    }

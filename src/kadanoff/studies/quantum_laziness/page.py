@@ -29,8 +29,9 @@ def run(lab: Lab) -> None:
         full=[(0.05, 1e-3), (0.2, 1e-3), (1.0, 1e-3), (1.0, 1e-2)],
     )
     lazy = lab.pick(quick=[2, 3, 4], full=[2, 3, 4, 5, 6, 7])
-    lab.plan(2 * len(sizes) + len(gates) + len(qubits) + 2 + len(targets) + len(noises)
-             + len(lazy) + 5)  # fmt: skip
+    lab.plan(
+        2 * len(sizes) + len(gates) + len(qubits) + 2 + len(targets) + len(noises) + len(lazy) + 5
+    )
     _kernel(lab, sizes, gates, full, seed)
     _plateau(lab, qubits, full, seed)
     _dynamics(lab, n, depth, starts, targets, seed)

@@ -49,9 +49,11 @@ def free_lunch(n: int, name: str, sets: int, seed: int) -> dict[str, list[Any]]:
     shown = [np.sort(rng.permutation(1 << n)[: 1 << (n - 1)]) for _ in range(sets)]
     everything = all_labelings(n)
     families = {
-        "all": everything, "1-juntas": juntas(n, 1), "2-juntas": juntas(n, 2),
+        "all": everything,
+        "1-juntas": juntas(n, 1),
+        "2-juntas": juntas(n, 2),
         "degree ≤ 2": low_degree(n, 2),
-    }  # fmt: skip
+    }
     out = {}
     for family, labels in families.items():
         found = [off_training(learners(n)[name], n, train, labels) for train in shown]
@@ -73,10 +75,11 @@ def _terms(rung: str, N: int) -> Any:
     from kadanoff.studies.sparsity_principle import ising
 
     return {
-        "generic": lambda: ising.generic(N), "2-local": lambda: ising.k_local(N, 2),
+        "generic": lambda: ising.generic(N),
+        "2-local": lambda: ising.k_local(N, 2),
         "local": lambda: ising.lattice((N,)),
         "translation invariant": lambda: ising.translation_invariant((N,)),
-    }[rung]()  # fmt: skip
+    }[rung]()
 
 
 def need(rung: str, N: int, target: float, repeats: int, seed: int) -> list[float]:
@@ -166,10 +169,13 @@ def learnt_spectra(n: int, seeds: int, seed: int) -> dict[str, Any]:
         for i, name in enumerate(targets):
             a, b, t = walsh(before[i]), walsh(after[i]), walsh(labels[i])
             right = float((np.sign(after[i, unseen]) == labels[i, unseen]).mean())
-            rows.setdefault(name, []).append({
-                "couplings": [float(effective_couplings(x)) for x in (a, b, t)],
-                "degree": [weight_by_degree(x).tolist() for x in (a, b, t)], "unseen": right,
-            })  # fmt: skip
+            rows.setdefault(name, []).append(
+                {
+                    "couplings": [float(effective_couplings(x)) for x in (a, b, t)],
+                    "degree": [weight_by_degree(x).tolist() for x in (a, b, t)],
+                    "unseen": right,
+                }
+            )
     return rows
 
 
@@ -211,8 +217,11 @@ def densities(widths: list[int], top: int) -> list[Any]:
         error = [float(np.abs(output_density(series, z, k) - exact).max()) for k in range(top + 1)]
         rows.append([n, sum(a * b for a, b in zip(arch.n[1:], arch.n[:-1])), error, exact[0]])
     counts = [metric_couplings(1, k) for k in range(top + 1)]
-    return [counts, rows, {"z": z, "exact": exact,
-            "orders": [output_density(series, z, k) for k in range(top + 1)]}]  # fmt: skip
+    return [
+        counts,
+        rows,
+        {"z": z, "exact": exact, "orders": [output_density(series, z, k) for k in range(top + 1)]},
+    ]
 
 
 def two_inputs(n: int, networks: int, seed: int, checkpoint: str) -> dict[str, Any]:
@@ -225,24 +234,33 @@ def two_inputs(n: int, networks: int, seed: int, checkpoint: str) -> dict[str, A
 
     arch = MLP(2, [n] * 3, 1, "tanh", C_b=0.05, C_W=1.5)
     X = torch.tensor([[1.2, 0.3], [-0.4, 1.0]], dtype=torch.float64)
-    found = ensemble(arch, X, networks, seed=seed, observables=["K", "V"], layers=[4],
-                     checkpoint=checkpoint)  # fmt: skip
+    found = ensemble(
+        arch, X, networks, seed=seed, observables=["K", "V"], layers=[4], checkpoint=checkpoint
+    )
     theory = flow(arch, X, order=1)
     G, error_G = found.K.value[-1], found.K.stderr[-1]
     V, error_V = found.V.value[-1] / n, found.V.stderr[-1] / n
     K, G1, V1 = theory.K[-1], theory.require("G1")[-1] / n, theory.require("V")[-1] / n
 
     def wick(A, B):
-        return [float(A[a, b] * B[c, d] + A[a, c] * B[b, d] + A[a, d] * B[b, c])
-                for a, b, c, d in _QUADS]  # fmt: skip
+        return [
+            float(A[a, b] * B[c, d] + A[a, c] * B[b, d] + A[a, d] * B[b, c])
+            for a, b, c, d in _QUADS
+        ]
 
     def connected(V):
         return [float(V[a, b, c, d] + V[a, c, b, d] + V[a, d, b, c]) for a, b, c, d in _QUADS]
 
     measured = np.array(wick(G, G)) + connected(V)
-    error = np.array([
-        math.sqrt(sum(float(error_V[p]) ** 2 for p in ((a, b, c, d), (a, c, b, d), (a, d, b, c))))
-        + 6 * float(K.max() * error_G.max()) for a, b, c, d in _QUADS])  # fmt: skip
+    error = np.array(
+        [
+            math.sqrt(
+                sum(float(error_V[p]) ** 2 for p in ((a, b, c, d), (a, c, b, d), (a, d, b, c)))
+            )
+            + 6 * float(K.max() * error_G.max())
+            for a, b, c, d in _QUADS
+        ]
+    )
     order_0 = np.array(wick(K, K))
     order_1 = order_0 + np.array(wick(G1, K)) + wick(K, G1) + connected(V1)
     return {"measured": measured, "error": error, "order 0": order_0, "order 1": order_1}
@@ -262,8 +280,9 @@ def aspect(budget: int, depths: list[int], networks: int, seed: int) -> list[lis
         n = max(2, round(math.sqrt(budget / L)))
         arch = MLP(4, [n] * L, 1, "relu", C_W=2.0, lambda_W=1.0 / (L + 1), lambda_b=0.0)
         theory = flow(arch, X, order=1)
-        found = ensemble(arch, X, networks, seed=seed, observables=["K", "V", "Theta", "A"],
-                         layers=[L + 1])  # fmt: skip
+        found = ensemble(
+            arch, X, networks, seed=seed, observables=["K", "V", "Theta", "A"], layers=[L + 1]
+        )
 
         def last(x) -> float:
             return float(x[-1].flatten()[0])

@@ -26,13 +26,22 @@ class FullResolution(nn.Sequential):
 
         first, last = dropouts
         super().__init__(
-            *conv(1, 4), nn.Dropout(first), nn.BatchNorm2d(4),
-            *conv(4, 8), nn.BatchNorm2d(8),
-            *conv(8, 16), nn.BatchNorm2d(16),
-            *conv(16, 8), nn.BatchNorm2d(8),
-            *conv(8, 4), nn.BatchNorm2d(4),
-            nn.Conv2d(4, 1, 3, padding=1), nn.ReLU(), nn.Dropout(last), nn.BatchNorm2d(1),
-        )  # fmt: skip
+            *conv(1, 4),
+            nn.Dropout(first),
+            nn.BatchNorm2d(4),
+            *conv(4, 8),
+            nn.BatchNorm2d(8),
+            *conv(8, 16),
+            nn.BatchNorm2d(16),
+            *conv(16, 8),
+            nn.BatchNorm2d(8),
+            *conv(8, 4),
+            nn.BatchNorm2d(4),
+            nn.Conv2d(4, 1, 3, padding=1),
+            nn.ReLU(),
+            nn.Dropout(last),
+            nn.BatchNorm2d(1),
+        )
 
 
 class EncoderDecoder(nn.Sequential):
@@ -56,17 +65,29 @@ class EncoderDecoder(nn.Sequential):
             return [nn.ConvTranspose2d(a, b, 3, stride=2, padding=padding), nn.LeakyReLU(0.01)]
 
         super().__init__(
-            *conv(1, c[0]), nn.BatchNorm2d(c[0]), nn.Dropout(dropouts[0]), nn.AvgPool2d(2),  # 50
-            *conv(c[0], c[1]), nn.AvgPool2d(2, padding=1),  # 26
-            *conv(c[1], c[2]), nn.AvgPool2d(2),  # 13
-            *conv(c[2], c[3]), nn.AvgPool2d(2),  # 6
-            *conv(c[3], c[4]), nn.AvgPool2d(2),  # 3
+            *conv(1, c[0]),
+            nn.BatchNorm2d(c[0]),
+            nn.Dropout(dropouts[0]),
+            nn.AvgPool2d(2),  # 50
+            *conv(c[0], c[1]),
+            nn.AvgPool2d(2, padding=1),  # 26
+            *conv(c[1], c[2]),
+            nn.AvgPool2d(2),  # 13
+            *conv(c[2], c[3]),
+            nn.AvgPool2d(2),  # 6
+            *conv(c[3], c[4]),
+            nn.AvgPool2d(2),  # 3
             *conv(c[4], c[5], 0),  # 1
-            *up(c[5], c[4], 0), *up(c[4], c[3], 0),  # 3, 7
-            *up(c[3], c[2], 1), *up(c[2], c[1], 1),  # 13, 25
-            *up(c[1], c[0], 0), nn.Dropout(dropouts[1]),  # 51
-            nn.ConvTranspose2d(c[0], 1, 4, stride=2, padding=2), nn.ReLU(), nn.BatchNorm2d(1),
-        )  # fmt: skip
+            *up(c[5], c[4], 0),
+            *up(c[4], c[3], 0),  # 3, 7
+            *up(c[3], c[2], 1),
+            *up(c[2], c[1], 1),  # 13, 25
+            *up(c[1], c[0], 0),
+            nn.Dropout(dropouts[1]),  # 51
+            nn.ConvTranspose2d(c[0], 1, 4, stride=2, padding=2),
+            nn.ReLU(),
+            nn.BatchNorm2d(1),
+        )
 
 
 class SourceCNN(nn.Module):
