@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import html
+import importlib.util
 import inspect
 import json
 import pkgutil
 import re
 import shutil
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +44,14 @@ def on_files(files: Any, config: Any) -> Any:
     return files
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Put in docstrings of modules and how to install where a page asks; name files over code."""
+def on_page_markdown(markdown: str, page: Any = None, **_: Any) -> str:
+    """Put in docstrings of modules and how to install where a page asks; name files over code.
+
+    A page that shows outputs is run for them, and what it says of them is checked, when the site
+    is built (then ``page`` is given).
+    """
+    if page is not None and "<!-- output: " in markdown:
+        markdown = _with_outputs(markdown)
 
     def expand(match: re.Match[str]) -> str:
         return "\n\n".join(
@@ -52,6 +61,17 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
     markdown = _INSTALL.sub(lambda match: install(match.group(1) or ""), markdown)
     return _MODULES.sub(expand, _FENCE.sub(_fence, markdown))
+
+
+def _with_outputs(markdown: str) -> str:
+    spec = importlib.util.spec_from_file_location("execution", ROOT / "docs" / "execution.py")
+    assert spec is not None
+    assert spec.loader is not None
+    execution = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = execution  # dataclasses look themselves up there
+    spec.loader.exec_module(execution)
+    with tempfile.TemporaryDirectory() as folder:
+        return execution.shown(markdown, execution.run(markdown, Path(folder)))
 
 
 def install(extra: str = "") -> str:

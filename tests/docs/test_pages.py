@@ -1,25 +1,23 @@
 """Every Python block of the documentation runs, and every command in it is a real one.
 
-Names that a page takes for granted are made in a comment ``<!-- setup``, which no reader sees. A
-block ``python file=NAME`` is written to a file first; all blocks of a page share one namespace.
-Each ``$ kadanoff ...`` of a ``console`` block must name a command and options that exist.
+How, and how outputs are held against what a page says of them: ``docs/execution.py``. Each
+``$ kadanoff ...`` of a ``console`` block must name a command and options that exist.
 """
 
 from __future__ import annotations
 
 import re
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.cli.run import run
+from tests.docs.test_reference import loaded
 from tests.needs import needs
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 PAGES = sorted([*DOCS.rglob("*.md"), DOCS.parent / "README.md"])
-SETUP = re.compile(r"^<!-- setup\n(.*?)^-->", re.M | re.S)
 BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```", re.M | re.S)
 
 
@@ -35,28 +33,42 @@ def with_python(page: Path) -> bool:
 @pytest.mark.parametrize(
     "page", [p for p in PAGES if with_python(p)], ids=lambda p: str(p.relative_to(DOCS.parent))
 )
-def test_the_python_blocks_of_a_page_run(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    before = set(sys.modules)
-    names: dict[str, object] = {"__name__": "page"}
-    for code in SETUP.findall(page.read_text("utf-8")):
-        exec(compile(code, f"setup of {page.name}", "exec"), names)
-    for kind, info, code in blocks(page):
-        if kind != "python" or "norun" in info:
-            continue
-        file = re.search(r"file=(\S+)", info)
-        if file:
-            (tmp_path / file.group(1)).write_text(code)
-            continue
-        if info.strip().startswith("needs="):
-            needs(*info.strip().removeprefix("needs=").split(":"))
-        exec(compile(code, f"{page.name}", "exec"), names)
-    for name in set(sys.modules) - before:
-        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
-            del sys.modules[name]
+def test_the_python_blocks_of_a_page_run(page: Path, tmp_path: Path) -> None:
+    execution = loaded("execution")
+    text = page.read_text("utf-8")
+    outputs = execution.run(text, tmp_path, needs)
+    assert all(output.strip() for output in outputs), "an output that shows nothing"
+    assert len(outputs) == text.count("<!-- output: ")
+
+
+def test_a_page_that_promises_too_much_fails(tmp_path: Path) -> None:
+    execution = loaded("execution")
+    page = """
+<!-- setup
+a = 2
+-->
+```python
+print("a is", a + 0.5)
+```
+<!-- check
+assert numbers == [{0}]
+-->
+<!-- output: exactly -->
+"""
+    assert execution.run(page.format("2.5"), tmp_path) == ["a is 2.5\n"]
+    with pytest.raises(AssertionError):
+        execution.run(page.format("2.6"), tmp_path)
+    site = execution.shown(page, ["a is 2.5\n"])
+    assert "```text\na is 2.5\n```\n\n*exactly*" in site
+    command = "```console\n$ kadanoff critical tahn\n```\n<!-- output: the error -->\n"
+    assert execution.run(command, tmp_path) == ["(exit code 2)\n"]
+
+
+def test_the_api_of_the_readme_runs_as_it_is_printed() -> None:
+    """Nothing is set up behind the reader's back."""
+    text = (DOCS.parent / "README.md").read_text("utf-8")
+    assert "<!-- setup" not in text
+    assert "import kadanoff as kd" in text
 
 
 def commands() -> list[tuple[str, list[str]]]:
