@@ -179,3 +179,21 @@ def test_a_loss_far_from_its_expectation():
 
     assert codes(7.5) == ["loss-unlike-theory"]
     assert codes(5.0) == []
+
+
+def test_a_model_that_takes_a_list_of_sequences_of_several_lengths():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.out = nn.GRU(3, 16, batch_first=True), nn.Linear(16, 2)
+
+        def forward(self, sequences):
+            packed = nn.utils.rnn.pack_sequence(sequences, enforce_sorted=False)
+            return self.out(self.rnn(packed)[1][-1])
+
+    g = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    sequences = [torch.randn(4 + i % 5, 3, generator=g) for i in range(24)]
+    found = diagnose(Net(), (sequences, torch.arange(24) % 2), try_steps=0)
+    assert found.n_samples == 24
+    assert found.loss_name == "cross entropy"

@@ -123,7 +123,7 @@ def test_edge_of_stability_of_real_networks(batch, calm):
     Later the networks settle where the kernel is flatter (a catapult): it is the rise that tells.
     """
     net = arch(1024)
-    edge = largest_stable_rate(blocks(net, X_TRAIN, Y, X_TEST).Theta_AA, batch)
+    edge = largest_stable_rate(blocks(net, X_TRAIN, Y, X_TEST).Theta_AA, batch, reduction="sum")
     orders = [torch.randperm(6, generator=torch.Generator().manual_seed(s)) for s in range(120)]
     for factor, stable in ((0.85, True), (1.15, False)):
         weights = draw_batch(net, 4, torch.Generator().manual_seed(1), dtype=torch.float32)

@@ -17,9 +17,10 @@ THETA = FEATURES @ FEATURES.mT
 
 def test_full_batch_edge():
     top = float(torch.linalg.eigvalsh(THETA)[-1])
-    assert largest_stable_rate(THETA) == pytest.approx(2 / top)
+    assert largest_stable_rate(THETA, reduction="sum") == pytest.approx(2 / top)
+    assert largest_stable_rate(THETA) == largest_stable_rate(THETA, reduction="mean")
     assert largest_stable_rate(THETA, reduction="mean") == pytest.approx(24 * 2 / top)
-    assert largest_stable_rate(THETA, batch=24) == pytest.approx(2 / top)
+    assert largest_stable_rate(THETA, batch=24, reduction="sum") == pytest.approx(2 / top)
 
 
 def _mean_square_growth(batch: int, eta: float) -> float:
@@ -41,7 +42,7 @@ def _mean_square_growth(batch: int, eta: float) -> float:
 
 @pytest.mark.parametrize("batch", [1, 2, 4])
 def test_mini_batch_edge_by_enumeration(batch):
-    edge = largest_stable_rate(THETA[:5, :5], batch)
+    edge = largest_stable_rate(THETA[:5, :5], batch, reduction="sum")
     assert _mean_square_growth(batch, 0.999 * edge) < 1
     assert _mean_square_growth(batch, 1.001 * edge) > 1
 
@@ -63,7 +64,7 @@ def test_modes():
 def test_torch_rate_is_that_of_mse_loss():
     """Plain SGD with nn.MSELoss on a linear model diverges exactly beyond the converted edge."""
     x = FEATURES
-    edge = torch_rate(largest_stable_rate(THETA, reduction="mean"), 3)
+    edge = torch_rate(largest_stable_rate(THETA), 3)
     y = torch.randn(24, 3, generator=G, dtype=torch.float64)
     for factor, stable in ((0.98, True), (1.02, False)):
         W = torch.zeros(40, 3, dtype=torch.float64, requires_grad=True)

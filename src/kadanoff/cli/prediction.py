@@ -170,7 +170,7 @@ def _speed(theta: Tensor, y: Tensor, eta: float | None, batch: int | None) -> di
         "labels_learned": [{"share": share, "time": found.time_to_fit(share)} for share in _SHARES],
     }
     if batch is not None:
-        result["largest_stable_eta_of_batch"] = largest_stable_rate(theta, batch)
+        result["largest_stable_eta_of_batch"] = largest_stable_rate(theta, batch, reduction="sum")
     return result
 
 

@@ -161,6 +161,8 @@ def _of(inputs: Any, model: nn.Module | None, targets: Any) -> Example:
         if _one_argument(model, names):
             return Example((names,), {}, as_tensor(targets))
         return Example((), names, as_tensor(targets))
+    if isinstance(inputs, list) and _ragged(inputs) and _required(model) == 1:
+        return Example(([as_tensor(x) for x in inputs],), {}, as_tensor(targets))
     if isinstance(inputs, (tuple, list)) and inputs:
         if all(_is_array(x) or isinstance(x, Mapping) for x in inputs):
             return Example(tuple(as_tensor(x) for x in inputs), {}, as_tensor(targets))
@@ -175,6 +177,11 @@ def _of(inputs: Any, model: nn.Module | None, targets: Any) -> Example:
         if not isinstance(first, (str, bytes)):
             return example(first, model, targets)
     raise _unknown(inputs)
+
+
+def _ragged(inputs: list[Any]) -> bool:
+    """Whether it is a list of samples, such as sequences of several lengths."""
+    return len(inputs) > 1 and all(map(_is_array, inputs))
 
 
 def _unknown(data: Any) -> DataError:

@@ -105,7 +105,8 @@ def prepare(
     first = tensors[0]
     if first.ndim == 0:
         raise DataError("The input is a single number.", "Pass a batch: shape (samples, ...).")
-    size = first.shape[0]
+    listed = len(inputs.args) == 1 and isinstance(inputs.args[0], list)
+    size = len(inputs.args[0]) if listed else first.shape[0]
     if any(t.numel() == 0 for t in tensors):
         raise DataError(
             f"The batch is empty: input of shape {tuple(first.shape)}.", "Pass at least one sample."

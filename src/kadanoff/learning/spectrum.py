@@ -106,7 +106,7 @@ def largest_stable_rate(
     theta: Tensor,
     batch: int | None = None,
     *,
-    reduction: str = "sum",
+    reduction: str = "mean",
     tolerance: float = 1e-6,
     max_iterations: int = 20_000,
 ) -> float:
@@ -126,8 +126,8 @@ def largest_stable_rate(
         Size of the mini-batch, drawn without replacement; None is the full batch.
     reduction : {"sum", "mean"}
         Whether the loss is the sum or the mean over the points of a batch of
-        ``sum_i (z_i - y_i)^2 / 2``. Steps for the sum over a mini-batch are N / batch times
-        smaller in effect than those of the full sum.
+        ``sum_i (z_i - y_i)^2 / 2``. The default is what :func:`torch_rate` takes. Steps for the
+        sum over a mini-batch are N / batch times smaller in effect than those of the full sum.
 
     Returns
     -------
