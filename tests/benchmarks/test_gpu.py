@@ -15,7 +15,9 @@ from benchmarks import gpu
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("part", ["ensemble", "kernel", "empirical_ntk", "diagnose"])
+@pytest.mark.parametrize(
+    "part", ["ensemble", "module_ensemble", "kernel", "empirical_ntk", "diagnose", "tune"]
+)
 def test_each_part_runs_on_the_processor(part: str) -> None:
     row = getattr(gpu, part)(torch.device("cpu"), True)
     assert row["device_seconds"] > 0
