@@ -11,6 +11,7 @@ __all__ = ["moved", "watch_imports"]
 # old name -> where it is now
 _MOVED = {
     "kadanoff.chaos": "kadanoff.studies.edge_of_chaos.chaos",
+    "kadanoff.data.bundled": "kadanoff.data.built_in",
     "kadanoff.diagrams.MeasuredCorrelators": (
         "kadanoff.studies.effective_theories.measured.MeasuredCorrelators"
     ),
@@ -18,11 +19,23 @@ _MOVED = {
     "kadanoff.diagrams.measure": "kadanoff.studies.effective_theories.measured.measure",
     "kadanoff.diagrams.measured": "kadanoff.studies.effective_theories.measured",
     "kadanoff.diffusion": "kadanoff.studies.diffusion_surrogates.diffusion",
+    "kadanoff.ensembles.differential": "kadanoff.ensembles.dntk",
     "kadanoff.ensembles.extrapolate": "kadanoff.ensembles.widths",
+    "kadanoff.ensembles.reference": "kadanoff.ensembles.limit",
+    "kadanoff.gaussian.batched": "kadanoff.gaussian.batches",
+    "kadanoff.gaussian.many": "kadanoff.gaussian.rules",
+    "kadanoff.gaussian.nested": "kadanoff.gaussian.lattices",
     "kadanoff.hypercube": "kadanoff.studies.sparsity_principle.hypercube",
     "kadanoff.ising": "kadanoff.studies.sparsity_principle.ising",
+    "kadanoff.kernels.eigenpro": "kadanoff.kernels.preconditioned",
     "kadanoff.quantum": "kadanoff.studies.quantum_laziness.quantum",
     "kadanoff.report": "kadanoff.style (each report is drawn beside its result)",
+    "kadanoff.rgflow.asymptotics": "kadanoff.rgflow.growth",
+    "kadanoff.rgflow.lines": "kadanoff.rgflow.across_neurons",
+    "kadanoff.rgflow.memory": "kadanoff.rgflow.two_layers",
+    "kadanoff.rgflow.order_one": "kadanoff.rgflow.recursions",
+    "kadanoff.rgflow.skip": "kadanoff.rgflow.one_neuron",
+    "kadanoff.rgflow.tables": "kadanoff.rgflow.averages",
     "kadanoff.sparsity.claims": "kadanoff.studies.lazy_neurons.runs",
     "kadanoff.sparsity.toy": "kadanoff.studies.lazy_neurons.toy",
 }
