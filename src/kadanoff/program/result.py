@@ -42,6 +42,9 @@ class Quantity:
     log_spread: float = math.nan
     n: int = 0
 
+    def __str__(self) -> str:
+        return f"{self.value:.4g} ± {self.spread:.2g}"
+
     def z(self, measured: float) -> float:
         """How many spreads a network's number lies off the mean: logarithms where tails are heavy.
 
@@ -182,7 +185,7 @@ def _quantity(data: Mapping[str, Any]) -> Quantity:
 def _cell(quantity: Quantity | None) -> str:
     if quantity is None:
         return ""
-    return f"{quantity.value:.4g} ± {quantity.spread:.1g}"
+    return str(quantity)
 
 
 def quantities(moments: Moments) -> dict[str, Quantity]:
