@@ -219,6 +219,16 @@ def table(rows: list[Row]) -> str:
     """The page of results."""
     means = sum(r.forward + r.gradients for r in rows)
     worst = max(max(r.mean_worst, r.spread_worst) for r in rows)
+    outside = [
+        f"{r.family} {value:.2f} ({what})"
+        for r in rows
+        for what, value in (("means", r.mean_rms), ("spreads", r.spread_rms))
+        if not 0.6 < value < 1.5
+    ]
+    together = [
+        math.sqrt(sum(value(r) ** 2 * (r.forward + r.gradients) for r in rows) / means)
+        for value in (lambda r: r.mean_rms, lambda r: r.spread_rms)
+    ]
     lines = [
         "# Any architecture: sampled without weights, against re-initialised networks",
         "",
@@ -227,7 +237,10 @@ def table(rows: list[Row]) -> str:
         "work ran on the machine. Forward: mean square (as a logarithm) and row correlation of "
         "every linear call and residual sum; gradients: mean square of every parameter, without "
         "the factor common to all of a network's (its own z in column “scale”). "
-        f"Largest |z| of all means and spreads: {worst:.1f}. Cost: CPU time of one network, "
+        f"Largest |z| of all means and spreads: {worst:.1f}; rms z {together[0]:.2f} of all means, "
+        f"{together[1]:.2f} of all spreads; of single families outside 0.6 to 1.5: "
+        f"{', '.join(outside) or 'none'} (numbers of one model move together, so that its rms is "
+        "that of fewer). Cost: CPU time of one network, "
         "forward, backward and gradient norms, in forward passes of the model: sampled (drawing "
         "where that is cheaper) and really re-initialised. Memory: MB of weights it held, of all.",
         "",
