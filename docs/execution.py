@@ -156,10 +156,12 @@ def _inside(folder: Path) -> Iterator[None]:
 
 
 def shown(markdown: str, outputs: list[str]) -> str:
-    """The page with each output in its place."""
+    """The page with each output in its place, and without what was hidden."""
     waiting = iter(outputs)
 
     def put(match: re.Match[str]) -> str:
+        if match["hidden"]:
+            return ""
         if not match["words"]:
             return match.group()
         output = "\n".join(line.rstrip() for line in next(waiting).rstrip().splitlines())

@@ -60,6 +60,8 @@ assert numbers == [{0}]
         execution.run(page.format("2.6"), tmp_path)
     site = execution.shown(page, ["a is 2.5\n"])
     assert "```text\na is 2.5\n```\n\n*exactly*" in site
+    assert "assert" not in site
+    assert "a = 2" not in site
     command = "```console\n$ kadanoff critical tahn\n```\n<!-- output: the error -->\n"
     assert execution.run(command, tmp_path) == ["(exit code 2)\n"]
 
