@@ -119,6 +119,12 @@ def command(
     calls: Annotated[
         bool, typer.Option("--calls", help="A row a call, also where the model has blocks.")
     ] = False,
+    theory: Annotated[
+        str,
+        typer.Option(
+            "--theory", help="What random weights would give: quick, full (64 networks) or none."
+        ),
+    ] = "quick",
     seed: opt.Seed = 0,
     device: opt.Device = "cpu",
 ) -> None:
@@ -153,6 +159,7 @@ def command(
             steps=training.steps,
             try_steps=training.tries,
             every=whole,
+            theory=theory,
             seed=seed,
             device=device,
         )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from kadanoff.activations import Activation, activation
+from kadanoff.diagnosis.expected import expected, networks
 from kadanoff.diagnosis.findings import examine
 from kadanoff.diagnosis.gather import collect, tried, whole
 from kadanoff.diagnosis.inputs import check_model, prepare
@@ -52,6 +53,7 @@ def diagnose(
     steps: int = 1000,
     try_steps: int | None = None,
     every: Any = None,
+    theory: str = "quick",
     seed: int = 0,
     device: Any = None,
     batch: int | None = None,
@@ -89,6 +91,9 @@ def diagnose(
     every : optional
         More data of the same kind (inputs, targets): labels and non-finite outputs are looked for
         in all of it.
+    theory : {"quick", "full", "none"}
+        How well to know what random weights of these laws would give: from 4 to 8 networks, from
+        64, or not at all.
     seed : int
         Of the random probes and of what is random in the model.
     device : optional
@@ -116,6 +121,7 @@ def diagnose(
     start = time.perf_counter()
     if probes < 1:
         raise UsageError(f"probes must be at least 1, got {probes}.")
+    networks(theory, 0, 0)  # a word that is none of them, before anything is run
     if steps < 1 or (try_steps is not None and try_steps < 0):
         raise UsageError(f"steps = {steps}, try_steps = {try_steps}: both count steps.")
     model, note = unwrap(model) if isinstance(model, nn.Module) else (model, "")
@@ -140,7 +146,18 @@ def diagnose(
             notes.append(f"aspect: {_regime(arch, X)}")
         except (KadanoffError, ArithmeticError, RuntimeError) as error:
             notes.append(f"no prediction: {error}")
-    layers = _layers(model, found, expectation, arch, inputs.samples)
+    beside = expected(
+        model,
+        inputs,
+        found,
+        loss,
+        _layers(model, found, expectation, arch, inputs.samples),
+        branch_sums(found),
+        theory=theory,
+        seed=seed,
+    )
+    layers = beside.layers
+    notes += [beside.note] if beside.note else []
     parameters = _parameters(model, found)
     seen = collect(model, inputs, found, layers, parameters, arch, optimizer, steps)
     seen = tried(seen, model, inputs, loss, optimizer, try_steps, seed, found.seconds)
@@ -154,8 +171,8 @@ def diagnose(
         parameters=parameters,
         findings=findings,
         verdict=verdict,
-        describable=expectation is not None,
-        description=description,
+        describable=expectation is not None or bool(beside.words),
+        description=description if expectation is not None else beside.words or description,
         n_parameters=sum(p.numel() for p in model.parameters()),
         n_samples=inputs.samples,
         depth=len(chain),
@@ -169,7 +186,8 @@ def diagnose(
         trained=seen.trained,
         trial=seen.trial,
         notes=tuple(dict.fromkeys((*notes, *inputs.notes, *found.notes))),
-        sums=branch_sums(found),
+        sums=beside.sums,
+        expected_loss=beside.loss,
         meta=_meta(model, where, seed, probes, time.perf_counter() - start),
     )
     return in_plain_words(result)

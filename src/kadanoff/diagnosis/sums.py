@@ -7,7 +7,7 @@ from kadanoff.diagnosis.survey import Survey
 from kadanoff.trace.layers import Call
 from kadanoff.trace.statistics import mean_and_error
 
-__all__ = ["branch_sums"]
+__all__ = ["branch_sums", "residual"]
 
 
 def branch_sums(found: Survey) -> tuple[LayerReport, ...]:
@@ -22,7 +22,7 @@ def branch_sums(found: Survey) -> tuple[LayerReport, ...]:
         if call.kind != "add" or call.on_chain:
             index += 1
             continue
-        if not _residual(call):
+        if not residual(call):
             continue
         statistics = call.statistics
         back = found.to_output.get(position)
@@ -51,7 +51,7 @@ def branch_sums(found: Survey) -> tuple[LayerReport, ...]:
     return tuple(reports)
 
 
-def _residual(call: Call) -> bool:
+def residual(call: Call) -> bool:
     """Whether a sum joins two ways: not the one inside an activation or a rotation."""
     shapes = [source.shape for source in call.sources]
     return len(shapes) > 1 and call.shape in shapes

@@ -255,10 +255,18 @@ def _of_instance(model: nn.Module) -> Laws:
         entries = parameter.detach()
         if law is None:
             found[name] = law_of_entries([entries], "its own entries")
-        elif abs(agreement(entries, law)[0]) < REJECT:
+        elif _stated(law) or abs(agreement(entries, law)[0]) < REJECT:
             found[name] = law
         elif name in trained or (freshness and law.kind == "constant"):
             found[name] = replace(law, source=f"{law.source}, trained since")
         else:
             found[name] = law_of_entries([entries], "its own entries")
     return Laws(found, freshness)
+
+
+def _stated(law: Law) -> bool:
+    """Whether a config states it: Hugging Face's initializer_range holds, whatever is there now.
+
+    PyTorch's defaults hold only where nobody drew the weights anew, which the entries tell.
+    """
+    return law.random and law.source.endswith("._init_weights")

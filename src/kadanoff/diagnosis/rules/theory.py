@@ -10,6 +10,8 @@ from kadanoff.diagnosis.result import Finding
 
 __all__ = ["RULES"]
 
+LIMIT = 5.0
+
 UNLIKE = kind(
     "KD1101",
     "unlike-theory",
@@ -18,8 +20,8 @@ UNLIKE = kind(
     "of many standard deviations says that the weights or the data are not what they seem.",
     measured="z = (measured − expected) / spread from one drawn network to the next, of the second "
     "moment of each layer.",
-    threshold="|z| > 8 at three layers or more, and a factor 2 from the expectation. Not said of "
-    "trained nets.",
+    threshold="|z| > 5, and a factor 2 from the expectation: with the few networks of a quick "
+    "expectation z allows for how badly they know the spread. Not said of trained nets.",
     remedy="Look at the first layer where it departs: weights that were changed after drawing, "
     "correlated rows, or inputs outside the usual range.",
     scale=True,
@@ -35,19 +37,19 @@ def _unlike(e: Evidence) -> Iterator[Finding]:
         if m.z is None or m.predicted is None or not m.predicted > 0:
             continue
         ratio = m.value / m.predicted
-        if abs(m.z) > 8 and not 0.5 < ratio < 2:
+        if abs(m.z) > LIMIT and not 0.5 < ratio < 2:
             far.append((layer, m.z, ratio))
-    if len(far) < 3:
+    if not far:
         return
     layer, z, ratio = far[0]
     yield UNLIKE.found(
         "warning",
         f"unlike theory: from layer {layer.index} ({layer.path or layer.op}) on the second moment "
         f"is {ratio:.3g} times what random weights of this size give, z = {z:.0f} (the limit is "
-        f"8); so at {len(far)} layers.",
+        f"{LIMIT:g}); so at {len(far)} layer{'s' * (len(far) > 1)}.",
         cost=3,
         value=z,
-        threshold=8,
+        threshold=LIMIT,
         layers=[x.index for x, _, _ in far],
     )
 
