@@ -15,6 +15,9 @@ from kadanoff.errors import UsageError
 if TYPE_CHECKING:
     from kadanoff.diagnosis import Recipe
 
+if TYPE_CHECKING:
+    from kadanoff.diagnosis import Diagnosis
+
 __all__ = ["Training", "command"]
 
 
@@ -125,6 +128,12 @@ def command(
             "--theory", help="What random weights would give: quick, full (64 networks) or none."
         ),
     ] = "quick",
+    meta: Annotated[
+        bool,
+        typer.Option(
+            "--meta", help="Predict from the code alone: no weight is built, any size goes."
+        ),
+    ] = False,
     seed: opt.Seed = 0,
     device: opt.Device = "cpu",
 ) -> None:
@@ -134,11 +143,44 @@ def command(
 
     Example: `kadanoff diagnose examples/deep_tanh.py:default --data digits --html report.html`
     """
-    from kadanoff.style.progress import console, waiting
+    from kadanoff.diagnosis.terminal import diagnosis_terminal
+    from kadanoff.style.progress import console
 
     if fail_on not in ("critical", "warning"):
         raise UsageError(f"--fail-on {fail_on!r} is no severity.", "Write critical or warning.")
     output = Output("diagnose", result, [html])
+    if meta:
+        from kadanoff.cli.foretold import foretold
+        from kadanoff.cli.prepared import analysed
+
+        with analysed(model.target):
+            diagnosis = foretold(model, training.function(), seed, theory, use_targets)
+    else:
+        diagnosis = _measured(model, training, use_targets, theory, seed, device)
+    diagnosis = replace(
+        diagnosis,
+        meta={**diagnosis.meta, "target": model.target, "data": model.data, "seed": seed},
+    )
+    if html is not None:
+        diagnosis.to_html(html)
+    output.write(diagnosis.to_dict(), seed=seed)
+    if output.for_people:
+        console().print(diagnosis_terminal(diagnosis, calls=calls))
+    output.say_where()
+    raise typer.Exit(diagnosis.exit_code_for(fail_on))
+
+
+def _measured(
+    model: opt.Model,
+    training: Training,
+    use_targets: bool,
+    theory: str,
+    seed: int,
+    device: str,
+) -> Diagnosis:
+    """Load the model and the data, and measure."""
+    from kadanoff.style.progress import waiting
+
     with waiting("loading the model and the data"):
         from kadanoff.cli.prepared import analysed, prepare_whole
 
@@ -146,12 +188,11 @@ def command(
         loaded, sample, whole = prepare_whole(model, seed=seed, device=device)
     with waiting("measuring every layer"), analysed(model.target):
         from kadanoff.diagnosis import diagnose
-        from kadanoff.diagnosis.terminal import diagnosis_terminal
 
         if not use_targets:
             sample = replace(sample, targets=None)
             whole = None if whole is None else replace(whole, targets=None)
-        diagnosis = diagnose(
+        found = diagnose(
             loaded.model,
             sample,
             loss=loss,
@@ -163,15 +204,5 @@ def command(
             seed=seed,
             device=device,
         )
-    diagnosis = replace(
-        diagnosis,
-        notes=(*(f"{model.data}: {note}" for note in sample.notes), *diagnosis.notes),
-        meta={**diagnosis.meta, "target": model.target, "data": model.data, "seed": seed},
-    )
-    if html is not None:
-        diagnosis.to_html(html)
-    output.write(diagnosis.to_dict(), seed=seed)
-    if output.for_people:
-        console().print(diagnosis_terminal(diagnosis, calls=calls))
-    output.say_where()
-    raise typer.Exit(diagnosis.exit_code_for(fail_on))
+    notes = tuple(f"{model.data}: {note}" for note in sample.notes)
+    return replace(found, notes=(*notes, *found.notes))

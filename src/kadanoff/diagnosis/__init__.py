@@ -19,6 +19,7 @@
 ``kinds``           the catalogue of findings, ``catalogue`` its pages
 ``findings``        run the rules, settle severities, put causes first
 ``estimate``, ``result``  what comes out
+``predicted``       the same before a model is built, from its code alone
 ``sums``            streams beside the main chain
 ``blocks``          calls grouped by block and role
 ``summary``         a healthy verdict in one sentence

@@ -12,7 +12,7 @@ from kadanoff.diagnosis.estimate import Estimate
 from kadanoff.diagnosis.result import Diagnosis, LayerReport
 from kadanoff.style.numbers import short
 
-__all__ = ["in_plain_words", "summary"]
+__all__ = ["in_plain_words", "summary", "uneven"]
 
 # a gradient this many times that of the other blocks is worth a word
 UNEVEN = 3.0
@@ -35,7 +35,7 @@ def summary(diagnosis: Diagnosis) -> str:
         4.6 ± 0.1); block 0 gets 14 times the gradient of the others"``, as far as it is known.
     """
     blocks = blocks_of(diagnosis.layers, diagnosis.sums)
-    said = [_reach(diagnosis, blocks), *_loss(diagnosis), *_uneven(blocks), *_faint(blocks)]
+    said = [_reach(diagnosis, blocks), *_loss(diagnosis), *uneven(blocks), *_faint(blocks)]
     if diagnosis.trained:
         said.insert(0, "the model looks trained")
     return "; ".join(said) + "."
@@ -74,7 +74,7 @@ def _loss(d: Diagnosis) -> Iterator[str]:
     yield f"the loss starts {where} ({short(d.loss)}, {band})"
 
 
-def _uneven(blocks: Blocks) -> Iterator[str]:
+def uneven(blocks: Blocks) -> Iterator[str]:
     """A block, or one role in it, that gets far more or far less gradient than in the others."""
     candidates = [_apart(blocks, [(g, g.gradient) for g in blocks.numbered], "")]
     for part in blocks.parts:
