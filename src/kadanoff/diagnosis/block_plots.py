@@ -118,7 +118,7 @@ def _growth(blocks: Blocks) -> list[_Line]:
     factors = growth(blocks.groups)
     places = [i for i, g in enumerate(blocks.groups) if g.label in factors]
     found = [Estimate(factors[blocks.groups[i].label]) for i in places]
-    return [_Line("measured", places, found)]
+    return [_Line(STREAM, places, found)]
 
 
 def _draw(

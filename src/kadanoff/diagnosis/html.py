@@ -25,7 +25,7 @@ def diagnosis_html(diagnosis: Diagnosis, *, title: str = "") -> str:
     verdict = callout(
         "good" if d.healthy else "bad",
         d.verdict[:1].upper() + d.verdict[1:],
-        label="Healthy" if d.healthy else "Not healthy",
+        label="Predicted" if d.meta.get("predicted") else "Healthy" if d.healthy else "Not healthy",
     )
     return page(
         title or f"Diagnosis of {d.model}",

@@ -40,6 +40,8 @@ def _parts(
     d: Diagnosis, write: Callable[[str], str], plain: bool, width: int, calls: bool
 ) -> Iterator[Any]:
     mark, colour = ("OK", "green") if d.healthy else ("SICK", "red")
+    if d.meta.get("predicted"):
+        mark, colour = "PREDICTED", "blue"
     yield Text.assemble(
         (f" {mark} ", f"bold reverse {colour}"),
         " ",
