@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -38,10 +37,10 @@ def foretold(
 
     if model.weights is not None:
         raise UsageError("--meta builds no weights, so it takes no --weights.", "Leave one out.")
-    factory = attribute(model.target, what="target")
-    if isinstance(factory, torch.nn.Module) or not callable(factory):
+    named: Any = attribute(model.target, what="target")
+    if isinstance(named, torch.nn.Module) or not callable(named):
         raise UsageError(
-            f"{model.target!r} is a {type(factory).__name__}; --meta needs a function that makes "
+            f"{model.target!r} is a {type(named).__name__}; --meta needs a function that makes "
             "the model.",
             "Name a factory, which is then run without memory for weights.",
         )
@@ -53,9 +52,15 @@ def foretold(
         sample.inputs,
         sample.targets,
     )  # fmt: skip
+    given = parse_kwargs(model.kwargs)
+    factory = cast("Callable[..., torch.nn.Module]", named)
+
+    def build() -> torch.nn.Module:
+        return factory(**given)
+
     with reporting("auto", "running random networks") as progress:
         found = foretell(
-            partial(factory, **parse_kwargs(model.kwargs)),
+            build,
             data,
             loss=loss,
             n_networks=16 if theory == "full" else 4,

@@ -160,6 +160,7 @@ def diagnose(
     notes += [beside.note] if beside.note else []
     parameters = _parameters(model, found)
     seen = collect(model, inputs, found, layers, parameters, arch, optimizer, steps)
+    seen = replace(seen, expected_loss=beside.loss)
     seen = tried(seen, model, inputs, loss, optimizer, try_steps, seed, found.seconds)
     findings, verdict = examine(seen)
     x = inputs.first

@@ -162,7 +162,7 @@ def _layers(model: nn.Module, ensemble: ModuleEnsemble) -> tuple[LayerReport, ..
         count = seen[parameter or path] = seen.get(parameter or path, -1) + 1
         fan_in, fan_out = _fans(op, weight)
         square = ensemble.gradients.get(parameter or "")
-        known = {
+        known: dict[str, Any] = {
             name: _estimate(fields[name])
             for name in ("correlation", "kurtosis", "jacobian", "jacobian_to_output")
             if name in fields

@@ -35,7 +35,7 @@ UNEXPECTED = kind(
     "from one draw to the next. A loss far outside says that the weights are not what they seem, "
     "or that the data is not what the net was made for.",
     measured="z = (loss − expected) / spread over sampled networks of the same laws.",
-    threshold="|z| > 8, and half of the expected value away. Not said of trained nets.",
+    threshold="|z| > 5, and half of the expected value away. Not said of trained nets.",
     remedy="See which layer departs first from its expectation; check what was changed after the "
     "weights were drawn.",
     scale=True,
@@ -102,11 +102,11 @@ def _expected(e: Evidence) -> Iterator[Finding]:
     if e.trained or e.stands_in or found is None or found.z is None or found.predicted is None:
         return
     spread = found.spread or 0.0
-    if abs(found.z) > 8 and abs(found.value - found.predicted) > 0.5 * abs(found.predicted):
+    if abs(found.z) > 5 and abs(found.value - found.predicted) > 0.5 * abs(found.predicted):
         yield UNEXPECTED.found(
             "warning",
             f"loss unlike theory: it starts at {found.value:.3g}, random weights of these laws "
-            f"give {found.predicted:.3g} ± {spread:.2g} (z = {found.z:.0f}, the limit is 8).",
+            f"give {found.predicted:.3g} ± {spread:.2g} (z = {found.z:.0f}, the limit is 5).",
             cost=25,
             value=found.value,
             threshold=found.predicted,
