@@ -18,6 +18,8 @@
 - ``sweeps``  does a rate found on a small model hold on a large one?
 - ``movement``  how far activations move in a few steps, against width or depth
 - ``scalings``  named scalings with width and depth: maximal update, CompleteP, NTK, spectral
+- ``factories``  any factory with arguments for width and depth
+- ``knobs``  does a rate, decay, batch, ε, β₂ or warm-up carry over sizes?
 - ``finished``  runs of a sweep that are finished, kept in a file
 - ``transfer_report``  a transfer on screen, as a figure and as a page
 """

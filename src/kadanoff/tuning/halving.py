@@ -38,6 +38,8 @@ MOST = 9
 TIE = 0.005
 # other initial weights must be ahead by this after a handful of steps
 CLEAR = 0.02
+# rates closer than this are one
+NEAR = 1.25
 # a run that has not come down by this has not moved
 MOVED = 0.01
 
@@ -250,7 +252,7 @@ def race(
     size = predicted(best, first, horizon, usual)
     kinds = [] if small else others()
     if small or found.left < 3 * first or first >= horizon:
-        return _decided(found, tried, size, first, horizon)
+        return _decided(found, tried, plain, size, first, horizon)
     return _halving(found, plain, kinds, size, horizon)
 
 
@@ -274,7 +276,7 @@ def _small(
     if best is None:
         return _as_it_is(found, plain, horizon, "nothing tried stays finite")
     size = predicted(best, steps, horizon, expected if better else usual)
-    return _decided(found, kind, size, steps, horizon)
+    return _decided(found, kind, plain, size, steps, horizon)
 
 
 def predicted(best: float, steps: int, horizon: int, usual: float) -> float:
@@ -310,12 +312,16 @@ def _best_size(found: _Field, kind: Kind, ladder: list[float], steps: int) -> fl
 
 
 def _decided(
-    found: _Field, plain: Kind, size: float, steps: int, horizon: int
+    found: _Field, kind: Kind, plain: Kind, size: float, steps: int, horizon: int
 ) -> tuple[Kind, float, Race]:
-    """The size that the first trials point to, unless it is about the user's own."""
+    """The size that the first trials point to, unless that is about the user's own or less.
+
+    A handful of steps is too few to take away from a rate that somebody chose: a model that bears
+    no more is left as it is. Other initial weights have a size of their own.
+    """
     own = found.trials.maker.rate
-    if not plain.changes and abs(math.log(size / own)) < math.log(1.25):
-        size = own
+    if not kind.start and size < NEAR * own:
+        kind, size = plain, own
     entries = list(found.entries.values())
     lowest = min(entries, key=lambda e: e.loss(steps))
     for entry in entries:
@@ -323,7 +329,7 @@ def _decided(
             continue
         why = "diverged" if entry.contender.diverged else "slower over the first steps"
         entry.outcome = "fastest over the first steps" if entry is lowest else why
-    return plain, size, _report(found, horizon, _named(plain, size))
+    return kind, size, _report(found, horizon, _named(kind, size))
 
 
 def _as_it_is(found: _Field, plain: Kind, horizon: int, why: str) -> tuple[Kind, float, Race]:

@@ -62,7 +62,9 @@ class Stream:
             return
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)  # a loader that shuffles draws from the global generator
-            self._list = examples(data, model, limit=KEPT)
+            # a tuple of two is inputs and targets, also where both are tokens of one shape
+            pair = isinstance(data, tuple) and len(data) == 2
+            self._list = [example(data, model)] if pair else examples(data, model, limit=KEPT)
         for item in self._list:
             _check(item)
         self._size = batch or PART

@@ -71,6 +71,8 @@ class Transfer:
     spread_stderr: float
     tolerance: float
     carries: bool
+    knob: str = "base"
+    scaling: str = ""
 
     @property
     def fine(self) -> bool:
@@ -198,28 +200,23 @@ def transfer(
     total, done = len(sizes) * len(bases) * seeds, 0
     curves = []
     for width, depth in sizes:
-        column: dict[float, list[float]] = {}
-        todo = list(bases)
-        while todo:
-            for base in todo:
-                column[base] = []
-                for k in range(seed, seed + seeds):
-                    loss = finished.loss(width, depth, base, k)
-                    if loss is None:
-                        model = build(width, depth, k)
-                        groups = parameter_groups(model, X[:batch], optimizer, s=s, base=base)
-                        made = make_optimizers(groups, optimizer)
-                        loss = train(model, made, X, y, steps=steps, batch=batch, seed=1000 + k)
-                        finished.keep(width, depth, base, k, loss)
-                    column[base].append(loss)
-                    done += 1
-                    if progress is not None:
-                        progress(done, max(total, done), width=width, depth=depth)
-            todo = _further(column, len(bases) + _EXTEND)
-        curves.append(_curve(width, depth, column))
-    ends = sorted(curves, key=lambda c: c.optimum)
-    spread = ends[-1].optimum - ends[0].optimum
-    error = math.hypot(ends[-1].optimum_stderr, ends[0].optimum_stderr)
+
+        def loss_at(base: float, k: int, size: tuple[int, int] = (width, depth)) -> float:
+            nonlocal done
+            loss = finished.loss(*size, base, k)
+            if loss is None:
+                model = build(*size, k)
+                groups = parameter_groups(model, X[:batch], optimizer, s=s, base=base)
+                made = make_optimizers(groups, optimizer)
+                loss = train(model, made, X, y, steps=steps, batch=batch, seed=1000 + k)
+                finished.keep(*size, base, k, loss)
+            done += 1
+            if progress is not None:
+                progress(done, max(total, done), width=size[0], depth=size[1])
+            return loss
+
+        curves.append(curve_of(width, depth, bases, loss_at, range(seed, seed + seeds)))
+    spread, error, carries = verdict(curves, tolerance)
     coordinates: tuple[Coordinate, ...] = ()
     if len(widths) > 1:
         coordinates = coordinate_check(
@@ -235,8 +232,34 @@ def transfer(
             seeds=max(seeds, 8),
             seed=seed,
         )
-    carries = spread <= tolerance + 2 * error and not any(c.at_edge for c in curves)
     return Transfer(optimizer, s, tuple(curves), coordinates, spread, error, tolerance, carries)
+
+
+def curve_of(
+    width: int,
+    depth: int,
+    values: Sequence[float],
+    loss: Callable[[float, int], float],
+    seeds: Sequence[int],
+    grows: bool = True,
+) -> Curve:
+    """Sweep one size; with ``grows`` beyond the grid where the best value lies at its end."""
+    column: dict[float, list[float]] = {}
+    todo = list(values)
+    while todo:
+        for value in todo:
+            column[value] = [loss(value, k) for k in seeds]
+        todo = _further(column, len(values) + _EXTEND) if grows else []
+    return _curve(width, depth, column)
+
+
+def verdict(curves: Sequence[Curve], tolerance: float) -> tuple[float, float, bool]:
+    """Distance of the outermost optima, its standard error, and whether the knob carries."""
+    ends = sorted(curves, key=lambda c: c.optimum)
+    spread = ends[-1].optimum - ends[0].optimum
+    error = math.hypot(ends[-1].optimum_stderr, ends[0].optimum_stderr)
+    carries = spread <= tolerance + 2 * error and not any(c.at_edge for c in curves)
+    return spread, error, carries
 
 
 def _further(column: dict[float, list[float]], most: int) -> list[float]:

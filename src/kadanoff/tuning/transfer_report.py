@@ -29,7 +29,7 @@ def transfer_figure(found: Transfer) -> Figure:
             points(left, c.bases, c.loss, c.stderr, label=label, index=i)
             left.plot(c.bases, c.loss, color=SERIES[i % len(SERIES)], linewidth=1)
             left.axvline(2**c.optimum, color=SERIES[i % len(SERIES)], linewidth=0.8, alpha=0.6)
-        left.set(xscale="log", yscale="log", xlabel="base rate", ylabel="loss at the end")
+        left.set(xscale="log", yscale="log", xlabel=_knob(found), ylabel="loss at the end")
         left.legend(fontsize="small")
         for i, c in enumerate(found.coordinates):
             points(right, c.widths, c.change, c.stderr, label=c.layer, index=i)
@@ -48,14 +48,29 @@ def transfer_figure(found: Transfer) -> Figure:
     return fig
 
 
+_WORDS = {
+    "base": "base rate",
+    "lr": "learning rate",
+    "weight_decay": "weight decay",
+    "batch": "batch size",
+    "eps": "Adam's ε",
+    "beta2": "1 − β₂",
+    "warmup": "warm-up, part of the steps",
+}
+
+
+def _knob(found: Transfer) -> str:
+    return _WORDS.get(found.knob, found.knob)
+
+
 def _verdict(found: Transfer) -> tuple[str, str]:
     spread = uncertain(found.spread, found.spread_stderr)
     if any(c.at_edge for c in found.curves):
-        head = "Undecided: an optimum lies outside the rates tried."
+        head = "Undecided: an optimum lies outside the values tried."
     elif found.carries:
-        head = "The rate carries over."
+        head = f"The {_knob(found)} carries over."
     else:
-        head = "The rate does not carry over."
+        head = f"The {_knob(found)} does not carry over."
     moved = [c.layer for c in found.coordinates if not c.fine]
     tail = f"Optima differ by {spread} factors of two (tolerance {found.tolerance:g}). "
     tail += (
