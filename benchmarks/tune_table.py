@@ -133,7 +133,7 @@ def write() -> None:
     if not lines:
         print("no row is complete yet")
         return
-    why = RESULTS / "tune.why.md"
+    why = RESULTS / "tune.why.txt"
     text = [
         "### Tuning beside defaults, sweeps and other tools",
         "",
