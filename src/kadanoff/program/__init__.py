@@ -48,6 +48,34 @@ result.py, comparison.py
     What comes out, and two of them side by side.
 front.py
     kadanoff.ensemble and kadanoff.compare: one name for modules and described networks.
+
+``batch``        What the user hands over as a batch, sorted into a model's call and targets
+``classes``      The laws that the classes of a finished model draw from
+``comparison``   Two ensembles of one module side by side, number by number, in standard errors
+``convolution``  Convolutions as linear maps of patches: any stride, padding, dilation and groups
+``custom``       Autograd functions of the user's own, which no function mode sees
+``drawing``      Following how the tensors of a model come to be: what is drawn, from which law
+``draws``        What each tensor operation does to the law of the entries it reads and writes
+``factor``       X = L Q with orthonormal rows Q, for rows X that may repeat each other
+``finite``       What does not average out as a model gets wide: its kernels stay random
+``freshness``    Whether a model is fresh or trained, from its weights alone
+``front``        One name for all ensembles: described networks and modules
+``hosts``        Who runs the backward passes of a real module
+``initial``      The law of every parameter of a model: followed from its construction
+``law``          From what distribution a parameter is drawn: kind, mean, standard deviation
+``linear``       A linear map whose matrix answers by its law, as autograd sees it
+``matrix``       A matrix of independent normal entries
+``measured``     The law of a parameter as far as its entries tell
+``mode``         A random network without weights
+``operations``   The table of operations
+``plan``         One ensemble of a module
+``pool``         Replicas side by side: each runs the model in a thread of its own
+``records``      What is kept of one network: numbers by call and by parameter
+``result``       The statistics of a module's ensemble
+``run``          Ensembles of any module: run on the law of its weights, with errors and spreads
+``skeleton``     A model without its weights: the same modules, buffers in numbers
+``source``       One parameter of one random network: undrawn where it can be
+``views``        Stand-ins for a parameter seen from another side: transposed, cut into rows
 """
 
 from __future__ import annotations
