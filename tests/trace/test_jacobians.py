@@ -9,7 +9,7 @@ from kadanoff.trace.graph import main_chain
 from kadanoff.trace.jacobians import jacobians_along, jacobians_to_output
 from kadanoff.trace.layers import Layers
 from kadanoff.trace.recorder import Recorder
-from kadanoff.trace.roles import roles
+from kadanoff.trace.roles import roles_of
 from tests.known import assert_consistent
 from tests.trace.models import GPT, ResNet18, mlp
 
@@ -49,7 +49,7 @@ def test_norms_agree_with_full_jacobians():
 def test_main_chain_of_an_mlp_is_every_layer():
     _, calls, chain = traced(mlp(nn.Tanh, 5, 8), torch.randn(3, 32))
     assert chain == calls
-    names = roles(calls, list(range(len(calls))))
+    names = roles_of(calls, list(range(len(calls))))
     assert names == ["input", *["hidden"] * 4, "readout"]
 
 
@@ -66,7 +66,8 @@ def test_main_chain_of_residual_nets_is_the_stream():
 def test_attention_roles():
     _, calls, chain = traced(GPT(1), torch.randint(0, 48, (2, 8)))
     found = {
-        c.path: r for c, r in zip(calls, roles(calls, [calls.index(c) for c in chain]), strict=True)
+        c.path: r
+        for c, r in zip(calls, roles_of(calls, [calls.index(c) for c in chain]), strict=True)
     }
     assert found["emb"] == "embedding"
     assert found["blocks.0.qkv"] == "attention"

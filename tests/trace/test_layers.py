@@ -11,7 +11,7 @@ from torch import nn
 
 from kadanoff.trace import Layers, Observer, Recorder, record
 from kadanoff.trace.graph import main_chain
-from kadanoff.trace.roles import roles
+from kadanoff.trace.roles import roles_of
 from tests.trace.models import GPT, Functional, ResNet18, hugging_face, mlp
 
 
@@ -89,7 +89,7 @@ def test_role_and_chain_are_told_once_the_output_is_known():
     expected = [useful[i] for i in main_chain(output, [layers.calls[i].edge for i in useful])]
     assert chain == expected
     assert [i for i, call in enumerate(layers.calls) if call.on_chain] == chain
-    assert [call.role for call in layers.calls] == roles(layers.calls, chain)
+    assert [call.role for call in layers.calls] == roles_of(layers.calls, chain)
     assert {"embedding", "stream", "attention", "readout"} <= {c.role for c in layers.calls}
 
 

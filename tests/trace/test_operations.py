@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kadanoff.trace.fans import fans, find_weight, layout_of, shape_fans
+from kadanoff.trace.fans import fans_of, find_weight, layout_of, shape_fans
 from kadanoff.trace.operations import TABLE, bind, canonical, operation_of
 
 aten = torch.ops.aten
@@ -102,7 +102,7 @@ def test_fans_of_convolutions(function, args, out):
     arguments = bind(function, args, {})
     weight = find_weight(operation, arguments, lambda t: False)
     assert weight == "weight"
-    assert fans(operation, arguments, weight) == (sums_over(function, args, args[1]), out)
+    assert fans_of(operation, arguments, weight) == (sums_over(function, args, args[1]), out)
 
 
 def product_cases():
@@ -135,12 +135,12 @@ def test_fans_of_products_follow_the_side_the_weight_stands_on(function, args, p
     W = args[position]
     weight = find_weight(operation, arguments, lambda t: t is W)
     assert arguments[weight] is W
-    assert fans(operation, arguments, weight) == (sums_over(function, args, W), out)
+    assert fans_of(operation, arguments, weight) == (sums_over(function, args, W), out)
 
 
 def test_a_lookup_sums_over_nothing():
     arguments = bind(F.embedding, (torch.tensor([0]), torch.randn(7, 3)), {})
-    assert fans(TABLE["embedding"], arguments, "weight") == (1, 3)
+    assert fans_of(TABLE["embedding"], arguments, "weight") == (1, 3)
 
 
 def test_layout_by_the_module_that_holds_the_weight():

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kadanoff.devices import chosen
+from kadanoff.devices import chosen, free_memory
 from kadanoff.errors import AnalysisError, ConvergenceError, DataError, UsageError
 from kadanoff.kernels.preconditioned import eigenpro
 from kadanoff.kernels.storage import stream
@@ -193,10 +193,7 @@ def _choose(function: Any, K: Any, N: int, size: int, budget: int, path: Any) ->
 def _free_memory(place: torch.device) -> int:
     if place.type == "cuda":
         return torch.cuda.mem_get_info(place)[0]
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):
-        return 8 * 1024**3
+    return free_memory() or 8 * 1024**3
 
 
 def _matrix(K: Any) -> Stored:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from kadanoff.trace.operations import Layout, Operation
 
-__all__ = ["fans", "find_weight", "layout_of", "shape_fans"]
+__all__ = ["fans_of", "find_weight", "layout_of", "shape_fans"]
 
 
 def find_weight(
@@ -40,7 +40,9 @@ def find_weight(
     return declared if isinstance(arguments.get(declared or ""), Tensor) else None
 
 
-def fans(operation: Operation, arguments: Mapping[str, Any], weight: str | None) -> tuple[int, int]:
+def fans_of(
+    operation: Operation, arguments: Mapping[str, Any], weight: str | None
+) -> tuple[int, int]:
     """Inputs that one output neuron sums over, and the number of neurons or channels.
 
     By operation, not by class of module: a matrix used from either side has two fan-ins.

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kadanoff.trace.fans import fans, find_weight
+from kadanoff.trace.fans import fans_of, find_weight
 from kadanoff.trace.graph import main_chain
 from kadanoff.trace.operations import (
     ACTIVATION_MODULE,
@@ -20,7 +20,7 @@ from kadanoff.trace.operations import (
 )
 from kadanoff.trace.origins import Origins
 from kadanoff.trace.recorder import Frame, FunctionCall, Observer, Recorder, unwrap
-from kadanoff.trace.roles import roles
+from kadanoff.trace.roles import roles_of
 from kadanoff.trace.sandbox import untouched
 from kadanoff.trace.statistics import Statistics, Units, reduce
 from kadanoff.trace.units import count_units
@@ -98,7 +98,7 @@ class Call:
     on_chain : bool
         The output carries all of the signal (see :func:`kadanoff.trace.graph.main_chain`).
     role : str or None
-        What the layer is for (see :func:`kadanoff.trace.roles.roles`). This and ``on_chain`` are
+        What the layer is for (see :func:`kadanoff.trace.roles.roles_of`). This and ``on_chain`` are
         known once :meth:`Layers.complete` has seen the output.
     """
 
@@ -213,7 +213,7 @@ class Layers(Observer):
             call.on_chain = False
         for position in chain:
             self.calls[position].on_chain = True
-        for call, role in zip(self.calls, roles(self.calls, chain)):
+        for call, role in zip(self.calls, roles_of(self.calls, chain)):
             call.role = role
         return chain
 
@@ -335,7 +335,7 @@ class Layers(Observer):
             return
         tensor = call.arguments[weight]
         found.parameter = self.recorder.parameter_of(tensor)
-        found.fan_in, found.fan_out = fans(operation, call.arguments, weight)
+        found.fan_in, found.fan_out = fans_of(operation, call.arguments, weight)
         made_of = self._origins.of(tensor).parameters
         if found.parameter is None and made_of:
             sizes = {name: p.numel() for name, p in self.recorder.model.named_parameters()}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from kadanoff.trace.layers import Call
 
-__all__ = ["roles"]
+__all__ = ["roles_of"]
 
 _ATTENTION = re.compile(
     r"(attn|attention)|(^|[._])([qkvo]|query|key|value|c_attn|[qkvo]_proj|in_proj|qkv)([._]|$)"
@@ -26,7 +26,7 @@ _OF_KIND = {
 }
 
 
-def roles(calls: Sequence[Call], chain: Sequence[int]) -> list[str | None]:
+def roles_of(calls: Sequence[Call], chain: Sequence[int]) -> list[str | None]:
     """Role of each call, None for calls that are no layer.
 
     Parameters
