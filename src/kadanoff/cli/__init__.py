@@ -22,5 +22,5 @@
 ``target``           From `path/to/file.py:factory` to a model
 ``transfer``         `kadanoff transfer`
 ``tune``             `kadanoff tune`: critical weights for a model
-``foretold``         `kadanoff diagnose --meta`: a factory and data in, a prediction out
+``meta``             `kadanoff diagnose --meta`: a factory and data in, a prediction out
 """

@@ -150,7 +150,7 @@ def command(
         raise UsageError(f"--fail-on {fail_on!r} is no severity.", "Write critical or warning.")
     output = Output("diagnose", result, [html])
     if meta:
-        from kadanoff.cli.foretold import foretold
+        from kadanoff.cli.meta import foretold
         from kadanoff.cli.prepared import analysed
 
         with analysed(model.target):
