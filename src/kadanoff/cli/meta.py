@@ -17,9 +17,10 @@ from kadanoff.errors import UsageError
 
 __all__ = ["foretold"]
 
-# samples times positions: the cost of a map grows as their square
+# samples times positions: the cost of a map grows as their square, memory in proportion; of
+# models with more parameters fewer, and no Jacobians, which keep the graph
 ROWS = 64
-TOKENS = 32
+LARGE, HUGE = 1e9, 1e10
 
 
 def foretold(
@@ -33,6 +34,7 @@ def foretold(
         The target is no factory, or options that need weights are given.
     """
     from kadanoff.diagnosis.predicted import foretell
+    from kadanoff.program import build as observed
     from kadanoff.style.progress import reporting
 
     if model.weights is not None:
@@ -47,42 +49,46 @@ def foretold(
     if theory == "none":
         raise UsageError("--meta is theory: it does not go with --theory none.")
     wanted = ROWS if model.batch == ALL else min(model.batch or ROWS, ROWS)
-    sample, cut = _small(load_whole(model.data, batch=wanted, seed=seed).sample(wanted, seed))
-    data = sample.inputs if not targets or sample.targets is None else (
-        sample.inputs,
-        sample.targets,
-    )  # fmt: skip
     given = parse_kwargs(model.kwargs)
     factory = cast("Callable[..., torch.nn.Module]", named)
 
     def build() -> torch.nn.Module:
         return factory(**given)
 
+    size = sum(p.numel() for p in observed(build, meta=True).model.parameters())
+    rows = ROWS if size <= LARGE else ROWS // 2 if size <= HUGE else ROWS // 4
+    whole = load_whole(model.data, batch=wanted, seed=seed).sample(wanted, seed)
+    sample, cut = _small(whole, rows)
+    data = sample.inputs if not targets or sample.targets is None else (
+        sample.inputs,
+        sample.targets,
+    )  # fmt: skip
     with reporting("auto", "running random networks") as progress:
         found = foretell(
             build,
             data,
             loss=loss,
             n_networks=16 if theory == "full" else 4,
+            probes=0 if size > HUGE else 1,
             seed=seed,
             progress=progress,
         )
     return replace(found, notes=(*found.notes, *([cut] if cut else [])))
 
 
-def _small(sample: Batch) -> tuple[Batch, str]:
+def _small(sample: Batch, rows: int) -> tuple[Batch, str]:
     """Few rows, and what was left out in words."""
     x, y = sample.inputs, sample.targets
     if not isinstance(x, torch.Tensor):
         return sample, ""
-    said = []
-    if x.ndim == 2 and not x.is_floating_point() and x.shape[1] > TOKENS:
-        said.append(f"the first {TOKENS} of {x.shape[1]} tokens")
+    said, tokens = [], rows // 2
+    if x.ndim == 2 and not x.is_floating_point() and x.shape[1] > tokens:
+        said.append(f"the first {tokens} of {x.shape[1]} tokens")
         if isinstance(y, torch.Tensor) and y.shape == x.shape:
-            y = y[:, :TOKENS]
-        x = x[:, :TOKENS]
+            y = y[:, :tokens]
+        x = x[:, :tokens]
     positions = x.shape[1] if not x.is_floating_point() and x.ndim == 2 else 1
-    keep = max(2, ROWS // positions)
+    keep = max(2, rows // positions)
     if len(x) > keep:
         said.append(f"{keep} samples")
         x, y = x[:keep], y[:keep] if isinstance(y, torch.Tensor) else y
