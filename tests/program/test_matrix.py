@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from kadanoff.program.factor import factor
+from kadanoff.program.factors import factor
 from kadanoff.program.matrix import Matrix, cheaper_undrawn
 from tests.known import assert_consistent
 

@@ -7,14 +7,14 @@
 ``measured``  The law of a parameter as far as its entries tell; whether entries agree with a law
 ``freshness``      Whether a model is fresh or trained, from its weights alone
 ``matrix``         The two conditional laws, and all the questions a matrix has answered
-``factor``         Rows as combinations of orthonormal ones, also where they repeat each other
+``factors``        Rows as combinations of orthonormal ones, also where they repeat each other
 ``linear``         A map that answers by its law, as autograd sees it
 ``source``         One parameter of one network: undrawn where it can be, drawn where it must be
 ``views``          Stand-ins for a parameter transposed, cut into rows, scaled, cast
 ``mode``           The function mode under which a model runs on its law
 ``operations``, ``convolution``  The table of operations: how each is answered
 ``custom``         Autograd functions of the user's own
-``skeleton``       A model without its weights
+``bare``           A model without its weights
 ``batch``          What the user hands over, as a model's call and targets
 ``records``        What is kept of one network
 ``hosts``          The same of a module with weights of its own

@@ -33,7 +33,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from kadanoff.program.factor import Factor, factor
+from kadanoff.program.factors import Factor, factor
 
 __all__ = ["Matrix", "Question", "Side", "cheaper_undrawn"]
 

@@ -68,7 +68,7 @@ def _tied(network: Network, x: Tensor, view: View, side: Side) -> Tensor | str:
     return out if view.scale == 1 else view.scale * out
 
 
-def linear(network: Network, given: Arguments) -> Tensor | str:
+def affine(network: Network, given: Arguments) -> Tensor | str:
     """F.linear(input, weight, bias)."""
     view = network.view(given["weight"])
     if view is None:
@@ -235,7 +235,7 @@ def taken(network: Network, given: Arguments) -> Tensor | str:
 
 
 HANDLERS: dict[str, Callable[[Network, Arguments], Tensor | str]] = {
-    "linear": linear,
+    "linear": affine,
     "addmm": addmm,
     "matmul": matmul,
     "mm": matmul,

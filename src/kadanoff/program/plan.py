@@ -19,7 +19,7 @@ from kadanoff.program.hosts import Real
 from kadanoff.program.law import Law
 from kadanoff.program.mode import Network
 from kadanoff.program.pool import together
-from kadanoff.program.records import Record, Task, channels, finite, measure, objective
+from kadanoff.program.records import Record, Task, channels, measure, objective, refuse_infinite
 from kadanoff.trace.hf import main_output, tensors_in
 from kadanoff.trace.sandbox import untouched
 
@@ -45,7 +45,7 @@ class Plan:
     Attributes
     ----------
     model : nn.Module
-        A skeleton (see :mod:`kadanoff.program.skeleton`).
+        A skeleton (see :mod:`kadanoff.program.bare`).
     factory : callable or None
         Of "instances": builds one real network after another.
     laws : dict of str to Law
@@ -102,7 +102,7 @@ class Plan:
                 record, notes = self._instance(int(stream[0]), probes, int(stream[2]))
             else:
                 record, notes = self._undrawn(self.model, int(stream[0]), probes, int(stream[2]))
-        finite(record, index)
+        refuse_infinite(record, index)
         return record, notes
 
     def bare(self, index: int) -> Network:
@@ -167,7 +167,7 @@ class Plan:
             torch.manual_seed(int(states[0][2]))
             found = together(one, size)
         for i, (record, _) in enumerate(found):
-            finite(record, first + i)
+            refuse_infinite(record, first + i)
         return [record for record, _ in found], found[0][1]
 
     def fingerprint(self) -> str:

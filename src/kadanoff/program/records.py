@@ -313,7 +313,7 @@ def channels(record: Record) -> Iterator[tuple[str, float]]:
     yield "|loss", record.loss
 
 
-def finite(record: Record, index: int) -> None:
+def refuse_infinite(record: Record, index: int) -> None:
     """Refuse a network whose loss is not a number.
 
     Raises

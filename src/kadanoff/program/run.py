@@ -16,6 +16,7 @@ from kadanoff import devices
 from kadanoff.ensembles.moments import Measured, Moments
 from kadanoff.ensembles.run import stream
 from kadanoff.errors import UsageError
+from kadanoff.program.bare import skeleton
 from kadanoff.program.batch import task as task_of
 from kadanoff.program.finite import kept_as_it_is, not_self_averaging
 from kadanoff.program.initial import build
@@ -25,7 +26,6 @@ from kadanoff.program.mode import refuse
 from kadanoff.program.plan import Notes, Plan
 from kadanoff.program.records import OUTPUT, Task
 from kadanoff.program.result import ModuleEnsemble, Quantity, quantities
-from kadanoff.program.skeleton import skeleton
 from kadanoff.trace.hf import tensors_in
 from kadanoff.trace.recorder import unwrap
 from kadanoff.trace.scripted import eager
