@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
 from benchmarks.zoo import Family
-from kadanoff.tuning.rates import algorithm_of, parameter_roles
+from kadanoff.tuning.parts import parameter_roles
+from kadanoff.tuning.rates import algorithm_of
 
 __all__ = ["batch_of", "blown", "final", "hidden_matrices", "sweep", "train"]
 

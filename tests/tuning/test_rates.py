@@ -10,15 +10,8 @@ from torch import nn
 
 from kadanoff.errors import AnalysisError, UsageError
 from kadanoff.tuning.families import mlp, residual, transformer
-from kadanoff.tuning.rates import (
-    Branches,
-    branches,
-    measure_response,
-    parameter_groups,
-    parameter_roles,
-    scale_readout_,
-    split_muon,
-)
+from kadanoff.tuning.parts import Branches, branches, parameter_roles
+from kadanoff.tuning.rates import measure_response, parameter_groups, scale_readout_, split_muon
 from tests.needs import needs
 
 WIDTHS = (64, 160, 400)

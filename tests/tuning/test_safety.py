@@ -13,7 +13,8 @@ from torch import nn
 from benchmarks import zoo
 from kadanoff import tune
 from kadanoff.tuning import groups_from, initialise
-from kadanoff.tuning.rates import CAP, parameter_groups, parameter_roles
+from kadanoff.tuning.parts import parameter_roles
+from kadanoff.tuning.rates import CAP, parameter_groups
 
 
 def values(model):

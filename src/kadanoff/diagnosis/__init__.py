@@ -3,6 +3,7 @@
 ``measure``         the walk from a model to a diagnosis
 ``inputs``          what the user hands over, checked
 ``survey``          one recorded forward pass and its backward passes
+``sightings``       what the witness notes: one record a kind of call
 ``witness``         sums, softmaxes, norms, scans, losses and cut gradients met on the way
 ``losses``          the loss that is used, and that of the best constant output
 ``finite``          where NaN and infinity begin

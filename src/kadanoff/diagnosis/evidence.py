@@ -11,8 +11,8 @@ from kadanoff.diagnosis.chain import Trend
 from kadanoff.diagnosis.facts import Columns, OptimizerFacts, Output, Targets
 from kadanoff.diagnosis.finite import Origin
 from kadanoff.diagnosis.result import Estimate, LayerReport, ParameterReport, TrialReport
+from kadanoff.diagnosis.sightings import Attention, Cut, LossCall, Normed, Sum
 from kadanoff.diagnosis.weights import Matrix
-from kadanoff.diagnosis.witness import Attention, Cut, LossCall, Normed, Sum
 
 __all__ = ["Evidence", "Time"]
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kadanoff.diagnosis.recipe import title
-from kadanoff.diagnosis.witness import Fed
+from kadanoff.diagnosis.sightings import Fed
 from kadanoff.trace.hf import tensors_in
 
 __all__ = ["Columns", "OptimizerFacts", "Output", "Targets", "columns", "optimizer_facts"]

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kadanoff.diagnosis.witness import LossCall
+from kadanoff.diagnosis.sightings import LossCall
 from kadanoff.errors import UsageError
 from kadanoff.trace.losses import TargetError, loss_for
 

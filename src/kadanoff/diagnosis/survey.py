@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from kadanoff.diagnosis.finite import Origin, all_finite, backward_origin, forward_origin
 from kadanoff.diagnosis.inputs import Inputs
 from kadanoff.diagnosis.losses import Loss, constant_loss, evaluate
-from kadanoff.diagnosis.witness import LossCall, Witness
+from kadanoff.diagnosis.sightings import LossCall
+from kadanoff.diagnosis.witness import Witness
 from kadanoff.errors import DataError, UsageError
 from kadanoff.trace.ends import ends_in
 from kadanoff.trace.hf import main_output, tensors_in

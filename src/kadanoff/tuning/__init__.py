@@ -4,7 +4,8 @@
 - ``initialisation``  criticality in place, in closed form where the theory has one
 - ``numerical``  criticality by measurement, layer by layer
 - ``gains``  measuring and setting gains of weights, inputs out of scale
-- ``rates``  learning rates a parameter: roles, responses, bounds
+- ``parts``  what part each parameter plays: role, fan-in, on a branch or not
+- ``rates``  learning rates a parameter: responses, shares, bounds
 - ``racing``  theory's proposals as contenders, and the winner as parameter groups
 - ``halving``  the race itself: sizes, rungs, what a short trial says of a long run
 - ``trials``  short training runs that leave no trace

@@ -209,9 +209,9 @@ def _initialised(model: nn.Module, data: Any, **options: Any) -> Initialisation:
 
 def _calm_readout(model: nn.Module, data: Any, plan: Initialisation, s: float) -> Initialisation:
     """Scale the readout as the member s of the family has it, where weights may be changed."""
-    from kadanoff.tuning import rates
+    from kadanoff.tuning import parts, rates
 
-    found = rates.readout_of(rates.parameter_roles(model, data))
+    found = parts.readout_of(parts.parameter_roles(model, data))
     if plan.method == "untouched" or found is None or found.fan_in <= rates.BASE_WIDTH:
         return plan
     weight = dict(model.named_parameters())[found.name]

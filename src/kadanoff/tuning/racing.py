@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kadanoff.errors import AnalysisError
+from kadanoff.tuning import parts
 from kadanoff.tuning import rates as theory
 from kadanoff.tuning.gains import Initialisation
 from kadanoff.tuning.halving import USUAL, Kind, Race, race
@@ -68,7 +69,7 @@ def raced_groups(setting: Setting) -> Tuned:
         if not torch.equal(parameters[name], value)
     }
     _set(parameters, setting.before)
-    where = theory.parameter_roles(setting.model, setting.stream.batch(0))
+    where = parts.parameter_roles(setting.model, setting.stream.batch(0))
     kind = "adamw" if setting.maker.kind == "adam" else setting.maker.kind
     algorithm = {n: theory.algorithm_of(kind, where[n], p) for n, p in parameters.items()}
     muon = [n for n, step in algorithm.items() if step == "muon"]
@@ -117,7 +118,7 @@ class _Ways:
     def __init__(
         self,
         setting: Setting,
-        where: dict[str, theory.Role],
+        where: dict[str, parts.Role],
         algorithm: dict[str, str],
         start: dict[str, Tensor],
     ) -> None:
@@ -201,7 +202,7 @@ def _own_rates(parameters: Mapping[str, Tensor], maker: Maker) -> dict[str, floa
 
 def relative_rates(
     trials: Trials,
-    where: Mapping[str, theory.Role],
+    where: Mapping[str, parts.Role],
     algorithm: Mapping[str, str],
     setting: Setting,
 ) -> dict[str, float]:
@@ -212,7 +213,7 @@ def relative_rates(
     a tenth (see :mod:`kadanoff.tuning.rates`), each within a factor :data:`theory.FREE` of one
     rate for all.
     """
-    found = theory.branches(setting.model, setting.stream.batch(0))
+    found = parts.branches(setting.model, setting.stream.batch(0))
     power = {"sgd": 1}.get(setting.maker.kind, 0)
     strength = {n: total[power] for n, total in trials.gradients.items() if n in where}
     weight = {

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from kadanoff.errors import UsageError
+from kadanoff.tuning import parts
 from kadanoff.tuning import rates as theory
 from kadanoff.tuning.gains import Change, gain_of, set_gain
 from kadanoff.tuning.optimizers import Group, maker, trainable
@@ -188,7 +189,7 @@ def scale(
     )
 
 
-def place_of(role: theory.Role, parameter: Tensor, width: float) -> str:
+def place_of(role: parts.Role, parameter: Tensor, width: float) -> str:
     """Whether a parameter is an input, hidden or readout matrix, or a vector."""
     if parameter.ndim < 2 and role.role != "embedding":
         return "vector"
@@ -201,7 +202,7 @@ def place_of(role: theory.Role, parameter: Tensor, width: float) -> str:
 def _weights(
     name: str,
     parameter: Tensor,
-    role: theory.Role,
+    role: parts.Role,
     sizes: _Sizes,
     factor: float,
     multiplier: float,
@@ -225,8 +226,8 @@ class _Sizes:
     """Ratios of width and depth between a model and its base, parameter by parameter."""
 
     def __init__(self, model: nn.Module, base: nn.Module | None, sample: Any) -> None:
-        self.where = theory.parameter_roles(model, sample)
-        found = theory.branches(model, sample)
+        self.where = parts.parameter_roles(model, sample)
+        found = parts.branches(model, sample)
         self.inside, blocks, self.ends = found.inside, found.count, found.ends
         self.base_gain: dict[tuple[str, str], float] = {}
         self._fans: dict[tuple[str, str], tuple[int, int]] = {}
@@ -234,9 +235,9 @@ class _Sizes:
         if base is None:
             self.depth = max(blocks, 1) / 4
             return
-        there = theory.parameter_roles(base, sample)
+        there = parts.parameter_roles(base, sample)
         parameters = dict(base.named_parameters())
-        self.depth = max(blocks, 1) / max(theory.branches(base, sample).count, 1)
+        self.depth = max(blocks, 1) / max(parts.branches(base, sample).count, 1)
         gains: dict[tuple[str, str], list[float]] = {}
         for name, role in there.items():
             key = (_pattern(name), role.role)

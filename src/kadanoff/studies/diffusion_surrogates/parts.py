@@ -31,7 +31,8 @@ from kadanoff.studies.diffusion_surrogates.diffusion import (
     refine,
     relax,
 )
-from kadanoff.tuning.rates import parameter_groups, parameter_roles
+from kadanoff.tuning.parts import parameter_roles
+from kadanoff.tuning.rates import parameter_groups
 
 __all__ = [
     "direct_solvers",
