@@ -56,7 +56,7 @@ def foretold(
         return factory(**given)
 
     size = sum(p.numel() for p in observed(build, meta=True).model.parameters())
-    rows = ROWS if size <= LARGE else ROWS // 2 if size <= HUGE else ROWS // 4
+    rows = ROWS if size <= LARGE else ROWS // 2 if size <= HUGE else ROWS // 8
     whole = load_whole(model.data, batch=wanted, seed=seed).sample(wanted, seed)
     sample, cut = _small(whole, rows)
     data = sample.inputs if not targets or sample.targets is None else (

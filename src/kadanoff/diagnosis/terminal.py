@@ -93,7 +93,9 @@ def _finding(finding: Finding, head: str, write: Callable[[str], str]) -> Iterat
 
 def _subject(d: Diagnosis) -> str:
     count = sum(f.severity != "note" for f in d.findings)
-    sign = f"{d.model}: {d.n_parameters:,} parameters, depth {d.depth}, {d.n_samples} samples"
+    # beyond 1e10 parameters no main chain is followed, so that there is no depth to tell
+    depth = f"depth {d.depth}, " if d.depth else ""
+    sign = f"{d.model}: {d.n_parameters:,} parameters, {depth}{d.n_samples} samples"
     if d.aspect is not None:
         sign += f", depth/width {short(d.aspect, 2)}"
     if count:
