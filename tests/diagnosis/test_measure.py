@@ -129,10 +129,12 @@ def test_z_scores_are_calibrated(act, C_W):
         assert 0.5 < values.std() < 1.5, (key, values.std())
 
 
-def test_other_models_are_measured_and_say_why_not_described():
+def test_other_models_are_expected_from_their_own_program():
     found = diagnose(Functional(), torch.randn(5, 6))
-    assert not found.describable
-    assert "describe" in found.description
+    assert found.describable
+    assert "random networks of the same program" in found.description
+    assert all(layer.second_moment.z is not None for layer in found.layers)
+    assert not diagnose(Functional(), torch.randn(5, 6), theory="none").describable
     assert [layer.op for layer in found.layers] == ["linear"] * 4 + ["matmul"]
     assert [layer.call_index for layer in found.layers] == [0, 1, 0, 1, 2]
     tied = next(p for p in found.parameters if p.name == "b.weight")

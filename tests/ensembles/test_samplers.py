@@ -89,8 +89,8 @@ def test_two_samplers_agree_on_what_width_does_to_the_means(activation, C_W):
     they take more networks, and weights at which they are large."""
     arch = network(activation, C_W=C_W)
     names = ["G1", "H1"]
-    exact = kd.ensemble(arch, X2, 40_000, "exact", seed=1, observables=names)
-    drawn = kd.ensemble(arch, X2, 40_000, "weights", seed=2, observables=names)
+    exact = kd.ensemble(arch, X2, 60_000, "exact", seed=1, observables=names)
+    drawn = kd.ensemble(arch, X2, 60_000, "weights", seed=2, observables=names)
     assert_same(exact, drawn, names, relative_error=0.2)
 
 

@@ -38,7 +38,8 @@ def _arch(n, f, gamma=0.0):
     L = len(n) - 1
     skip = tuple(gamma if 0 < l < L - 1 else 0.0 for l in range(L))
     return SimpleNamespace(
-        L=L, n=tuple(n), activations=tuple(_Smooth(f) for _ in range(L - 1)), gamma=skip,
+        hidden=None, L=L, n=tuple(n), gamma=skip,
+        activations=tuple(_Smooth(f) for _ in range(L - 1)),
         C_b=(0.2, 0.1, 0.3)[:L], C_W=(1.3, 1.1, 0.9)[:L],
         lambda_b=LAMBDA_B[:L], lambda_W=LAMBDA_W[:L],
     )  # fmt: skip

@@ -142,6 +142,7 @@ FINE = {
     "prior": [[]],
     "order": [0],
     "eta": [None],  # gradient flow
+    "networks": [None],  # as many as suffice by default
 }
 
 

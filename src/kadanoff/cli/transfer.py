@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kadanoff.cli import options as opt
-from kadanoff.cli.output import Output, Result
+from kadanoff.cli.output import Output, Result, writable
 from kadanoff.cli.panels import Panel
 from kadanoff.errors import DataError, UsageError
 
@@ -99,6 +99,8 @@ def command(
     from kadanoff.style.figures import write
     from kadanoff.tuning.transfer_report import show_transfer, transfer_figure, write_page
 
+    models, result = _file_after_json(models, result)
+    writable(sweep.checkpoint)
     output = Output("transfer", result, [html], [plot])
     found = _own(models, sweep) if models.target is None else _family(models, sweep)
     title = models.target or f"{models.model} {models.activation}"
@@ -112,6 +114,14 @@ def command(
     output.say_where()
     if not found.fine:
         raise typer.Exit(1)
+
+
+def _file_after_json(models: Models, result: Result) -> tuple[Models, Result]:
+    """``--json FILE`` without a TARGET: the one word is the file, as a target holds a colon."""
+    word = models.target
+    if not result.as_json or result.json_file is not None or word is None or ":" in word:
+        return models, result
+    return replace(models, target=None), replace(result, json_file=Path(word))
 
 
 def _own(models: Models, sweep: Sweep) -> Transfer:

@@ -11,7 +11,8 @@ from tests.studies.quick import quick
 @pytest.mark.slow
 def test_quick_run(tmp_path):
     claims = quick("lazy-neurons", tmp_path)
-    for name in ("init", "emergence", "endless", "count", "drift", "drift-ce", "drift-mse", "time"):
+    # "time" is measured by the clock, which a loaded machine decides
+    for name in ("init", "emergence", "endless", "count", "drift", "drift-ce", "drift-mse"):
         assert claims[name]["verdict"] == "holds", name
     assert claims["drift-ce"]["stderr"] < 0.03
     assert claims["few"]["verdict"] == "undecided"

@@ -11,6 +11,9 @@ from kadanoff.diagnosis.result import Finding
 __all__ = ["RULES"]
 
 LIMIT = 5.0
+# one layer alone must be further off: second moments of deep nets have long tails
+ALONE, FACTOR_ALONE = 8.0, 4.0
+LAYERS = 3
 
 UNLIKE = kind(
     "KD1101",
@@ -20,8 +23,9 @@ UNLIKE = kind(
     "of many standard deviations says that the weights or the data are not what they seem.",
     measured="z = (measured − expected) / spread from one drawn network to the next, of the second "
     "moment of each layer.",
-    threshold="|z| > 5, and a factor 2 from the expectation: with the few networks of a quick "
-    "expectation z allows for how badly they know the spread. Not said of trained nets.",
+    threshold="|z| > 5 and a factor 2 from the expectation in three layers or more, or |z| > 8 and "
+    "a factor 4 in one: second moments of deep nets have long tails, and the few networks of a "
+    "quick expectation know the spread badly. Not said of trained nets.",
     remedy="Look at the first layer where it departs: weights that were changed after drawing, "
     "correlated rows, or inputs outside the usual range.",
     scale=True,
@@ -39,7 +43,10 @@ def _unlike(e: Evidence) -> Iterator[Finding]:
         ratio = m.value / m.predicted
         if abs(m.z) > LIMIT and not 0.5 < ratio < 2:
             far.append((layer, m.z, ratio))
-    if not far:
+    strong = [
+        z for _, z, ratio in far if abs(z) > ALONE and not 1 / FACTOR_ALONE < ratio < FACTOR_ALONE
+    ]
+    if len(far) < LAYERS and not strong:
         return
     layer, z, ratio = far[0]
     yield UNLIKE.found(

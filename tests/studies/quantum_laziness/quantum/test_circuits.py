@@ -214,7 +214,7 @@ def test_general_circuits_have_no_pennylane_form() -> None:
 
 def test_absent_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pennylane", None)
-    with pytest.raises(MissingExtraError, match=r"kadanoff\[quantum\]"):
+    with pytest.raises(MissingExtraError, match=r"pip install .*pennylane"):
         qnode(hardware_efficient(2, 2), Observable.pauli("ZI"))
 
 
