@@ -12,7 +12,7 @@ __all__ = ["RULES"]
 
 LIMIT = 5.0
 # one layer alone must be further off: second moments of deep nets have long tails
-ALONE, FACTOR_ALONE = 8.0, 4.0
+ALONE, FACTOR_ALONE, FACTOR_ANY = 8.0, 4.0, 10.0
 LAYERS = 3
 
 UNLIKE = kind(
@@ -24,12 +24,17 @@ UNLIKE = kind(
     measured="z = (measured − expected) / spread from one drawn network to the next, of the second "
     "moment of each layer.",
     threshold="|z| > 5 and a factor 2 from the expectation in three layers or more, or |z| > 8 and "
-    "a factor 4 in one: second moments of deep nets have long tails, and the few networks of a "
-    "quick expectation know the spread badly. Not said of trained nets.",
+    "a factor 4 in one, or a factor 10: second moments of deep nets have long tails, and the few "
+    "networks of a quick expectation know the spread badly. Not said of trained nets.",
     remedy="Look at the first layer where it departs: weights that were changed after drawing, "
     "correlated rows, or inputs outside the usual range.",
     scale=True,
 )
+
+
+def _alone(z: float, factor: float) -> bool:
+    """Whether one layer so far off is enough."""
+    return factor > FACTOR_ANY or (z > ALONE and factor > FACTOR_ALONE)
 
 
 def _unlike(e: Evidence) -> Iterator[Finding]:
@@ -43,9 +48,7 @@ def _unlike(e: Evidence) -> Iterator[Finding]:
         ratio = m.value / m.predicted
         if abs(m.z) > LIMIT and not 0.5 < ratio < 2:
             far.append((layer, m.z, ratio))
-    strong = [
-        z for _, z, ratio in far if abs(z) > ALONE and not 1 / FACTOR_ALONE < ratio < FACTOR_ALONE
-    ]
+    strong = [z for _, z, ratio in far if _alone(abs(z), max(ratio, 1 / ratio))]
     if len(far) < LAYERS and not strong:
         return
     layer, z, ratio = far[0]
