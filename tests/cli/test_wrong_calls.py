@@ -74,7 +74,9 @@ def test_without_an_extra_the_command_names_it(
     assert code == 2
     assert "pip install" in err
     assert "fastapi" in err
+    # both: another test may have imported the inner module already
     monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     (tmp_path / "x.parquet").write_bytes(b"PAR1")
     code, _, err = run(capsys, "kernel", "--data", tmp_path / "x.parquet")
     assert code == 2
