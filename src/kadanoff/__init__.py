@@ -8,6 +8,7 @@ From the ground up, each package imports only from those above it:
 ``files``          writing so that nothing is half-written
 ``devices``        where to compute
 ``style``          figures, numbers, pages: the house style
+``results``        keeping results in files, tables of them
 ``trace``          recording what a model does, call by call
 ``gaussian``       expectations over jointly Gaussian variables
 ``activations``    activation functions with what the theory asks of them
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from kadanoff import learning as learning
     from kadanoff import priors as priors
     from kadanoff import program as program
+    from kadanoff import results as results
     from kadanoff import rgflow as rgflow
     from kadanoff import sparsity as sparsity
     from kadanoff import studies as studies
@@ -74,6 +76,8 @@ if TYPE_CHECKING:
     from kadanoff.learning import predict as predict
     from kadanoff.program.front import compare as compare
     from kadanoff.program.front import ensemble as ensemble
+    from kadanoff.results.store import load as load
+    from kadanoff.results.store import save as save
     from kadanoff.rgflow.information import aspect as aspect
     from kadanoff.rgflow.run import flow as flow
     from kadanoff.tuning import tune as tune

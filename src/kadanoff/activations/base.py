@@ -17,6 +17,7 @@ from kadanoff.errors import DomainError
 __all__ = ["Activation", "Function", "wide_probe"]
 
 Function = Callable[[Tensor], Tensor]
+Recipe = tuple[str, tuple[float, ...], tuple[tuple[str, float], ...]]
 ClosedForm = Callable[[int, int, Tensor, Tensor, Tensor], "Tensor | None"]
 
 
@@ -43,6 +44,10 @@ class Activation:
         ``(k1, k2, K11, K12, K22) -> ⟨σ⁽ᵏ¹⁾ σ⁽ᵏ²⁾⟩`` or None for the orders it does not cover.
     taken_from : str
         What it was found from where a callable was given, e.g. "recognised as relu by its values".
+    source : callable or None
+        The callable it was made from, if it is none of the registered activations.
+    recipe : (str, tuple, tuple) or None
+        Of a registered one: its name, arguments and keyword arguments, to make it again.
     """
 
     name: str
@@ -53,12 +58,30 @@ class Activation:
     odd: bool = False
     closed_form: ClosedForm | None = None
     taken_from: str = ""
+    source: Callable[..., Tensor] | None = None
+    recipe: Recipe | None = None
 
     def __call__(self, z: Tensor) -> Tensor:
         return self.f(z)
 
     def __repr__(self) -> str:
         return f"activation({self.name!r})"
+
+    def __eq__(self, other: object) -> bool:
+        # functions are equal if they are one; registered activations if they are made alike
+        if not isinstance(other, Activation):
+            return NotImplemented
+        return self is other or (self.recipe is not None and self.recipe == other.recipe)
+
+    def __hash__(self) -> int:
+        return id(self) if self.recipe is None else hash(self.recipe)
+
+    def __copy__(self) -> Activation:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Activation:
+        # nothing in it changes, and functions are not copied
+        return self
 
     def derivative(self, k: int) -> Function:
         """σ⁽ᵏ⁾ pointwise, k ≥ 0, as a function of a tensor."""

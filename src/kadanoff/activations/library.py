@@ -6,6 +6,8 @@ torch's own kernels overflows at |z| of a few hundred, or lacks third derivative
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 from collections.abc import Callable
 
@@ -297,8 +299,7 @@ def _leaky_relu(slope: float = 0.01) -> Activation:
     return homogeneous(name, slope, 1.0)
 
 
-# name -> factory; the factory's keyword arguments are what a user may pass along
-FACTORIES: dict[str, Callable[..., Activation]] = {
+_FACTORIES: dict[str, Callable[..., Activation]] = {
     "linear": lambda: homogeneous("linear", 1.0, 1.0),
     "relu": lambda: homogeneous("relu", 0.0, 1.0),
     "leaky_relu": _leaky_relu,
@@ -323,4 +324,21 @@ FACTORIES: dict[str, Callable[..., Activation]] = {
     "tanh_shrink": _tanh_shrink,
     "log_sigmoid": _log_sigmoid,
     **PIECEWISE,
+}
+
+
+def _remembering(name: str, factory: Callable[..., Activation]) -> Callable[..., Activation]:
+    """``factory``, whose activations know how they are made again, to the last digit."""
+
+    @functools.wraps(factory)
+    def make(*args: float, **options: float) -> Activation:
+        recipe = (name, args, tuple(options.items()))
+        return dataclasses.replace(factory(*args, **options), recipe=recipe)
+
+    return make
+
+
+# name -> factory; the factory's keyword arguments are what a user may pass along
+FACTORIES: dict[str, Callable[..., Activation]] = {
+    name: _remembering(name, factory) for name, factory in _FACTORIES.items()
 }

@@ -124,7 +124,8 @@ def _by_value(function: Any) -> Activation:
     odd = kinks == tuple(-kink + 0.0 for kink in reversed(kinks))
     odd = odd and bool(torch.allclose(f(-probe), -f(probe), rtol=1e-10, atol=1e-12))
     places = ", ".join(f"{kink:.6g}" for kink in kinks) or "none"
-    return Activation(name, f, (), kinks, odd=odd, taken_from=f"a callable; kinks found: {places}")
+    found = f"a callable; kinks found: {places}"
+    return Activation(name, f, (), kinks, odd=odd, taken_from=found, source=function)
 
 
 def _check_gradient(f: Function, kinks: tuple[float, ...]) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from kadanoff.activations import Activation, activation
 from kadanoff.errors import DataError, UsageError
+from kadanoff.results import Kept
 
 __all__ = ["MLP", "Network", "Residual"]
 
@@ -27,7 +28,7 @@ INITS = ("gaussian", "uniform", "orthogonal")
 
 
 @dataclass(frozen=True)
-class Network:
+class Network(Kept):
     """A fully connected network; build one with :func:`MLP` or :func:`Residual`.
 
     Attributes

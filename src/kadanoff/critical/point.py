@@ -12,12 +12,13 @@ from kadanoff.critical.half_stable import HalfStable, half_stable_points
 from kadanoff.critical.origin import Approach, Expansion, approach, expansion
 from kadanoff.critical.susceptibility import slope_of_variance, squared_slope, susceptibilities
 from kadanoff.errors import ConvergenceError, UsageError
+from kadanoff.results import Result, Table
 
 __all__ = ["Criticality", "criticality"]
 
 
 @dataclass(frozen=True)
-class Criticality:
+class Criticality(Result):
     """The critical initialisation of an activation.
 
     Attributes
@@ -69,6 +70,18 @@ class Criticality:
     def exists(self) -> bool:
         """Whether there is a critical point with C_b ≥ 0."""
         return self.universality_class != "none"
+
+    def headline(self) -> str:
+        """Activation and class."""
+        return f"{self.activation}: {self.universality_class}"
+
+    def table(self) -> Table:
+        """A row for each critical point."""
+        columns = ("activation", "universality_class", "C_b", "C_W", "K_star", "chi_parallel")
+        columns += ("chi_perp", "p_K", "p_parallel", "p_perp", "nu", "a1", "b1", "reason")
+        points = (self, *self.others)
+        rows = [tuple(getattr(point, name) for name in columns) for point in points]
+        return Table(columns, rows, self.headline())
 
 
 def criticality(spec: Any, *, gamma: float = 0.0) -> Criticality:

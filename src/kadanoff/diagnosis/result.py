@@ -10,6 +10,7 @@ from typing import Any
 
 from kadanoff.diagnosis.estimate import Estimate as Estimate
 from kadanoff.files import atomic_write, jsonable, write_json
+from kadanoff.results import Result, Table
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -253,8 +254,8 @@ class TrialReport:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True)
-class Diagnosis:
+@dataclass(frozen=True, repr=False)
+class Diagnosis(Result):
     """What :func:`kadanoff.diagnose` found out about a model on a batch.
 
     Attributes
@@ -376,7 +377,41 @@ class Diagnosis:
 
         atomic_write(path, diagnosis_html(self))
 
+    def headline(self) -> str:
+        """Model, verdict and findings in a few words."""
+        found = [finding.id for finding in self.findings if finding.severity != "note"]
+        return f"{self.model}, {self.verdict} {' '.join(found)}".strip()
+
+    def table(self) -> Table:
+        """A row for each layer: signal, correlation, Jacobian, gradient, dead units."""
+        names = ("second_moment", "correlation", "jacobian", "gradient", "dead", "saturated")
+        columns = ("path", "op", "fan_in", "fan_out", *names)
+        rows = [
+            (*(getattr(layer, name) for name in columns[:4]), *(_number(layer, n) for n in names))
+            for layer in self.layers
+        ]
+        return Table(columns, rows, self.headline())
+
+    def _repr_html_(self) -> str:
+        """The report itself, in a frame of its own."""
+        from html import escape
+
+        from kadanoff.diagnosis.html import diagnosis_html
+
+        style = "width:100%;height:640px;border:1px solid #8884;border-radius:8px"
+        return f'<iframe style="{style}" srcdoc="{escape(diagnosis_html(self))}"></iframe>'
+
+    def __str__(self) -> str:
+        lines = [self.headline()]
+        lines += [f"{x.severity}: {x.sentence} {x.remedy}" for x in self.findings]
+        return "\n".join(lines)
+
     def __rich__(self) -> Any:
         from kadanoff.diagnosis.terminal import diagnosis_terminal
 
         return diagnosis_terminal(self)
+
+
+def _number(layer: LayerReport, name: str) -> float | None:
+    estimate: Estimate | None = getattr(layer, name)
+    return None if estimate is None else float(estimate.value)

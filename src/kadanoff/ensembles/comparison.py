@@ -16,6 +16,7 @@ from kadanoff.ensembles.result import Ensemble
 from kadanoff.ensembles.statistics import NAMES
 from kadanoff.ensembles.widths import Scaling, extrapolate
 from kadanoff.errors import UsageError
+from kadanoff.results import Result, Table
 from kadanoff.rgflow.validity import fluctuation, warn_beyond
 
 __all__ = ["Comparison", "Line", "compare"]
@@ -56,8 +57,8 @@ class Line:
     excess: float
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(Result):
     """Every prediction beside its measurement.
 
     Attributes
@@ -118,6 +119,17 @@ class Comparison:
             "lines": [vars(line) for line in self.lines],
         }
 
+    def headline(self) -> str:
+        """How many components, and how many are rejected."""
+        return f"{len(self.lines)} components, {len(self.rejected)} rejected"
+
+    def table(self) -> Table:
+        """A row for each component: prediction, measurement, errors, verdict."""
+        columns = ("observable", "layer", "slots", "predicted", "measured", "stderr")
+        columns += ("systematic", "z", "verdict")
+        rows = [_row(line, self.verdict(line)) for line in self.lines]
+        return Table(columns, rows, self.headline())
+
     def __str__(self) -> str:
         head = f"{'':6}{'layer':>6}{'slots':>7}{'predicted':>13}{'measured':>13}"
         head += f"{'± stat':>10}{'± next':>10}{'z':>7}  verdict"
@@ -136,6 +148,12 @@ class Comparison:
         from kadanoff.style.figures import write
 
         write(comparison_figure(self), path)
+
+
+def _row(line: Line, verdict: str) -> tuple[Any, ...]:
+    slots = "".join(map(str, line.component))
+    numbers = (line.predicted, line.measured, line.stderr, line.systematic, line.z)
+    return (line.observable, line.layer, slots, *numbers, verdict)
 
 
 def compare(

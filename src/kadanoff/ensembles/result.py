@@ -8,16 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kadanoff.architecture import Network
 from kadanoff.ensembles.moments import Measured
 from kadanoff.ensembles.statistics import NAMES
 from kadanoff.errors import UsageError
+from kadanoff.results import Result, Table, components
 from kadanoff.rgflow.observables import RANK
 
 __all__ = ["Ensemble"]
 
 
-@dataclass(frozen=True)
-class Ensemble:
+@dataclass(frozen=True, repr=False)
+class Ensemble(Result):
     """Measured statistics of networks at every layer; each with ``.value`` and ``.stderr``.
 
     ``K``, ``G1``, ``V``, ``U6``, ``Theta``, ``H1``, ``A``, ``B``, ``D``, ``F``, ``P`` … ``U`` are
@@ -79,6 +81,22 @@ class Ensemble:
         why = self.undefined.get(name, "it was not asked for; name it in observables=")
         raise UsageError(f"{name} was not measured: {why}.")
 
+    def headline(self) -> str:
+        """Networks, method, architecture and observables in a few words."""
+        what = repr(self.arch) if self.arch is not None else "a module"
+        return (
+            f"{self.n_networks} networks ({self.method}, seed {self.seed}), {what}, "
+            f"{', '.join(self.names())}"
+        )
+
+    def table(self) -> Table:
+        """A row for each component of each observable at each layer, with its standard error."""
+        rows: list[tuple[Any, ...]] = []
+        for name in self.names():
+            rows += components(name, self.values[name].value, self.values[name].stderr)
+        columns = ("observable", "layer", "slots", "value", "stderr")
+        return Table(columns, rows, self.headline())
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; :meth:`from_dict` reads them back."""
         return {
@@ -88,6 +106,7 @@ class Ensemble:
             "seconds": self.seconds,
             "converged": self.converged,
             "n": list(self.arch.n) if self.arch is not None else None,
+            "arch": _kept(self.arch),
             "X": self.X.tolist(),
             "undefined": self.undefined,
             "observables": {
@@ -110,6 +129,8 @@ class Ensemble:
                 name: Measured(_tensor(item["value"]), _tensor(item["stderr"]))
                 for name, item in data["observables"].items()
             }
+            if arch is None and data.get("arch") is not None:
+                arch = Network.from_dict(data["arch"])
             return cls(
                 arch, _tensor(data["X"]), data["n_networks"], data["method"], data["seed"],
                 values, data["undefined"], data["seconds"], data["converged"],
@@ -119,6 +140,14 @@ class Ensemble:
                 f"This is no ensemble result ({type(error).__name__}: {error}).",
                 "Write one with: kadanoff ensemble ... --json FILE.",
             ) from None
+
+
+def _kept(arch: Network | None) -> dict[str, Any] | None:
+    """The architecture for a file; None if it holds a function that no file can hold."""
+    try:
+        return arch.to_dict() if isinstance(arch, Network) else None
+    except UsageError:
+        return None
 
 
 def _tensor(value: Any) -> Tensor:

@@ -25,6 +25,7 @@ from kadanoff.learning.dynamics import Blocks, as_targets
 from kadanoff.learning.gradient_descent import trained_covariance, trained_mean
 from kadanoff.learning.inference import first_order_posterior
 from kadanoff.learning.response import ALGORITHMS
+from kadanoff.results import Result, Table
 from kadanoff.rgflow import flow
 from kadanoff.rgflow.validity import MOST_SHIFT, warn_beyond
 
@@ -36,8 +37,8 @@ _FEW = 16
 _METHODS = ("gradient", "bayes")
 
 
-@dataclass(frozen=True)
-class Prediction:
+@dataclass(frozen=True, repr=False)
+class Prediction(Result):
     """What an ensemble of networks predicts at the test points.
 
     Attributes
@@ -101,6 +102,20 @@ class Prediction:
                 "Pass integer labels to predict classes.",
             )
         return self.classes[self.mean.argmax(1)]
+
+    def headline(self) -> str:
+        """Test points, method, order and time in a few words."""
+        points, outputs = self.mean.shape
+        when = "" if self.method == "bayes" else f", t = {self.t:g}"
+        return f"{points} test points, {outputs} outputs, {self.method}, order {self.order}{when}"
+
+    def table(self) -> Table:
+        """A row for each test point and output: mean and standard deviation."""
+        rows: list[tuple[Any, ...]] = []
+        for point, (means, std) in enumerate(zip(self.mean, self.std, strict=True)):
+            label = self.labels[point].item() if self.classes is not None else None
+            rows += [(point, i, float(mean), float(std), label) for i, mean in enumerate(means)]
+        return Table(("point", "output", "mean", "std", "label"), rows, self.headline())
 
     def expected_error(self, y: Tensor) -> tuple[float, float]:
         """(bias^2, variance): their sum is the expected squared error per point and output."""

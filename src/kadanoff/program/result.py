@@ -12,6 +12,7 @@ from torch import Tensor
 
 from kadanoff.ensembles.moments import Moments
 from kadanoff.errors import UsageError
+from kadanoff.results import Result, Table
 
 __all__ = ["ModuleEnsemble", "Quantity", "quantities"]
 
@@ -59,8 +60,8 @@ class Quantity:
         return (measured - self.value) / scale
 
 
-@dataclass(frozen=True)
-class ModuleEnsemble:
+@dataclass(frozen=True, repr=False)
+class ModuleEnsemble(Result):
     """What a random network of a module does on a batch: mean, error and spread of every number.
 
     ``ensemble["layers.0.fc1"]`` is the first call there (a dict of field to :class:`Quantity`),
@@ -129,6 +130,22 @@ class ModuleEnsemble:
         for name, quantity in self.gradients.items():
             yield name, "gradient", quantity
         yield "", "loss", self.loss
+
+    def headline(self) -> str:
+        """Networks, method and size in a few words."""
+        return (
+            f"{self.n_networks} networks ({self.method}, seed {self.seed}), {len(self.calls)} "
+            f"calls, {len(self.gradients)} gradients"
+        )
+
+    def table(self) -> Table:
+        """A row for each number: mean, its standard error, spread between networks."""
+        columns = ("call", "quantity", "value", "stderr", "spread", "spread_stderr")
+        rows = [
+            (key, name, q.value, q.stderr, q.spread, q.spread_stderr)
+            for key, name, q in self.items()
+        ]
+        return Table(columns, rows, self.headline())
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; :meth:`from_dict` reads them back."""

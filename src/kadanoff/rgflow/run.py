@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kadanoff.architecture import Network
 from kadanoff.errors import UsageError
+from kadanoff.results import Result, Table, components
 from kadanoff.rgflow.kernel import kernels
 from kadanoff.rgflow.observables import RANK
 from kadanoff.rgflow.recursions import Keep, default_tolerance, order_one
@@ -19,8 +20,8 @@ from kadanoff.rgflow.validity import fluctuation, warn_beyond
 __all__ = ["Flow", "flow"]
 
 
-@dataclass(frozen=True)
-class Flow:
+@dataclass(frozen=True, repr=False)
+class Flow(Result):
     """Statistics of a random network at every layer.
 
     The first axis is the layer (``K[0]`` is layer 1), the others are inputs, N of them. What the
@@ -86,6 +87,22 @@ class Flow:
     def names(self) -> list[str]:
         """Observables present, in a fixed order."""
         return [name for name in RANK if getattr(self, name) is not None]
+
+    def headline(self) -> str:
+        """Order, inputs, architecture and observables in a few words."""
+        inputs = len(self.X)
+        return (
+            f"order {self.order}, {inputs} input{'s' if inputs > 1 else ''}, {self.arch!r}, "
+            f"{', '.join(self.names())} at layers 1 … {len(self.K)}"
+        )
+
+    def table(self) -> Table:
+        """A row for each component of each observable at each layer, with its error."""
+        rows: list[tuple[Any, ...]] = []
+        for name in self.names():
+            rows += components(name, self.require(name), self.error.get(name))
+        columns = ("observable", "layer", "slots", "value", "error")
+        return Table(columns, rows, self.headline())
 
     def require(self, name: str) -> Tensor:
         """The observable ``name``.
