@@ -15,7 +15,7 @@ pytest.importorskip("transformers")
 import kadanoff as kd
 from benchmarks import zoo
 from kadanoff.diagnosis.blocks import blocks_of
-from kadanoff.diagnosis.expected import _gauss, networks
+from kadanoff.diagnosis.expected import _gauss, budget
 from kadanoff.errors import UsageError
 from tests.cli.run import run
 
@@ -99,9 +99,42 @@ def test_theory_can_be_left_out_or_asked_for():
     assert not without.describable
     with pytest.raises(UsageError, match="some"):
         _diagnosed("gpt2", theory="some")
-    assert networks("full", 10**9, 10**5)[0] == 64
-    assert networks("quick", 10**5, 100) == (8, 1)
-    assert networks("quick", 10**8, 1000)[0] == 4
+
+
+def test_dear_models_are_expected_on_a_part_of_the_batch():
+    assert budget("full", 10**9, 10**5, 64) == budget("full", 10, 10, 64)
+    cheap = budget("quick", 10**4, 100, 100)
+    assert (cheap.networks, cheap.samples) == (8, 100)
+    for parameters in (10**4, 10**6, 10**8):
+        for samples in (2, 8, 64, 512):
+            plan = budget("quick", parameters, 64 * samples, samples)
+            assert 2 <= plan.samples <= samples
+            if 64 * samples * parameters > 1e9:
+                assert plan.networks == 4
+                # three passes of the batch, or eight samples where they are half of it
+                assert plan.passes * plan.samples / samples <= max(3.0, plan.passes * 8 / samples)
+    assert budget("quick", 10**9, 2**13, 8).probes == 0
+
+
+def test_a_part_of_the_batch_expects_what_the_batch_does(monkeypatch):
+    """The same findings, z of one size, and expectations that agree within their spread."""
+    whole = _diagnosed("gpt2")
+    monkeypatch.setattr("kadanoff.diagnosis.expected.LIGHT", 0.0)
+    monkeypatch.setattr("kadanoff.diagnosis.expected.PART", 0.0)
+    monkeypatch.setattr("kadanoff.diagnosis.expected.HEAVY", 0.0)
+    part = _diagnosed("gpt2")
+    assert "on 2 of 8 samples" in part.description
+    assert [f.code for f in whole.findings] == [f.code for f in part.findings]
+    for a, b in zip(whole.layers, part.layers, strict=True):
+        for name in ("second_moment", "gradient", "mean"):
+            of_all, of_few = getattr(a, name), getattr(b, name)
+            if of_all is None or of_all.predicted is None:
+                continue
+            assert of_few.value == of_all.value
+            spread = math.hypot(of_all.spread, of_few.spread)
+            assert abs(of_all.predicted - of_few.predicted) < 4 * spread, (a.path, name)
+    assert part.expected_loss is not None
+    assert part.expected_loss.value == pytest.approx(part.loss)
 
 
 def test_few_networks_make_large_t_less_surprising():

@@ -9,12 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-import kadanoff.diagnosis.measure as measure
-from kadanoff.architecture import MLP
 from kadanoff.diagnosis import Estimate, diagnose
-from kadanoff.diagnosis.theory import expect
-from kadanoff.rgflow import flow
-from tests.known import assert_consistent
 from tests.trace.models import Functional, ResNet18, mlp
 
 
@@ -60,52 +55,6 @@ def test_gradients_of_the_loss():
     same = diagnose(model, x, targets=y, loss=nn.CrossEntropyLoss())
     assert same.loss == pytest.approx(loss.item(), rel=1e-5)
     assert same.loss_name == "CrossEntropyLoss"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name,C_W,C_b", [("tanh", 1.5, 0.1), ("relu", 2.0, 0.1)])
-def test_expectation_agrees_with_real_networks(name, C_W, C_b):
-    """Mean and spread of the simulation against drawn and diagnosed networks."""
-    arch = MLP(12, [20] * 4, 6, name, C_b=C_b, C_W=C_W)
-    x = data(8, 12)
-    theory = None
-    total: dict[str, list[list[float]]] = {}
-    for seed in range(16):
-        part = expect(arch, x, torch.Generator().manual_seed(seed))
-        for key, (mean, _) in part.table.items():
-            total.setdefault(key, []).append(mean.tolist())
-        theory = part
-    assert theory is not None
-    act = {"tanh": nn.Tanh, "relu": nn.ReLU}[name]
-    names = ("correlation", "jacobian", "jacobian_to_output")
-    drawn: dict[str, list[list[float]]] = {key: [] for key in names}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measure, "expect", lambda *_: theory)
-        for seed in range(100):
-            model = mlp(act, 4, 20, C_W, C_b, n_in=12, n_out=6, seed=seed)
-            found = diagnose(model, x, seed=seed, probes=1)
-            for key in names:
-                drawn[key].append([getattr(layer, key).value if getattr(layer, key) else math.nan
-                                   for layer in found.layers])  # fmt: skip
-    for key in names:
-        real = torch.tensor(drawn[key], dtype=torch.float64)[:, :4]
-        simulated = torch.tensor(total[key], dtype=torch.float64)[:, :4]
-        error = (real.var(0) / len(real) + simulated.var(0) / len(simulated)).sqrt()
-        assert_consistent(simulated.mean(0), real.mean(0), error, relative_error=0.1)
-        # the spread of one network, from the scatter of means of `count` networks
-        spread = simulated.std(0) * theory.n_networks**0.5
-        ratio = real.std(0) / spread
-        assert ratio.min() > 0.5
-        assert ratio.max() < 2.0
-
-
-def test_closed_form_activations_get_the_flow():
-    arch = MLP(16, [32] * 3, 4, "relu", C_b=0.1, C_W=1.8)
-    x = data(6, 16)
-    table = expect(arch, x, torch.Generator().manual_seed(0))
-    assert "kernel flow" in table.source
-    K = flow(arch, x.double()).K.diagonal(dim1=1, dim2=2).mean(1)
-    assert torch.allclose(table.table["second_moment"][0], K)
 
 
 @pytest.mark.slow

@@ -186,7 +186,7 @@ def _measured(
 
         loss, recipe = training.function(), training.recipe()
         loaded, sample, whole = prepare_whole(model, seed=seed, device=device)
-    with waiting("measuring every layer"), analysed(model.target):
+    with waiting("measuring every layer") as progress, analysed(model.target):
         from kadanoff.diagnosis import diagnose
 
         if not use_targets:
@@ -203,6 +203,7 @@ def _measured(
             theory=theory,
             seed=seed,
             device=device,
+            progress=progress,
         )
     notes = tuple(f"{model.data}: {note}" for note in sample.notes)
     return replace(found, notes=(*notes, *found.notes))

@@ -10,7 +10,6 @@
 ``facts``           data, output, targets and optimiser in numbers
 ``weights``         drawn or trained, symmetric, half loaded
 ``chain``           trends along the main signal path
-``theory``          what random weights of a described net give
 ``expected``        what they give in any model, beside what was measured
 ``recipe``          the optimiser
 ``trial``           a few real steps on a copy

@@ -111,6 +111,7 @@ def tried(
     try_steps: int | None,
     seed: int,
     cost: float,
+    progress: Callable[..., None] | None = None,
 ) -> Evidence:
     """Add a short trial, and other rates if it failed, where they can be had.
 
@@ -122,12 +123,12 @@ def tried(
         return seen
     if seen.trained and optimizer is None and try_steps is None:
         return seen  # it has learned already
-    if try_steps is None and cost * STEPS > 8 * SECONDS:
+    if try_steps is None and cost * STEPS > 3 * SECONDS:
         return _without(seen, model, inputs, loss, optimizer, seed)
     seconds = SECONDS if try_steps is None else 60.0
     trial = run_trial(
         model, inputs, loss, optimizer, steps=try_steps or STEPS, constant=seen.constant,
-        seed=seed, seconds=seconds, curvature=True,
+        seed=seed, seconds=seconds, curvature=True, progress=progress,
     )  # fmt: skip
     if trial is None or not trial.losses:
         return _without(seen, model, inputs, loss, optimizer, seed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from kadanoff.devices import chosen
 from kadanoff.errors import DataError, UsageError
 from kadanoff.trace.hf import map_tensors, tensors_in
 
-__all__ = ["Inputs", "check_model", "prepare"]
+__all__ = ["Inputs", "check_model", "head", "prepare"]
 
 
 @dataclass
@@ -114,16 +114,9 @@ def prepare(
     if batch is not None:
         if batch < 1:
             raise UsageError(f"batch must be at least 1, got {batch}.")
-        if batch < size:
-
-            def cut(t: Tensor) -> Tensor:
-                return t[:batch] if t.ndim and t.shape[0] == size else t
-
-            inputs.args, inputs.kwargs = map_tensors(cut, inputs.args), map_tensors(
-                cut, inputs.kwargs
-            )  # fmt: skip
-            inputs.targets = map_tensors(cut, inputs.targets)
-            size = batch
+        inputs.samples = size
+        inputs = head(inputs, batch)
+        size = inputs.samples
     for tensor in tensors:
         _check_tensor(tensor)
     weights = [p for p in model.parameters() if p.is_floating_point()]
@@ -151,6 +144,31 @@ def prepare(
     inputs.targets = map_tensors(lambda t: t.to(device), inputs.targets)
     inputs.samples = size
     return inputs
+
+
+def head(inputs: Inputs, count: int) -> Inputs:
+    """The first samples of a batch: every tensor with one row a sample is cut.
+
+    A list of samples, of unlike lengths perhaps, is no tensor with rows and stays whole.
+    """
+    size = inputs.samples
+    if count >= size:
+        return inputs
+
+    def cut(t: Tensor) -> Tensor:
+        if not t.ndim or t.shape[0] != size:
+            return t
+        few = t[:count]
+        # coordinates that are differentiated inside the model must be leaves of their own
+        return few.detach().clone().requires_grad_(True) if t.requires_grad else few
+
+    return replace(
+        inputs,
+        args=map_tensors(cut, inputs.args),
+        kwargs=map_tensors(cut, inputs.kwargs),
+        targets=map_tensors(cut, inputs.targets),
+        samples=count,
+    )
 
 
 def _check_tensor(tensor: Tensor) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from kadanoff.activations import Activation, activation
-from kadanoff.diagnosis.expected import expected, networks
+from kadanoff.diagnosis.expected import budget, expected
 from kadanoff.diagnosis.findings import examine
 from kadanoff.diagnosis.gather import collect, tried, whole
 from kadanoff.diagnosis.inputs import check_model, prepare
@@ -22,7 +22,6 @@ from kadanoff.diagnosis.result import Diagnosis, Estimate, LayerReport, Paramete
 from kadanoff.diagnosis.summary import in_plain_words
 from kadanoff.diagnosis.sums import branch_sums
 from kadanoff.diagnosis.survey import Survey, survey
-from kadanoff.diagnosis.theory import Expectation, expect
 from kadanoff.errors import KadanoffError, UsageError
 from kadanoff.trace.fans import layout_of, shape_fans
 from kadanoff.trace.layers import Call
@@ -34,7 +33,6 @@ from kadanoff.trace.statistics import (
     Units,
     mean_and_error,
     pair_correlation,
-    picks,
     reduce,
 )
 
@@ -58,12 +56,13 @@ def diagnose(
     device: Any = None,
     batch: int | None = None,
     probes: int = PROBES,
+    progress: Callable[..., None] | None = None,
 ) -> Diagnosis:
     """Measure how signals and gradients travel through a model, and say what is wrong.
 
     The model is run as its user runs it, with dropout off and batch normalisation in the mode it
-    is in; nothing on it is changed. For a fully connected model the theory's prediction, with the
-    spread from one drawn network to the next, stands beside each measurement. A short trial on a
+    is in; nothing on it is changed. What random weights of the same laws give, with the spread
+    from one drawn network to the next, stands beside each measurement. A short trial on a
     copy says whether it learns the batch at all.
 
     Parameters
@@ -92,8 +91,8 @@ def diagnose(
         More data of the same kind (inputs, targets): labels and non-finite outputs are looked for
         in all of it.
     theory : {"quick", "full", "none"}
-        How well to know what random weights of these laws would give: from 4 to 8 networks, from
-        64, or not at all.
+        How well to know what random weights of these laws would give: from 4 to 8 networks, on as
+        many samples as cost three passes of the model at most; from 64 on all; or not at all.
     seed : int
         Of the random probes and of what is random in the model.
     device : optional
@@ -102,6 +101,8 @@ def diagnose(
         Use at most this many samples.
     probes : int
         Random vectors for each Jacobian norm.
+    progress : callable, optional
+        ``progress(done, total, message=...)`` in steps of the work.
 
     Returns
     -------
@@ -119,9 +120,17 @@ def diagnose(
     0
     """
     start = time.perf_counter()
+
+    def told(message: str) -> Callable[..., None]:
+        def report(done: int, total: int | None = None, **_info: object) -> None:
+            if progress is not None:
+                progress(done, total, message=message)
+
+        return report
+
     if probes < 1:
         raise UsageError(f"probes must be at least 1, got {probes}.")
-    networks(theory, 0, 0)  # a word that is none of them, before anything is run
+    budget(theory, 0, 0, 0)  # a word that is none of them, before anything is run
     if steps < 1 or (try_steps is not None and try_steps < 0):
         raise UsageError(f"steps = {steps}, try_steps = {try_steps}: both count steps.")
     model, note = unwrap(model) if isinstance(model, nn.Module) else (model, "")
@@ -135,33 +144,28 @@ def diagnose(
         whole(model, every, found, where)
     notes = [note] if note else []
     arch, description = _describe(model, found.calls)
-    expectation = None
     if arch is not None:
-        try:
-            X = inputs.first.detach().flatten(1)
-            X = X[picks(len(X), X.device)]
-            generator = torch.Generator().manual_seed(seed + 1)
-            expectation = expect(arch, X, generator)
-            description += f"; prediction: {expectation.source}"
-            notes.append(f"aspect: {_regime(arch, X)}")
-        except (KadanoffError, ArithmeticError, RuntimeError) as error:
-            notes.append(f"no prediction: {error}")
+        notes.append(f"aspect: {_regime(arch, inputs.first.detach().flatten(1))}")
     beside = expected(
         model,
         inputs,
         found,
         loss,
-        _layers(model, found, expectation, arch, inputs.samples),
-        branch_sums(found),
+        lambda seen: (_layers(model, seen), branch_sums(seen)),
         theory=theory,
         seed=seed,
+        probes=probes,
+        progress=told("random networks"),
     )
+    words = (description, beside.words) if arch is not None else (beside.words or description,)
     layers = beside.layers
     notes += [beside.note] if beside.note else []
     parameters = _parameters(model, found)
     seen = collect(model, inputs, found, layers, parameters, arch, optimizer, steps)
     seen = replace(seen, expected_loss=beside.loss)
-    seen = tried(seen, model, inputs, loss, optimizer, try_steps, seed, found.seconds)
+    seen = tried(
+        seen, model, inputs, loss, optimizer, try_steps, seed, found.seconds, told("trial step")
+    )
     findings, verdict = examine(seen)
     x = inputs.first
     statistics = reduce(x) if x.is_floating_point() and x.ndim > 1 else None
@@ -172,8 +176,8 @@ def diagnose(
         parameters=parameters,
         findings=findings,
         verdict=verdict,
-        describable=expectation is not None or bool(beside.words),
-        description=description if expectation is not None else beside.words or description,
+        describable=bool(beside.words),
+        description="; ".join(filter(None, words)),
         n_parameters=sum(p.numel() for p in model.parameters()),
         n_samples=inputs.samples,
         depth=len(chain),
@@ -246,9 +250,7 @@ def _variances(model: nn.Module, linear: list[Call]) -> dict[str, tuple[float, .
     }
 
 
-def _layers(
-    model: nn.Module, found: Survey, theory: Expectation | None, arch: Any, samples: int
-) -> tuple[LayerReport, ...]:
+def _layers(model: nn.Module, found: Survey) -> tuple[LayerReport, ...]:
     gains = _gains(model)
     critical: dict[str, float | None] = {}
     reports, reused = [], {}
@@ -272,8 +274,6 @@ def _layers(
         if gradient is not None and call.parameter is not None:
             size = dict(model.named_parameters())[call.parameter].numel()
             values["gradient"] = Estimate(gradient / math.sqrt(size))
-        if theory is not None:
-            values = _compare(values, theory, index - 1, arch)
         previous = _activation_before(call)
         if previous is not None and call.kind == "linear" and call.on_chain and not call.normalised:
             if previous not in critical:
@@ -338,18 +338,6 @@ def _units(units: Units | None) -> dict[str, Any]:
         "saturated": _estimate(units.saturated),
         "dead": None if math.isnan(dead) else Estimate(dead, error),
     }
-
-
-def _compare(values: dict[str, Any], theory: Expectation, index: int, arch: Any) -> dict[str, Any]:
-    out = dict(values)
-    for name, (mean, spread) in theory.table.items():
-        estimate, predicted = values.get(name), mean[index].item()
-        if estimate is None or not math.isfinite(predicted):
-            continue
-        if name == "jacobian_to_output" and arch.head is not None:
-            continue
-        out[name] = estimate.against(predicted, spread[index].item())
-    return out
 
 
 def _estimate(values: Tensor, pairs: bool = False) -> Estimate:

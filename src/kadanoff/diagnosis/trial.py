@@ -44,6 +44,7 @@ def run_trial(
     seconds: float = SECONDS,
     scale: float = 1.0,
     curvature: bool = False,
+    progress: Callable[..., None] | None = None,
 ) -> TrialReport | None:
     """Train a copy for a few steps on the batch and report; None if it cannot be trained.
 
@@ -60,6 +61,8 @@ def run_trial(
         Factor on all learning rates.
     curvature : bool
         Measure the sharpness and the edge that follows from it.
+    progress : callable, optional
+        ``progress(done, total)`` in steps.
     """
     begin = time.perf_counter()
     devices = [p.device for p in model.parameters() if p.device.type == "cuda"][:1]
@@ -87,10 +90,10 @@ def run_trial(
         report = replace(report, rate=float(made[0].param_groups[0]["lr"]))
         try:
             if curvature and not _adaptive(made[0]):
-                report = _with_edge(report, twin, made[0], value)
-            report = _steps(report, twin, made, value, steps, start, seconds)
+                report = _with_edge(report, twin, made[0], value, seconds=seconds)
+            report = _steps(report, twin, made, value, steps, start, seconds, progress)
             if curvature and report.finite and _adaptive(made[0]):
-                report = _with_edge(report, twin, made[0], value)
+                report = _with_edge(report, twin, made[0], value, seconds=seconds)
         except (RuntimeError, ValueError, TypeError, KadanoffError):
             return None
         report = replace(report, dead_after=_dead(twin, inputs) if report.finite else None)
@@ -105,11 +108,14 @@ def _steps(
     steps: int,
     start: float,
     seconds: float,
+    progress: Callable[..., None] | None,
 ) -> TrialReport:
     losses: list[float] = []
     finite, ratio, unchanged = True, None, None
     weights = [p for p in twin.parameters() if p.requires_grad and p.ndim >= 2]
     for step in range(PATIENCE * steps + 1):
+        if progress is not None:
+            progress(step, steps if step <= steps else PATIENCE * steps)
         current = value()
         losses.append(float(current.detach()))
         if not math.isfinite(losses[-1]) or abs(losses[-1]) > 1e6 * (abs(losses[0]) + 1):
@@ -276,8 +282,12 @@ def _with_edge(
     optimizer: Any,
     value: Callable[[], Tensor],
     iterations: int = 20,
+    seconds: float = math.inf,
 ) -> TrialReport:
     """Sharpness by power iteration, and the largest stable rate for this optimiser.
+
+    It begins at the gradient, which lies largely along the stiffest directions, so that what is
+    found when the time is over is a little low.
 
     SGD with momentum β is stable below 2(1 + β)/λ. Adam is so with λ of P^(-1/2) H P^(-1/2), P the
     preconditioner it has reached, below 2(1 + β₁)/((1 − β₁) λ): Cohen et al. (2022),
@@ -292,7 +302,10 @@ def _with_edge(
         pairs = [(p, g, r) for p, g, r in zip(parameters, gradients, roots) if g is not None]
         v = [g.detach().clone() for _, g, _ in pairs]
         top = 0.0
-        for _ in range(iterations):
+        start = time.perf_counter()
+        for step in range(iterations):
+            if step >= 2 and time.perf_counter() - start > seconds / 2:
+                break
             size = math.sqrt(sum(float(x.square().sum()) for x in v))
             if not size > 0 or not math.isfinite(size):
                 break

@@ -42,7 +42,8 @@ def console(*, stderr: bool = False, at_least: int = 0) -> Console:
 def waiting(words: str) -> Iterator[Callable[..., None]]:
     """Show a spinner on stderr after two seconds, if someone is looking.
 
-    Yields a callable ``progress(done, total)`` that puts the count behind the words.
+    Yields a callable ``progress(done, total, message=...)`` that puts the count, and what is
+    counted, behind the words.
     """
     screen = console(stderr=True)
     if not screen.is_terminal:
@@ -53,8 +54,9 @@ def waiting(words: str) -> Iterator[Callable[..., None]]:
     timer.daemon = True
     timer.start()
 
-    def progress(done: int, total: int | None = None, **_info: object) -> None:
-        status.update(f"{words} {done}" + (f" of {total}" if total else ""))
+    def progress(done: int, total: int | None = None, **info: object) -> None:
+        what = f"{words}: {info['message']}" if info.get("message") else words
+        status.update(f"{what} {done}" + (f" of {total}" if total else ""))
 
     try:
         yield progress
