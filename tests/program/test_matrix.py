@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from kadanoff.program.factors import factor
+from kadanoff.gaussian.cholesky import gram_factor
 from kadanoff.program.matrix import Matrix, cheaper_undrawn
 from tests.known import assert_consistent
 
@@ -33,7 +33,7 @@ def _rows(M, n, seed=1):
 def test_factor_of_repeated_rows_has_zero_pivots_and_an_orthonormal_basis():
     X = _rows(3, 8)
     X = torch.stack([X[0], X[1], X[0], 1e-7 * X[2], torch.zeros(8), X[0] - X[1]])
-    found = factor(X @ X.mT)
+    found = gram_factor(X @ X.mT)
     Q = found.basis(X)
     assert found.L.shape == (6, 3)
     torch.testing.assert_close(found.L @ Q, X, atol=1e-12, rtol=1e-9)

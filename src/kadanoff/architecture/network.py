@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from kadanoff.activations import Activation, activation
+from kadanoff.architecture.drawing import GeneratorNumbers, draw_weights
 from kadanoff.errors import DataError, UsageError
 from kadanoff.results import Kept
 
@@ -138,6 +139,7 @@ class Network(Kept):
 
         For two-layer blocks each block contributes two pairs, (W₁, b₁) then (W₂, b₂).
         """
+        numbers = GeneratorNumbers(generator, dtype)
         maps: list[tuple[Tensor, Tensor]] = []
         for layer in range(1, self.L + 1):
             shapes = [(self.n[layer], self.n[layer - 1])]
@@ -145,9 +147,9 @@ class Network(Kept):
                 inner = self.hidden or self.n[layer]
                 shapes = [(inner, self.n[layer - 1]), (self.n[layer], inner)]
             for shape in shapes:
-                W = _draw_matrix(shape, self.C_W[layer - 1], self.init, generator, dtype)
-                b = torch.randn(shape[0], generator=generator, dtype=dtype)
-                maps.append((W, math.sqrt(self.C_b[layer - 1]) * b))
+                W = draw_weights(shape, self.C_W[layer - 1], self.init, numbers)
+                b = math.sqrt(self.C_b[layer - 1]) * numbers.normal(shape[0])
+                maps.append((W, b))
         return maps
 
     def __repr__(self) -> str:
@@ -160,22 +162,6 @@ class Network(Kept):
             + (f", init={self.init!r}" if self.init != "gaussian" else "")
             + ")"
         )
-
-
-def _draw_matrix(shape, C_W: float, init: str, generator, dtype) -> Tensor:
-    rows, columns = shape
-    std = math.sqrt(C_W / columns)
-    if init == "uniform":
-        unit = torch.rand(rows, columns, generator=generator, dtype=dtype) * 2 - 1
-        return math.sqrt(3) * std * unit
-    unit = torch.randn(max(rows, columns), min(rows, columns), generator=generator, dtype=dtype)
-    if init == "gaussian":
-        return std * unit.reshape(rows, columns)
-    # Haar: QR with the signs of R's diagonal taken out
-    Q, R = torch.linalg.qr(unit)
-    Q = Q * R.diagonal().sign()
-    Q = Q if rows >= columns else Q.T
-    return math.sqrt(C_W * max(rows, columns) / columns) * Q
 
 
 def _brief(values: Sequence[float]) -> str:

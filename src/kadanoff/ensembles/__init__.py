@@ -4,8 +4,10 @@
 ``checkpoint``    Checkpoints of an ensemble: the sums after a whole number of blocks
 ``comparison``    Predictions beside measurements: z-scores, and the size of the next order
 ``control``       Control variates: the part of a network's fluctuations with known mean
-``dntk``          dNTK and ddNTK statistics: directional derivatives along gradients
 ``direct``        Statistics straight from preactivations and NTKs of whole layers
+``directional``   Directional derivatives along gradients: first, second and third tangents
+``dntk``          dNTK and ddNTK statistics from those tangents
+``fits``          Weighted polynomial fits in 1/n
 ``haar``          Orthogonal weight matrices of many networks, known only by their action
 ``matrices``      Weight matrices of many networks at once: drawn, or known only by their action
 ``module``        Ensembles of any user's `torch.nn.Module`
@@ -20,6 +22,7 @@
 ``statistics``    From a block of networks to sums over networks: what both samplers measure
 ``tangent``       NTK statistics of a block of networks: probes
 ``trunk``         The forward pass of a block of networks on the inputs, drawn or implicit
+``undrawn``       The law of a matrix of normal entries, given what it has answered
 ``widths``        Ensembles at several widths, extrapolated to infinite width at fixed depth
 """
 

@@ -19,8 +19,9 @@ import math
 import torch
 from torch import Tensor
 
-from kadanoff.ensembles.matrices import cholesky, residue
 from kadanoff.ensembles.normals import Normals
+from kadanoff.ensembles.undrawn import Known, residue
+from kadanoff.gaussian.cholesky import batch_factor_inverse
 
 __all__ = ["Haar"]
 
@@ -37,7 +38,7 @@ class Haar:
         self.normals = normals
         self.b = normals.normal(S, n_out) * math.sqrt(C_b) if C_b else None
         # matched orthonormal frames in the spaces of inputs and outputs
-        self.frames: tuple[Tensor, Tensor] | None = None
+        self.frames: Known | None = None
 
     def apply(self, X: Tensor, bias: bool = False, keep: bool = True) -> Tensor:
         """W x (+ b) for the rows of X (S, k, n_in): (S, k, n_out).
@@ -66,22 +67,23 @@ class Haar:
             self.frames = known[1], known[0]
         return self.scale * answer[..., : self.n_in]
 
-    def _ask(
-        self, X: Tensor, known: tuple[Tensor, Tensor] | None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def _ask(self, X: Tensor, known: Known | None) -> tuple[Tensor, Known]:
         """Ω x for the rows of X, padded with zeros, and the frames known afterwards."""
-        X = torch.nn.functional.pad(X, (0, self.order - X.shape[-1]))
-        rest, share, floor = residue(X, None if known is None else known[0])
-        L, inverse = cholesky(rest @ rest.mT, floor)
-        new = inverse @ rest
-        fresh = self.normals.normal(self.S, X.shape[1], self.order)
+        rest = torch.nn.functional.pad(X, (0, self.order - X.shape[-1]))
+        share, floor = None, None
+        if known is not None:
+            rest, share, floor = residue(rest, known[0])
+        L, inverse = batch_factor_inverse(rest @ rest.mT, floor)
+        question = inverse @ rest
+        noise = self.normals.normal(self.S, X.shape[1], self.order)
         # a direction that the frame has already needs no image
-        fresh = fresh * (inverse.diagonal(dim1=-2, dim2=-1) > 0)[..., None]
-        fresh, _, _ = residue(fresh, None if known is None else known[1])
+        noise = noise * (inverse.diagonal(dim1=-2, dim2=-1) > 0)[..., None]
+        if known is not None:
+            noise = residue(noise, known[1])[0]
         # rows of a Gaussian matrix made orthonormal in turn are uniform
-        fresh = cholesky(fresh @ fresh.mT)[1] @ fresh
-        answer = L @ fresh
-        if known is None:
-            return answer, (new, fresh)
-        answer = answer + share @ known[1]
-        return answer, (torch.cat([known[0], new], 1), torch.cat([known[1], fresh], 1))
+        image = batch_factor_inverse(noise @ noise.mT)[1] @ noise
+        answer = L @ image
+        if known is None or share is None:
+            return answer, (question, image)
+        frames = torch.cat([known[0], question], 1), torch.cat([known[1], image], 1)
+        return answer + share @ known[1], frames

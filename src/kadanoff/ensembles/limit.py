@@ -8,13 +8,13 @@ right and only make it noisier, so a moderate accuracy is good enough.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from kadanoff.ensembles.matrices import cholesky
+from kadanoff.architecture import Network
 from kadanoff.errors import DomainError
+from kadanoff.gaussian.cholesky import batch_factor_inverse
 
 __all__ = ["Reference", "reference"]
 
@@ -52,12 +52,14 @@ class Reference:
     slope_dd: list[Tensor] | None = None
 
 
-def reference(arch: Any, X: Tensor) -> Reference:
+def reference(arch: Network, X: Tensor) -> Reference:
     """K and Θ of all layers by :func:`kadanoff.flow`, and the slopes for Gaussian weights."""
     from kadanoff.rgflow import flow
 
     found = flow(arch, X, order=0)
-    out = Reference(found.K, found.Theta, cholesky(found.K)[0], *torch.linalg.eigh(found.K))
+    out = Reference(
+        found.K, found.Theta, batch_factor_inverse(found.K)[0], *torch.linalg.eigh(found.K)
+    )
     if arch.init == "gaussian" and not arch.residual and arch.block == "single":
         slopes = [_slopes(arch, l, found.K[l], found.Theta[l]) for l in range(arch.L - 1)]
         out.jacobian = [jacobian for jacobian, _, _ in slopes]
@@ -67,7 +69,7 @@ def reference(arch: Any, X: Tensor) -> Reference:
     return out
 
 
-def _slopes(arch: Any, l: int, K: Tensor, Theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _slopes(arch: Network, l: int, K: Tensor, Theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """f', ½ f'' and ∂⟨σ'σ'⟩/∂K of the step from layer index ``l``."""
     from kadanoff.rgflow.averages import tables
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from kadanoff.ensembles.trunk import Trunk
 
-__all__ = ["Conditional", "conditional", "ntk", "probe_rows", "pull", "pull_node"]
+__all__ = ["Conditional", "conditional", "ntk", "output_ntk", "probe_rows", "pull", "pull_node"]
 
 
 def probe_rows(trunk: Trunk, l: int, rows: int) -> Tensor:
@@ -73,7 +73,7 @@ def pull_node(
     -------
     list of Tensor, shape (S, k, n_i), node i = 0 … j
     """
-    back = trunk.op[j].transpose(starts, keep=False)[:, which] if j else None
+    back = trunk.matrix(j).transpose(starts, keep=False)[:, which] if j else None
     return _descend(trunk, j, starts[:, which], samples, back)
 
 
@@ -85,7 +85,7 @@ def _descend(
     skipped: dict[int, Tensor] = {}  # what comes to a node along a skip
     for i in range(j, 0, -1):
         m = trunk.maps[i]
-        pulled = trunk.op[i].transpose(deltas[0], keep=False) if back is None else back
+        pulled = trunk.matrix(i).transpose(deltas[0], keep=False) if back is None else back
         if m.gamma:
             skipped[i - m.back] = m.gamma * deltas[0]
         below = trunk.d[i - 1][:, samples] * pulled
@@ -114,6 +114,19 @@ def ntk(trunk: Trunk, deltas: list[Tensor], samples: list[int]) -> Tensor:
         total = term if total is None else total + term
     assert total is not None
     return total
+
+
+def output_ntk(trunk: Trunk) -> Tensor:
+    """NTK of the last layer between all outputs and inputs: (S, N n_L, N n_L), input slowest.
+
+    One gradient an output and input, through the maps from the top; the learning-rate tensor is
+    included.
+    """
+    top = len(trunk.z) - 1
+    S, N, n_out = trunk.z[top].shape
+    starts = torch.eye(n_out).to(trunk.z[top]).expand(S, n_out, n_out)
+    which, samples = [*range(n_out)] * N, [a for a in range(N) for _ in range(n_out)]
+    return ntk(trunk, pull_node(trunk, top, starts, which, samples), samples)
 
 
 @dataclass

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Protocol
 
-import torch
 from torch import Tensor
 
-from kadanoff.activations import activation
+from kadanoff.activations import Activation, activation
+from kadanoff.architecture import Network
+from kadanoff.architecture.drawing import draw_weights
 from kadanoff.ensembles.haar import Haar
-from kadanoff.ensembles.matrices import Drawn, Implicit, cholesky
+from kadanoff.ensembles.matrices import Drawn, Implicit
 from kadanoff.ensembles.normals import Normals
+from kadanoff.gaussian.cholesky import batch_factor_inverse
 
-__all__ = ["Map", "Trunk", "draw_matrix", "forward", "maps"]
+__all__ = ["Map", "Operator", "Trunk", "draw_matrix", "drawn_trunk", "forward", "maps"]
+
+
+class Operator(Protocol):
+    """A weight matrix of many networks, known by its action on rows."""
+
+    def apply(self, X: Tensor, bias: bool = False, keep: bool = True) -> Tensor:
+        """W x (+ b) for the rows of X (S, k, n_in): (S, k, n_out)."""
+        ...
+
+    def transpose(self, D: Tensor, keep: bool = True) -> Tensor:
+        """Wᵀδ for the rows of D (S, k, n_out): (S, k, n_in)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -33,7 +47,7 @@ class Map:
     """
 
     layer: int
-    act: Any
+    act: Activation | None
     n_in: int
     n_out: int
     C_b: float
@@ -44,7 +58,7 @@ class Map:
     back: int = 1
 
 
-def maps(arch: Any) -> list[Map]:
+def maps(arch: Network) -> list[Map]:
     """The linear maps of ``arch`` in order."""
     out = []
     for l in range(arch.L):
@@ -81,7 +95,7 @@ class Trunk:
         The map into the node; None for a first Gaussian one, whose input is not random.
     """
 
-    arch: Any
+    arch: Network
     normals: Normals
     maps: list[Map] = field(default_factory=list)
     z: list[Tensor] = field(default_factory=list)
@@ -91,7 +105,7 @@ class Trunk:
     root: list[Tensor] = field(default_factory=list)
     inverse: list[Tensor] = field(default_factory=list)
     direct: list[Tensor] = field(default_factory=list)
-    op: list[Any] = field(default_factory=list)
+    op: list[Operator | None] = field(default_factory=list)
     _higher: dict[tuple[int, int], Tensor] = field(default_factory=dict)
 
     def node(self, l: int) -> int:
@@ -103,17 +117,52 @@ class Trunk:
         if k < 2:
             return (self.s, self.d)[k][j]
         if (j, k) not in self._higher:
-            self._higher[j, k] = self.maps[j + 1].act.derivative(k)(self.z[j])
+            self._higher[j, k] = self.activation(j).derivative(k)(self.z[j])
         return self._higher[j, k]
 
+    def activation(self, j: int) -> Activation:
+        """σ on node ``j``: that of the next map."""
+        act = self.maps[j + 1].act
+        assert act is not None  # only the first map acts on data
+        return act
 
-def forward(arch: Any, X: Tensor, S: int, normals: Normals, implicit: bool, depth: int) -> Trunk:
+    def matrix(self, j: int) -> Operator:
+        """The map into node ``j``, where something may still be asked of it."""
+        op = self.op[j]
+        assert op is not None  # only a first map is forgotten, and none asks for its gradients
+        return op
+
+    def _before(self, m: Map, inner: Tensor) -> None:
+        """What the map ``m`` knows of its input, with metric ``inner`` (S, N, N)."""
+        self.metric.append(m.C_b + m.C_W * inner)
+        self.direct.append(m.lambda_b + m.lambda_W * inner)
+
+    def _after(self, z: Tensor) -> Tensor:
+        """Note z and σ, σ' of a node; the metric of its σ, which the next map sees."""
+        j = len(self.z)
+        self.z.append(z)
+        act = self.activation(j)
+        self.s.append(act(z))
+        self.d.append(act.derivative(1)(z))
+        return self.s[-1] @ self.s[-1].mT / z.shape[-1]
+
+    def _skip(self, j: int, z: Tensor) -> Tensor:
+        m = self.maps[j]
+        return z + m.gamma * self.z[j - m.back] if m.gamma else z
+
+
+def forward(
+    arch: Network, X: Tensor, S: int, normals: Normals, implicit: bool, depth: int
+) -> Trunk:
     """Preactivations of layers 1 … ``depth`` of S networks, and the metric of the next layer.
 
     Parameters
     ----------
     arch : Network
     X : Tensor, shape (N, n_0)
+    S : int
+        Networks.
+    normals : Normals
     implicit : bool
         Draw the answers of the weight matrices instead of the matrices: Gaussian or orthogonal.
     depth : int
@@ -124,9 +173,8 @@ def forward(arch: Any, X: Tensor, S: int, normals: Normals, implicit: bool, dept
     inner = (X @ X.mT / X.shape[1]).expand(S, N, N)
     last = len(trunk.maps) - 1
     for j, m in enumerate(trunk.maps):
-        trunk.metric.append(m.C_b + m.C_W * inner)
-        trunk.direct.append(m.lambda_b + m.lambda_W * inner)
-        root, inverse = cholesky(trunk.metric[-1])
+        trunk._before(m, inner)
+        root, inverse = batch_factor_inverse(trunk.metric[-1])
         trunk.root.append(root)
         trunk.inverse.append(inverse)
         if m.layer >= depth:
@@ -138,20 +186,52 @@ def forward(arch: Any, X: Tensor, S: int, normals: Normals, implicit: bool, dept
         else:
             op = _operator(m, arch.init, S, normals, implicit)
             z = op.apply(x, bias=True)
-        if m.gamma:
-            z = z + m.gamma * trunk.z[j - m.back]
         trunk.op.append(op)
-        trunk.z.append(z)
+        z = trunk._skip(j, z)
         if j == last:
+            trunk.z.append(z)
             break
-        act = trunk.maps[j + 1].act
-        trunk.s.append(act(z))
-        trunk.d.append(act.derivative(1)(z))
-        inner = trunk.s[-1] @ trunk.s[-1].mT / m.n_out
+        inner = trunk._after(z)
     return trunk
 
 
-def _operator(m: Map, init: str, S: int, normals: Normals, implicit: bool) -> Any:
+def drawn_trunk(
+    arch: Network, X: Tensor, weights: Sequence[tuple[Tensor, Tensor | None]], normals: Normals
+) -> Trunk:
+    """The pass of networks whose weights are given, as far as their gradients need it.
+
+    Parameters
+    ----------
+    arch : Network
+    X : Tensor, shape (N, n_0)
+    weights : sequence of (W, b)
+        W (S, n_out, n_in) and b (S, n_out) of every map.
+    normals : Normals
+        For whoever draws more of these networks; nothing is drawn here.
+
+    Returns
+    -------
+    Trunk
+        Without Cholesky factors of the metrics.
+    """
+    trunk = Trunk(arch, normals, maps(arch))
+    S, N = weights[0][0].shape[0], X.shape[0]
+    inner = (X @ X.mT / X.shape[1]).expand(S, N, N)
+    x = X.expand(S, *X.shape)
+    for j, (m, (W, b)) in enumerate(zip(trunk.maps, weights, strict=True)):
+        trunk._before(m, inner)
+        op = Drawn(W, b)
+        trunk.op.append(op)
+        z = trunk._skip(j, op.apply(x, bias=True))
+        if j == len(trunk.maps) - 1:
+            trunk.z.append(z)
+            break
+        inner = trunk._after(z)
+        x = trunk.s[-1]
+    return trunk
+
+
+def _operator(m: Map, init: str, S: int, normals: Normals, implicit: bool) -> Operator:
     if not implicit:
         return Drawn(*draw_matrix(m, init, S, normals))
     kind = Haar if init == "orthogonal" else Implicit
@@ -159,7 +239,7 @@ def _operator(m: Map, init: str, S: int, normals: Normals, implicit: bool) -> An
 
 
 def draw_matrix(m: Map, init: str, S: int, normals: Normals) -> tuple[Tensor, Tensor | None]:
-    """W (S, n_out, n_in) and b (S, n_out) of a map, by the law ``init``.
+    """W (S, n_out, n_in) and b (S, n_out) of a map, by the law ``init``; no b without variance.
 
     Parameters
     ----------
@@ -169,20 +249,6 @@ def draw_matrix(m: Map, init: str, S: int, normals: Normals) -> tuple[Tensor, Te
         Networks.
     normals : Normals
     """
-    if init == "orthogonal":
-        W = _haar(m, S, normals)
-    else:
-        draw: Callable[..., Tensor] = normals.uniform if init == "uniform" else normals.normal
-        W = draw(S, m.n_out, m.n_in)
-        W *= (m.C_W / m.n_in) ** 0.5
+    W = draw_weights((S, m.n_out, m.n_in), m.C_W, init, normals)
     b = normals.normal(S, m.n_out) * m.C_b**0.5 if m.C_b else None
     return W, b
-
-
-def _haar(m: Map, S: int, normals: Normals) -> Tensor:
-    big, small = max(m.n_out, m.n_in), min(m.n_out, m.n_in)
-    Q, R = torch.linalg.qr(normals.normal(S, big, small))
-    # signs of R's diagonal taken out: Haar measure
-    Q = Q * R.diagonal(dim1=-2, dim2=-1).sign()[:, None]
-    Q = Q if m.n_out >= m.n_in else Q.mT
-    return (m.C_W * big / m.n_in) ** 0.5 * Q

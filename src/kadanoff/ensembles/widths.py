@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kadanoff.ensembles.fits import fit_widths
 from kadanoff.ensembles.moments import Measured
 from kadanoff.ensembles.result import Ensemble
 from kadanoff.errors import UsageError
@@ -162,9 +163,10 @@ def extrapolate(ensembles: Sequence[Ensemble], *, degree: int | None = None) -> 
     for name in names:
         y = torch.stack([e.values[name].value for e in ensembles])
         s = torch.stack([e.values[name].stderr for e in ensembles])
-        coefficients, chi2[name] = _fit(x, y, s, degree)
-        limit[name], slope[name] = coefficients[:2]
-        remainder[name] = _remainder([c.value for c in coefficients], x)
+        fit = fit_widths(widths, y, s, degree)
+        limit[name], slope[name] = fit.coefficients[:2]
+        chi2[name] = fit.mean_chi2
+        remainder[name] = _remainder([c.value for c in fit.coefficients], x)
     return Scaling(widths, tuple(ensembles), limit, slope, chi2, remainder, degree)
 
 
@@ -176,33 +178,3 @@ def _remainder(coefficients: list[Tensor], x: Tensor) -> Tensor:
     growth = torch.minimum(sizes[1] / sizes[0].clamp_min(1e-300), 1 / steepest[0])
     size = sizes[-1] * growth * steepest[: len(sizes)].prod()
     return size.view(-1, *[1] * (coefficients[0].ndim - 1)).expand_as(coefficients[0])
-
-
-def _fit(x: Tensor, y: Tensor, s: Tensor, degree: int) -> tuple[list[Measured], float]:
-    """Weighted polynomial fit along the first axis: its coefficients, and χ² per freedom."""
-    # the same for every network (rounding aside) at one width or at all: no error to weigh by
-    top = s.amax(0)
-    fixed = (top <= 0).expand_as(s)
-    floor = torch.where(top > 0, 1e-3 * top, 1.0)
-    weight = torch.maximum(s, floor).square().reciprocal()
-    scale = x.max()  # powers of numbers up to one keep the normal matrix well conditioned
-    powers = torch.stack([(x / scale) ** k for k in range(degree + 1)], 1)  # (widths, degree + 1)
-    w = weight.movedim(0, -1)  # (..., widths)
-    normal = torch.einsum("...w,wi,wj->...ij", w, powers, powers)
-    right = torch.einsum("...w,wi,...w->...i", w, powers, y.movedim(0, -1))
-    good = torch.isfinite(normal).all(-1).all(-1)
-    eye = torch.eye(degree + 1, dtype=x.dtype)
-    covariance = torch.linalg.inv(torch.where(good[..., None, None], normal, eye))
-    coefficient = (covariance @ right[..., None])[..., 0]
-    coefficient = torch.where(good[..., None], coefficient, torch.nan)
-    error = covariance.diagonal(dim1=-2, dim2=-1).sqrt()
-    error = torch.where(fixed.all(0)[..., None], 0.0, error)
-    freedom = len(x) - degree - 1
-    fit = torch.einsum("wi,...i->w...", powers, coefficient)
-    pulls = torch.where(fixed, 0.0, (y - fit) / torch.maximum(s, floor))
-    live = int((~fixed).any(0).sum())
-    chi2 = float(pulls.square().nansum() / (freedom * live)) if freedom and live else float("nan")
-    return [
-        Measured(c / scale**k, e / scale**k)
-        for k, (c, e) in enumerate(zip(coefficient.unbind(-1), error.unbind(-1), strict=True))
-    ], chi2

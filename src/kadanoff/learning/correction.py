@@ -9,7 +9,6 @@ metric and NTK, whose mean is known at two layers and needs nothing but kernels 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,10 @@ import torch
 from torch import Tensor
 
 from kadanoff.architecture import Network
+from kadanoff.ensembles.fits import fit_widths
+from kadanoff.ensembles.normals import Normals
+from kadanoff.ensembles.tangent import output_ntk
+from kadanoff.ensembles.trunk import drawn_trunk
 from kadanoff.learning.trained import Weights, descend, draw_batch, outputs, train_weights
 
 __all__ = ["Measured", "extrapolate", "measure_correction", "network_ntk", "newton_step"]
@@ -47,24 +50,7 @@ def network_ntk(arch: Network, weights: Weights, X: Tensor) -> Tensor:
         As :func:`kadanoff.learning.trained.draw_batch` draws them, S networks.
     X : Tensor, shape (N, n_0)
     """
-    z = outputs(arch, weights, X)
-    S, N, n_out = z[-1].shape
-    eye = torch.eye(n_out, dtype=z[-1].dtype)
-    # d z^L_i / d z^l_k at each sample: (S, N, n_L, n_l)
-    jac = eye.expand(S, N, n_out, n_out)
-    total = torch.zeros(S, N * n_out, N * n_out, dtype=z[-1].dtype)
-    for l in range(arch.L - 1, -1, -1):
-        W, _ = weights[l]
-        source = arch.activations[l - 1](z[l - 1]) if l else X.to(W.dtype).expand(S, *X.shape)
-        inner = torch.bmm(source, source.mT) * (arch.lambda_W[l] / arch.n[l]) + arch.lambda_b[l]
-        flat = jac.reshape(S, N * n_out, -1)
-        inner = inner.repeat_interleave(n_out, 1).repeat_interleave(n_out, 2)
-        total = total + torch.bmm(flat, flat.mT) * inner
-        if l:
-            slope = arch.activations[l - 1].derivative(1)(z[l - 1])
-            back = torch.matmul(jac, W[:, None]) * slope[:, :, None, :]
-            jac = back + arch.gamma[l] * jac if arch.gamma[l] else back
-    return total
+    return output_ntk(drawn_trunk(arch, X.to(weights[0][0].dtype), weights, Normals(0, 0)))
 
 
 def _linearised(
@@ -242,26 +228,20 @@ def newton_step(arch: Network, weights: Weights, X: Tensor, y: Tensor) -> None:
 def extrapolate(
     widths: Sequence[int], values: Tensor, stderr: Tensor, degree: int = 1
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Fit a polynomial in 1/n by weighted least squares; value and error at n = infinity.
+    """Value and error at n = infinity, by :func:`kadanoff.ensembles.fits.fit_widths`.
 
     Parameters
     ----------
     widths : sequence of int, length w
     values, stderr : Tensor, shape (w, ...)
+    degree : int
+        Of the polynomial in 1/n.
 
     Returns
     -------
     (value, stderr, chi2) : Tensors, shape (...)
         chi2 per degree of freedom (NaN if there are none).
     """
-    u = torch.tensor([1 / n for n in widths], dtype=torch.float64)
-    design = torch.stack([u**k for k in range(degree + 1)], 1)
-    shape = values.shape[1:]
-    y, s = values.reshape(len(widths), -1), stderr.reshape(len(widths), -1)
-    A = design[:, None, :] / s[..., None]
-    cov = torch.linalg.inv(torch.einsum("wmk,wml->mkl", A, A))
-    coef = torch.einsum("mkl,wml,wm->mk", cov, A, y / s)
-    free = len(widths) - degree - 1
-    pull = (y - design @ coef.mT) / s
-    chi2 = pull.pow(2).sum(0) / free if free else torch.full_like(y[0], math.nan)
-    return coef[:, 0].reshape(shape), cov[:, 0, 0].sqrt().reshape(shape), chi2.reshape(shape)
+    fit = fit_widths(widths, values, stderr, degree)
+    limit = fit.coefficients[0]
+    return limit.value, limit.stderr, fit.chi2

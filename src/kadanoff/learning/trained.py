@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from kadanoff.architecture import Network
+from kadanoff.architecture.drawing import GeneratorNumbers, draw_weights
 from kadanoff.errors import AnalysisError, UsageError
 
 __all__ = ["Ensemble", "descend", "draw_batch", "outputs", "train_ensemble", "train_weights"]
@@ -85,12 +86,12 @@ def draw_batch(
     if antithetic and n_networks % 2:
         raise UsageError(f"{n_networks} networks do not make pairs.", "Pass an even number.")
     drawn = n_networks // 2 if antithetic else n_networks
+    numbers = GeneratorNumbers(generator, dtype)
     weights: Weights = []
     for l in range(arch.L):
         shape = (drawn, arch.n[l + 1], arch.n[l])
-        scale = math.sqrt(arch.C_W[l] / arch.n[l])
-        W = scale * torch.randn(shape, generator=generator, dtype=dtype)
-        b = math.sqrt(arch.C_b[l]) * torch.randn(shape[:2], generator=generator, dtype=dtype)
+        W = draw_weights(shape, arch.C_W[l], arch.init, numbers)
+        b = math.sqrt(arch.C_b[l]) * numbers.normal(*shape[:2])
         if antithetic:
             sign = -1.0 if l == arch.L - 1 else 1.0
             W, b = torch.cat([W, sign * W]), torch.cat([b, sign * b])

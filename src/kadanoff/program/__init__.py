@@ -7,7 +7,6 @@
 ``measured``  The law of a parameter as far as its entries tell; whether entries agree with a law
 ``freshness``      Whether a model is fresh or trained, from its weights alone
 ``matrix``         The two conditional laws, and all the questions a matrix has answered
-``factors``        Rows as combinations of orthonormal ones, also where they repeat each other
 ``linear``         A map that answers by its law, as autograd sees it
 ``source``         One parameter of one network: undrawn where it can be, drawn where it must be
 ``views``          Stand-ins for a parameter transposed, cut into rows, scaled, cast

@@ -12,12 +12,7 @@ part of W on the complement, W (1 − QᵀQ), is independent of it. So for cotan
 
 .. math:: \delta W = \sigma\,[(\delta g^T)\, Q + R\,\nu\,(1 - Q^T Q)] .
 
-**Any number of questions from either side.** After W qᵢ = yᵢ and pⱼᵀ W = zⱼᵀ with orthonormal q
-and p, W is still Gaussian:
-
-.. math:: W = Y^T Q + P^T Z (1 - Q^T Q) + (1 - P^T P)\, \sigma G\, (1 - Q^T Q),
-
-G standard normal. A new question is split into what the known directions answer and a fresh part.
+**Any number of questions from either side**: :mod:`kadanoff.ensembles.undrawn`.
 
 **Pooled.** ``pool`` averages every product over a wide axis over replicas that run side by side:
 the Gram matrices of S networks of width n, or of one of width S n. The projection off the known
@@ -33,7 +28,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from kadanoff.program.factors import Factor, factor
+from kadanoff.ensembles.undrawn import Known, answered, fresh_part, remembered, residue
+from kadanoff.gaussian.cholesky import GramFactor, gram_factor
 
 __all__ = ["Matrix", "Question", "Side", "cheaper_undrawn"]
 
@@ -96,7 +92,7 @@ class Matrix:
         self.rows, self.columns, self.std = rows, columns, std
         self.normal, self.pool, self.always = normal, pool, always or pool is not None
         # orthonormal questions (k, n) and their answers (k, n'), by side
-        self.known: dict[Side, tuple[Tensor, Tensor] | None] = {"right": None, "left": None}
+        self.known: dict[Side, Known | None] = {"right": None, "left": None}
         self._forward = dict(self.known)  # without what backward passes have asked
         self.asked = 0  # rows asked in forward passes
         self.uses = 0
@@ -162,50 +158,31 @@ class Matrix:
         rest = X.double()
         share, floor, mine = None, None, self.known[side]
         if mine is not None:
-            rest, share, floor = self._residue(rest, mine[0], dtype)
+            eps = 64 * torch.finfo(dtype).eps
+            rest, share, floor = residue(rest, mine[0].double(), max(eps * eps, 1e-24), self._mean)
         whole = len(X) >= n and self.pool is None and mine is None
         gram = None
         if whole:
             # more rows than directions: one fresh answer a direction
-            found = Factor(rest, None)
+            found = GramFactor(rest, None)
             r = n
         else:
             gram = self._mean(rest @ rest.mT)
-            found = factor(gram, floor)
+            found = gram_factor(gram, floor)
             r = found.L.shape[1]
-        fresh = self.normal((r, width), dtype).mul_(self.std)
-        L = found.L.to(dtype)
         given = self.known[other]
-        if given is not None:
-            P = given[0]
-            fresh = fresh - self._mean(fresh @ P.mT) @ P
-        answer = L @ fresh
-        if given is not None:
-            answer = answer + self._mean(rest.to(dtype) @ given[1].mT) @ given[0]
+        fresh = fresh_part(self.normal((r, width), dtype).mul_(self.std), given, self._mean)
+        answer = answered(rest.to(dtype), found.L.to(dtype) @ fresh, given, self._mean)
         if keep and r:
             if whole:
                 basis = torch.eye(n, dtype=dtype, device=X.device)
             else:
                 basis = found.basis(rest).to(dtype)
-            known = fresh
-            if given is not None:
-                known = fresh + self._mean(basis @ given[1].mT) @ given[0]
-            self.known[side] = _joined(mine, (basis, known))
+            self.known[side] = remembered(mine, basis, fresh, given, self._mean)
         if share is not None and mine is not None:
             answer = answer + share.to(dtype) @ mine[1]
             gram = None  # of the rest alone
         return answer.to(X.dtype), gram
-
-    def _residue(self, X: Tensor, Q: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-        """What the known directions leave of X, X's share of them, and what counts as nothing."""
-        Q = Q.double()
-        eps = 64 * torch.finfo(dtype).eps
-        floor = max(eps * eps, 1e-24) * X.square().sum(-1)
-        share = self._mean(X @ Q.mT)
-        rest = X - share @ Q
-        # once more: what is left may be small beside what was taken out
-        again = self._mean(rest @ Q.mT)
-        return rest - again @ Q, share + again, self._mean(floor)
 
     def _mean(self, product: Tensor) -> Tensor:
         return product if self.pool is None else self.pool(product)
@@ -253,11 +230,7 @@ class Matrix:
         K = len(self.functionals)
         device = next((u.device for pairs in self.functionals for u, _ in pairs), None)
         total = torch.zeros(K, K, dtype=torch.float64, device=device)
-        joined = [
-            (torch.cat([u for u, _ in pairs]).double(), torch.cat([v for _, v in pairs]).double())
-            if pairs else None
-            for pairs in self.functionals
-        ]  # fmt: skip
+        joined = [_joined(pairs) for pairs in self.functionals]
         for k, a in enumerate(joined):
             for l, b in enumerate(joined[: k + 1]):
                 if a is not None and b is not None:
@@ -305,9 +278,9 @@ class Matrix:
         return W
 
 
-def _joined(
-    mine: tuple[Tensor, Tensor] | None, more: tuple[Tensor, Tensor]
-) -> tuple[Tensor, Tensor]:
-    if mine is None:
-        return more
-    return torch.cat([mine[0], more[0]]), torch.cat([mine[1], more[1]])
+def _joined(pairs: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor] | None:
+    """All rows of a functional's pairs, either side by itself, float64; None without any."""
+    if not pairs:
+        return None
+    left, right = zip(*pairs, strict=True)
+    return torch.cat(left).double(), torch.cat(right).double()
