@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,10 +14,8 @@ from kadanoff.cli.panels import Panel
 from kadanoff.errors import UsageError
 
 if TYPE_CHECKING:
-    from kadanoff.diagnosis import Recipe
-
-if TYPE_CHECKING:
-    from kadanoff.diagnosis import Diagnosis
+    from kadanoff.diagnosis import Diagnosis, Recipe
+    from kadanoff.diagnosis.baseline import Change
 
 __all__ = ["Training", "command"]
 
@@ -111,6 +110,13 @@ def command(
     fail_on: Annotated[
         str, typer.Option("--fail-on", help="Exit with 1 from this severity: critical or warning.")
     ] = "warning",
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            help="A kept `--json` of an earlier diagnosis: exit with 1 if signal, chi, gradients "
+            "or the loss at the start moved by more than their spread."
+        ),
+    ] = None,
     explain: Annotated[
         str | None,
         typer.Option(
@@ -143,6 +149,7 @@ def command(
 
     Example: `kadanoff diagnose examples/deep_tanh.py:default --data digits --html report.html`
     """
+    from kadanoff.diagnosis.baseline import changes
     from kadanoff.diagnosis.terminal import diagnosis_terminal
     from kadanoff.style.progress import console
 
@@ -163,11 +170,24 @@ def command(
     )
     if html is not None:
         diagnosis.to_html(html)
-    output.write(diagnosis.to_dict(), seed=seed)
+    moved = () if baseline is None else changes(diagnosis, baseline)
+    since = {} if baseline is None else {"changes": moved}
+    output.write({**diagnosis.to_dict(), **since}, seed=seed)
     if output.for_people:
         console().print(diagnosis_terminal(diagnosis, calls=calls))
+        if baseline is not None:
+            console().print(_since(baseline, moved), markup=False, highlight=False)
     output.say_where()
-    raise typer.Exit(diagnosis.exit_code_for(fail_on))
+    raise typer.Exit(diagnosis.exit_code_for(fail_on) or int(bool(moved)))
+
+
+def _since(baseline: Path, moved: tuple[Change, ...]) -> str:
+    """What moved since the baseline, a line each."""
+    if not moved:
+        return f"Nothing has moved since {baseline}."
+    lines = [f"{len(moved)} moved since {baseline}:"]
+    lines += [f"  {change.sentence}" for change in moved]
+    return "\n".join(lines)
 
 
 def _measured(

@@ -24,11 +24,14 @@
 ``blocks``          calls grouped by block and role
 ``summary``         a healthy verdict in one sentence
 ``terminal``, ``html``, ``plots``  how it is shown
+``baseline``        what has moved since a diagnosis that was kept
 ``block_table``, ``block_plots``   a row and a line a block
 """
 
 from __future__ import annotations
 
+from kadanoff.diagnosis.baseline import Change as Change
+from kadanoff.diagnosis.baseline import changes as changes
 from kadanoff.diagnosis.measure import diagnose as diagnose
 from kadanoff.diagnosis.recipe import Recipe as Recipe
 from kadanoff.diagnosis.result import Diagnosis as Diagnosis
@@ -39,6 +42,7 @@ from kadanoff.diagnosis.result import ParameterReport as ParameterReport
 from kadanoff.diagnosis.result import TrialReport as TrialReport
 
 __all__ = [
+    "Change",
     "Diagnosis",
     "Estimate",
     "Finding",
@@ -46,5 +50,6 @@ __all__ = [
     "ParameterReport",
     "Recipe",
     "TrialReport",
+    "changes",
     "diagnose",
 ]
