@@ -6,16 +6,19 @@ import contextlib
 import math
 import os
 from collections.abc import Callable, Generator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from kadanoff.ensembles import checkpoint as store
 from kadanoff.ensembles.moments import Measured, Moments
-from kadanoff.ensembles.plan import collect
 from kadanoff.errors import AnalysisError, UsageError
 
 __all__ = ["relative_error", "stream"]
+
+Piece = tuple[int, dict[str, Tensor]]
+"""How many networks, and the sums of their channels."""
 
 _TRIES = 4  # a worker may be killed this often before we give up
 
@@ -32,8 +35,47 @@ def relative_error(values: dict[str, Measured]) -> float:
     return worst
 
 
+class Plan(Protocol):
+    """What is sampled, block by block; sends itself to workers."""
+
+    @property
+    def block(self) -> int:
+        """Networks in a block."""
+        ...
+
+    def run(self, block: int, size: int) -> list[Piece]:
+        """Sums over the networks of a block, piece by piece."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Changes with anything that changes the numbers."""
+        ...
+
+
+class _Precision:
+    """When the relative error is looked at, and whether it is small enough."""
+
+    def __init__(
+        self,
+        estimate: Callable[[Moments], dict[str, Measured]],
+        rtol: float | None,
+        watched: bool,
+    ) -> None:
+        self.estimate, self.rtol = estimate, rtol
+        self.wanted = rtol is not None or watched
+        self.error = math.inf
+
+    def look(self, moments: Moments) -> None:
+        if self.wanted:
+            self.error = relative_error(self.estimate(moments))
+
+    @property
+    def reached(self) -> bool:
+        return self.rtol is not None and self.error <= self.rtol
+
+
 def stream(
-    plan: Any,
+    plan: Plan,
     n_networks: int,
     estimate: Callable[[Moments], dict[str, Measured]],
     *,
@@ -63,39 +105,38 @@ def stream(
     batch : int or None
         Blocks handed out at a time.
     """
-    fingerprint = plan.fingerprint() if checkpoint is not None else ""
-    done, moments = (
-        store.load(checkpoint, fingerprint) if checkpoint is not None else (0, Moments())
-    )
+    fingerprint, done, moments = "", 0, Moments()
+    if checkpoint is not None:
+        fingerprint = plan.fingerprint()
+        done, moments = store.load(checkpoint, fingerprint)
     sizes = [min(plan.block, n_networks - at) for at in range(0, n_networks, plan.block)]
     if done > len(sizes) or (done == len(sizes) and sizes[-1] < plan.block):
         raise UsageError(
             f"The checkpoint already holds {moments.n} networks, {n_networks} were asked for.",
             "Ask for as many or more, or name another file.",
         )
-    error = math.inf
-    converged = None if rtol is None else False
-    if done and (rtol is not None or progress is not None):
-        error = relative_error(estimate(moments))
-        if rtol is not None and error <= rtol and _checked(done):
+    precision = _Precision(estimate, rtol, progress is not None)
+    if done:
+        precision.look(moments)
+        if precision.reached and _checked(done):
             return moments, True
     rest = list(enumerate(sizes))[done:]
     with contextlib.closing(_results(plan, rest, n_jobs, batch)) as results:
         for (block, size), pieces in zip(rest, results, strict=False):
-            collect(moments, pieces)
+            for count, sums in pieces:
+                moments.add(count, sums)
             if checkpoint is not None and size == plan.block:
                 store.save(checkpoint, fingerprint, block + 1, moments)
             # the schedule depends on the block's number alone, or the answer would depend on
             # who asked
             due = _checked(block + 1) or block + 1 == len(sizes)
-            if due and (rtol is not None or progress is not None):
-                error = relative_error(estimate(moments))
+            if due:
+                precision.look(moments)
             if progress is not None:
-                progress(moments.n, n_networks, relative_error=error)
-            if rtol is not None and due and error <= rtol:
-                converged = True
-                break
-    return moments, converged
+                progress(moments.n, n_networks, relative_error=precision.error)
+            if due and precision.reached:
+                return moments, True
+    return moments, None if rtol is None else False
 
 
 def _checked(blocks: int) -> bool:
@@ -107,8 +148,8 @@ def _checked(blocks: int) -> bool:
 
 
 def _results(
-    plan: Any, todo: Sequence[tuple[int, int]], n_jobs: int | None, batch: int | None
-) -> Generator[list, None, None]:
+    plan: Plan, todo: Sequence[tuple[int, int]], n_jobs: int | None, batch: int | None
+) -> Generator[list[Piece], None, None]:
     import joblib
 
     configured: Any = joblib.parallel.get_active_backend()[1]
@@ -124,15 +165,16 @@ def _results(
         yield from _window(plan, todo[at : at + window], n_jobs)
 
 
-def _window(plan: Any, todo: Sequence[tuple[int, int]], n_jobs: int | None) -> Any:
+def _window(plan: Plan, todo: Sequence[tuple[int, int]], n_jobs: int | None) -> list[list[Piece]]:
     import joblib
 
     # a pool of processes dies with one of its workers; blocks are pure, so they are just redone
     for attempt in range(1, _TRIES + 1):
         try:
-            return joblib.Parallel(n_jobs=n_jobs)(
+            pieces: Any = joblib.Parallel(n_jobs=n_jobs)(
                 joblib.delayed(_task)(plan, block, size) for block, size in todo
             )
+            return list(pieces)
         except Exception as error:
             if not _worker_died(error):
                 raise
@@ -151,7 +193,7 @@ def _worker_died(error: Exception) -> bool:
     return lost or "WorkerCrashed" in names or isinstance(error, BrokenPipeError)
 
 
-def _task(plan: Any, block: int, size: int) -> list:
+def _task(plan: Plan, block: int, size: int) -> list[Piece]:
     """One block on one thread: more threads are slower here and change the order of sums."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -6,7 +6,7 @@ import itertools
 import math
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -18,6 +18,9 @@ from kadanoff.ensembles.widths import Scaling, extrapolate
 from kadanoff.errors import UsageError
 from kadanoff.results import Result, Table
 from kadanoff.rgflow.validity import fluctuation, warn_beyond
+
+if TYPE_CHECKING:
+    from kadanoff.rgflow.run import Flow
 
 __all__ = ["Comparison", "Line", "compare"]
 
@@ -157,7 +160,7 @@ def _row(line: Line, verdict: str) -> tuple[Any, ...]:
 
 
 def compare(
-    flow: Any,
+    flow: Flow,
     ensemble: Ensemble | Scaling,
     wider: Ensemble | None = None,
     *,
@@ -200,11 +203,30 @@ def compare(
         if not isinstance(ensemble, Ensemble):
             raise UsageError("wider= goes with a single ensemble, not with a scaling.")
         ensemble = extrapolate([ensemble, wider])
-    depth, inputs = len(flow.K), flow.K.shape[-1]
     found = ensemble.limit if isinstance(ensemble, Scaling) else ensemble.values
+    names = _shared(flow, found)
+    if isinstance(ensemble, Scaling):
+        how = f"extrapolated from widths {', '.join(map(str, ensemble.widths))}"
+        allowances = {name: ensemble.remainder[name] for name in names}
+    else:
+        _check_widths(flow, ensemble)
+        if flow.V is not None:
+            largest = _largest(flow.K, flow.V, ensemble)
+            warn_beyond("A comparison with order 1/n", ensemble.network, largest)
+        how = "bounded by the relative fluctuations at this width"
+        relative = _fluctuations(flow, ensemble)
+        widths = torch.tensor(ensemble.network.n[:-1], dtype=torch.float64)
+        allowances = {name: _bound(name, flow, found[name], relative, widths) for name in names}
+    lines: list[Line] = []
+    for name in names:
+        lines += _lines(name, getattr(flow, name), found[name], allowances[name])
+    return Comparison(lines, level, how)
+
+
+def _shared(flow: Flow, found: dict[str, Measured]) -> list[str]:
+    """Observables that flow and ensemble have both, of the same shape."""
     names = [n for n in NAMES if n in found and getattr(flow, n, None) is not None]
-    order_one = flow.V is not None
-    if order_one:
+    if flow.V is not None:
         # K and Θ at finite width are K + G1/n and Θ + H1/n: their 1/n parts are G1 and H1
         names = [n for n in names if n not in ("K", "Theta")]
     if not names:
@@ -219,40 +241,28 @@ def compare(
                 f"{name} has shape {theirs} in the ensemble, {ours} in the flow.",
                 "Compare the same network and the same inputs.",
             )
-    if isinstance(ensemble, Ensemble):
-        _check_widths(flow, ensemble)
-    if isinstance(ensemble, Scaling):
-        how = f"extrapolated from widths {', '.join(map(str, ensemble.widths))}"
-        extra = {name: ensemble.remainder[name] for name in names}
-    else:
-        if order_one:
-            largest = _largest(flow, ensemble)
-            warn_beyond("A comparison with order 1/n", ensemble.arch, largest)
-        how = "bounded by the relative fluctuations at this width"
-        relative = _fluctuations(flow, ensemble)
-        widths = torch.tensor(ensemble.arch.n[:-1], dtype=torch.float64)
-        extra = {name: _bound(name, flow, found[name], relative, widths) for name in names}
+    return names
+
+
+def _lines(name: str, predicted: Tensor, m: Measured, allowance: Tensor) -> list[Line]:
+    """Every component that was measured with an error, symmetric ones once."""
     lines: list[Line] = []
-    for name in names:
-        predicted, m = getattr(flow, name), found[name]
-        allowance = extra[name]
-        for layer in range(depth):
-            for c in itertools.product(range(inputs), repeat=predicted.ndim - 1):
-                if name in ("K", "Theta", "G1", "H1") and c != tuple(sorted(c)):
-                    continue
-                at = (layer, *c)
-                values = [float(t[at]) for t in (predicted, m.value, m.stderr, allowance)]
-                if math.isfinite(values[1]) and math.isfinite(values[2]) and values[2] > 0:
-                    lines.append(_line(name, layer + 1, c, *values))
-    return Comparison(lines, level, how)
+    slots = itertools.product(range(predicted.shape[-1]), repeat=predicted.ndim - 1)
+    for layer, c in itertools.product(range(len(predicted)), list(slots)):
+        if name in ("K", "Theta", "G1", "H1") and c != tuple(sorted(c)):
+            continue
+        at = (layer, *c)
+        values = [float(t[at]) for t in (predicted, m.value, m.stderr, allowance)]
+        if math.isfinite(values[1]) and math.isfinite(values[2]) and values[2] > 0:
+            lines.append(_line(name, layer + 1, c, *values))
+    return lines
 
 
-def _check_widths(flow: Any, ensemble: Ensemble) -> None:
-    ours = getattr(getattr(flow, "arch", None), "n", None)
-    theirs = getattr(ensemble.arch, "n", None)
-    if ours is not None and theirs is not None and tuple(ours) != tuple(theirs):
+def _check_widths(flow: Flow, ensemble: Ensemble) -> None:
+    ours, theirs = flow.arch.n, ensemble.network.n
+    if ours != theirs:
         raise UsageError(
-            f"The flow is of widths {tuple(ours)}, the ensemble of {tuple(theirs)}.",
+            f"The flow is of widths {ours}, the ensemble of {theirs}.",
             "Compare the same network: flow(ensemble.arch, X, order=1).",
         )
 
@@ -265,15 +275,15 @@ def _line(name: str, layer: int, c: tuple[int, ...], *values: float) -> Line:
     return Line(name, layer, c, predicted, measured, stderr, allowance, z, excess)
 
 
-def _largest(flow: Any, ensemble: Ensemble) -> float:
+def _largest(K: Tensor, V: Tensor, ensemble: Ensemble) -> float:
     """The largest V/(nK²) that the flow predicts at the widths of the ensemble."""
-    widths = torch.tensor(ensemble.arch.n[:-1], dtype=torch.float64)
-    return fluctuation(flow.K[-len(flow.V) :], flow.V, widths[-len(flow.V) :])
+    widths = torch.tensor(ensemble.network.n[:-1], dtype=torch.float64)
+    return fluctuation(K[-len(V) :], V, widths[-len(V) :])
 
 
-def _fluctuations(flow: Any, ensemble: Ensemble) -> tuple[Tensor, Tensor]:
+def _fluctuations(flow: Flow, ensemble: Ensemble) -> tuple[Tensor, Tensor]:
     """Relative variances of metric and NTK at each layer: the expansion parameters, (L,) each."""
-    widths = torch.tensor(ensemble.arch.n[:-1], dtype=torch.float64)
+    widths = torch.tensor(ensemble.network.n[:-1], dtype=torch.float64)
 
     def top(name: str) -> Tensor:
         value = getattr(flow, name, None)
@@ -290,7 +300,7 @@ def _fluctuations(flow: Any, ensemble: Ensemble) -> tuple[Tensor, Tensor]:
 
 
 def _bound(
-    name: str, flow: Any, m: Measured, relative: tuple[Tensor, Tensor], widths: Tensor
+    name: str, flow: Flow, m: Measured, relative: tuple[Tensor, Tensor], widths: Tensor
 ) -> Tensor:
     value = torch.maximum(m.value.abs(), getattr(flow, name).abs())
     value = value.reshape(len(value), -1).amax(1)

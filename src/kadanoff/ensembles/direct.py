@@ -7,23 +7,24 @@ a matrix need be neither independent (orthogonal weights) nor of mean zero (skip
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from kadanoff.architecture import Network
+from kadanoff.ensembles.limit import Reference
 from kadanoff.ensembles.normals import Normals
 from kadanoff.ensembles.trunk import draw_matrix, maps
 
 __all__ = ["direct_sums", "distinct_pairs", "distinct_triples", "drawn_layers", "neuron_sums"]
 
 
-def _maps(arch: Any, l: int, S: int, normals: Normals) -> list[tuple[Tensor, Tensor | None]]:
+def _maps(arch: Network, l: int, S: int, normals: Normals) -> list[tuple[Tensor, Tensor | None]]:
     return [draw_matrix(m, arch.init, S, normals) for m in maps(arch) if m.layer == l]
 
 
 def drawn_layers(
-    arch: Any, X: Tensor, S: int, normals: Normals, tangent: bool
+    arch: Network, X: Tensor, S: int, normals: Normals, tangent: bool
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
     """(z, Ĥ) of every layer of S drawn networks: (S, N, n) and (S, N, N, n, n) or None.
 
@@ -155,7 +156,13 @@ def neuron_sums(
 
 
 def direct_sums(
-    arch: Any, X: Tensor, ref: Any, S: int, normals: Normals, need: set[str], layers: set[int]
+    arch: Network,
+    X: Tensor,
+    ref: Reference,
+    S: int,
+    normals: Normals,
+    need: set[str],
+    layers: set[int],
 ) -> dict[str, dict[int, Tensor]]:
     """As :func:`kadanoff.ensembles.statistics.layer_sums`, for any drawn network.
 

@@ -51,6 +51,23 @@ class Reference:
     bend: list[Tensor] | None = None
     slope_dd: list[Tensor] | None = None
 
+    def to(self, device: str) -> Reference:
+        """The same on another device."""
+
+        def moved(tensors: list[Tensor] | None) -> list[Tensor] | None:
+            return None if tensors is None else [x.to(device) for x in tensors]
+
+        return Reference(
+            K=self.K.to(device),
+            Theta=self.Theta.to(device),
+            root=self.root.to(device),
+            values=self.values.to(device),
+            vectors=self.vectors.to(device),
+            jacobian=moved(self.jacobian),
+            bend=moved(self.bend),
+            slope_dd=moved(self.slope_dd),
+        )
+
 
 def reference(arch: Network, X: Tensor) -> Reference:
     """K and Θ of all layers by :func:`kadanoff.flow`, and the slopes for Gaussian weights."""

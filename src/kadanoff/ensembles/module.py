@@ -8,12 +8,12 @@ There is no infinite-width reference, so no G1 and H1.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kadanoff.ensembles.blocks import stream
 from kadanoff.ensembles.direct import neuron_sums
@@ -32,7 +32,9 @@ def learning_rates(name: str, parameter: Tensor) -> float:
     return 1 / parameter[0].numel() if parameter.ndim > 1 else 1.0
 
 
-def network_ntk(module: Any, X: Tensor, rates: Callable[[str, Tensor], float]):
+def network_ntk(
+    module: nn.Module, X: Tensor, rates: Callable[[str, Tensor], float]
+) -> tuple[Tensor, Tensor]:
     """Outputs (N, n) of one module and its NTK (N, N, n, n), Σ λ ∂z/∂θ ∂z/∂θ.
 
     Parameters shared between layers are counted once.
@@ -58,10 +60,10 @@ def network_ntk(module: Any, X: Tensor, rates: Callable[[str, Tensor], float]):
         H = torch.zeros(N * n, N * n, dtype=torch.float64)
         rows = []
         for value in z.reshape(-1):
-            rows.append(
-                torch.autograd.grad(value, list(parameters.values()), retain_graph=True,
-                                    materialize_grads=True)
-            )  # fmt: skip
+            gradients = torch.autograd.grad(
+                value, list(parameters.values()), retain_graph=True, materialize_grads=True
+            )
+            rows.append(gradients)
     for i, (name, parameter) in enumerate(parameters.items()):
         J = torch.stack([row[i].reshape(-1) for row in rows]).double()
         H += rates(name, parameter) * (J @ J.T)
@@ -73,7 +75,7 @@ def network_ntk(module: Any, X: Tensor, rates: Callable[[str, Tensor], float]):
 class ModulePlan:
     """Sampling of a factory's networks; sends itself to workers."""
 
-    factory: Callable[[int], Any]
+    factory: Callable[[int], nn.Module]
     X: Tensor
     names: frozenset[str]
     width: int
@@ -98,13 +100,14 @@ class ModulePlan:
             for i in range(start, start + count):
                 z, H = self._network(block * self.block + i, tangent)
                 zs.append(z)
-                Hs.append(H)
+                if H is not None:
+                    Hs.append(H)
             H = torch.stack(Hs) if tangent else None
             sums = neuron_sums(torch.stack(zs), H, none, none, set(self.need))
             pieces.append((count, {k: sums[k][None] for k in self.need}))
         return pieces
 
-    def _network(self, index: int, tangent: bool) -> tuple[Tensor, Any]:
+    def _network(self, index: int, tangent: bool) -> tuple[Tensor, Tensor | None]:
         # factories draw from torch's global generator, which is put back as it was
         with torch.random.fork_rng(devices=[]):
             number = (self.seed * 1_000_003 + index) % 2**62
@@ -132,12 +135,12 @@ class ModulePlan:
 
 
 def module_ensemble(
-    factory: Callable[[int], Any],
+    factory: Callable[[int], nn.Module],
     X: Any,
     n_networks: int,
     *,
     seed: int,
-    observables: Any = None,
+    observables: Iterable[str] | None = None,
     width: int = 1,
     rates: Callable[[str, Tensor], float] = learning_rates,
     **options: Any,
@@ -181,10 +184,19 @@ def module_ensemble(
 
     moments, converged = stream(plan, n_networks, estimate, **options)
     return Ensemble(
-        None, inputs.double(), moments.n, "module", seed, estimate(moments), undefined,
-        time.perf_counter() - start, converged,
-    )  # fmt: skip
+        arch=None,
+        X=inputs.double(),
+        n_networks=moments.n,
+        method="module",
+        seed=seed,
+        values=estimate(moments),
+        undefined=undefined,
+        seconds=time.perf_counter() - start,
+        converged=converged,
+    )
 
 
-def _observables(means, zero: Tensor, widths: Tensor, names: set[str]) -> dict[str, Tensor]:
+def _observables(
+    means: dict[str, Tensor], zero: Tensor, widths: Tensor, names: set[str]
+) -> dict[str, Tensor]:
     return observables(means, zero, zero, widths, names)

@@ -76,7 +76,9 @@ class Moments:
         self.counts = self.counts + other.counts
         self.pieces += other.pieces
 
-    def estimate(self, function: Callable[[dict[str, Tensor]], dict[str, Tensor]]):
+    def estimate(
+        self, function: Callable[[dict[str, Tensor]], dict[str, Tensor]]
+    ) -> dict[str, Measured]:
         """``function`` of the means, with jackknife errors: dict of name to :class:`Measured`.
 
         Parameters

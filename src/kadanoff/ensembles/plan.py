@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from kadanoff.architecture import Network
 from kadanoff.ensembles.direct import direct_sums
 from kadanoff.ensembles.limit import Reference
-from kadanoff.ensembles.moments import BINS, Moments
+from kadanoff.ensembles.moments import BINS
 from kadanoff.ensembles.normals import Normals
 from kadanoff.ensembles.probed import differential_sums, probed_sums
 from kadanoff.ensembles.statistics import channels, layer_sums
@@ -28,7 +28,7 @@ _CACHE = 2**17  # numbers of float64 in 1 MiB
 class Plan:
     """The sampling of one architecture; sends itself to workers."""
 
-    arch: Any
+    arch: Network
     X: Tensor
     ref: Reference
     names: frozenset[str]
@@ -106,31 +106,19 @@ class Plan:
         return out
 
     def _on_device(self) -> Plan:
-        def move(x: Any) -> Any:
-            if isinstance(x, Tensor):
-                return x.to(self.device)
-            return [move(y) for y in x] if isinstance(x, list) else x
-
-        fields = {f.name: move(getattr(self.ref, f.name)) for f in dataclasses.fields(self.ref)}
-        return dataclasses.replace(self, X=self.X.to(self.device), ref=Reference(**fields))
+        return dataclasses.replace(self, X=self.X.to(self.device), ref=self.ref.to(self.device))
 
     def fingerprint(self) -> str:
         """Changes with anything that changes the numbers."""
         arch = self.arch
         digest = hashlib.sha256()
-        for item in (
-            arch.n, arch.C_b, arch.C_W, arch.lambda_b, arch.lambda_W, arch.gamma, arch.init,
-            arch.block, arch.hidden, sorted(self.names), sorted(self.layers), self.method,
-            self.rows, self.seed, self.device.split(":")[0], self.block,
-        ):  # fmt: skip
+        network = (arch.n, arch.C_b, arch.C_W, arch.lambda_b, arch.lambda_W, arch.gamma)
+        kind = (arch.init, arch.block, arch.hidden)
+        measured = (sorted(self.names), sorted(self.layers), self.method, self.rows)
+        stream = (self.seed, self.device.split(":")[0], self.block)
+        for item in (*network, *kind, *measured, *stream):
             digest.update(repr(item).encode())
         for act in arch.activations:
             digest.update(act.fingerprint())
         digest.update(self.X.numpy().tobytes())
         return digest.hexdigest()
-
-
-def collect(moments: Moments, pieces: list[tuple[int, dict[str, Tensor]]]) -> None:
-    """Add a block's pieces in order."""
-    for count, sums in pieces:
-        moments.add(count, sums)

@@ -2,39 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-import torch
+from torch import Tensor
 
 from kadanoff.ensembles.statistics import NAMES
 from kadanoff.errors import UsageError
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from kadanoff.ensembles.comparison import Comparison, Line
+    from kadanoff.ensembles.result import Ensemble
+    from kadanoff.ensembles.widths import Scaling
+    from kadanoff.rgflow.run import Flow
+
 __all__ = ["comparison_figure", "scaling_figure"]
 
+# what a scaling shows: relative variances, and what each is relative to
+_SHOWN = (("V", "K", "metric: V / n K²"), ("A", "Theta", "NTK: A / n Θ²"))
 
-def comparison_figure(comparison: Any) -> Any:
+
+def comparison_figure(comparison: Comparison) -> Figure:
     """Left: measured over predicted of the largest component. Right: all z-scores by layer."""
-    from kadanoff.style.figures import DASHES, MARKERS, SERIES, colour, figure, house_style, points
+    from kadanoff.style.figures import DASHES, colour, figure, house_style
 
     names = [n for n in NAMES if any(line.observable == n for line in comparison.lines)]
     with house_style():
         fig, (left, right) = figure(1, 2, width=9.0, height=3.8)
-        for i, name in enumerate(names):
-            lines = [x for x in comparison.lines if x.observable == name and x.predicted]
-            layers = sorted({x.layer for x in lines})
-            best = [max((x for x in lines if x.layer == l), key=lambda x: abs(x.predicted))
-                    for l in layers]  # fmt: skip
+        for index, name in enumerate(names):
             # side by side, so that error bars do not hide one another
-            shift = 0.6 * ((i + 0.5) / len(names) - 0.5)
-            points(
-                left, [x.layer + shift for x in best], [x.measured / x.predicted for x in best],
-                [x.stderr / abs(x.predicted) for x in best], label=name, index=i,
-            )  # fmt: skip
-            every = [x for x in comparison.lines if x.observable == name]
-            right.plot(
-                [x.layer + shift for x in every], [x.z for x in every], linestyle="none",
-                marker=MARKERS[i % len(MARKERS)], color=SERIES[i % len(SERIES)], markersize=4,
-            )  # fmt: skip
+            shift = 0.6 * ((index + 0.5) / len(names) - 0.5)
+            lines = [line for line in comparison.lines if line.observable == name]
+            _ratios(left, lines, name, shift, index)
+            _scores(right, lines, shift, index)
         left.axhline(1.0, color=colour("ink"), linewidth=0.8)
         left.set(xlabel="layer", ylabel="measured / predicted", title="Largest component")
         low, high = left.get_ylim()
@@ -44,80 +46,136 @@ def comparison_figure(comparison: Any) -> Any:
         right.axhline(0.0, color=colour("ink"), linewidth=0.8)
         right.set(xlabel="layer", ylabel="z", title="All components")
         for axis in (left, right):
-            axis.xaxis.get_major_locator().set_params(integer=True)
+            _whole_layers(axis)
         fig.legend(loc="outside lower center", ncols=min(len(names), 9))
     return fig
 
 
-def scaling_figure(scaling: Any, flow: Any = None) -> Any:
-    """Relative variance of the metric (and NTK): against 1/n at the last layer, against depth."""
-    from kadanoff.style.figures import DASHES, SERIES, figure, house_style, points
+def _ratios(axis: Axes, lines: list[Line], name: str, shift: float, index: int) -> None:
+    """Measured over predicted, of the component that is predicted largest at each layer."""
+    from kadanoff.style.figures import points
 
-    shown = [
-        (name, base, label)
-        for name, base, label in (
-            ("V", "K", "metric: V / n K²"), ("A", "Theta", "NTK: A / n Θ²"),
-        )
-        if name in scaling.limit
-    ]  # fmt: skip
-    if not shown:
+    largest: dict[int, Line] = {}
+    for line in lines:
+        known = largest.get(line.layer)
+        if line.predicted and (known is None or abs(line.predicted) > abs(known.predicted)):
+            largest[line.layer] = line
+    best = [largest[layer] for layer in sorted(largest)]
+    points(
+        axis,
+        [line.layer + shift for line in best],
+        [line.measured / line.predicted for line in best],
+        [line.stderr / abs(line.predicted) for line in best],
+        label=name,
+        index=index,
+    )
+
+
+def _scores(axis: Axes, lines: list[Line], shift: float, index: int) -> None:
+    from kadanoff.style.figures import MARKERS, SERIES
+
+    axis.plot(
+        [line.layer + shift for line in lines],
+        [line.z for line in lines],
+        linestyle="none",
+        marker=MARKERS[index % len(MARKERS)],
+        color=SERIES[index % len(SERIES)],
+        markersize=4,
+    )
+
+
+def scaling_figure(scaling: Scaling, flow: Flow | None = None) -> Figure:
+    """Relative variance of the metric (and NTK): against 1/n at the last layer, against depth."""
+    from kadanoff.style.figures import figure, house_style
+
+    if not any(name in scaling.limit for name, _, _ in _SHOWN):
         raise UsageError("The scaling plot shows V and A; neither was measured.")
     with house_style():
-        fig, axes = figure(1, 2, width=9.0, height=3.8)
-        left, right = axes
-        for i, (name, base, label) in enumerate(shown):
-            x, y, s = [], [], []
-            for ens in scaling.ensembles:
-                n = ens.arch.n[-2]
-                value, error = (t[-1].flatten()[0] for t in _pair(ens.values[name]))
-                scale = n * float(_base(ens, flow, base)[-1].flatten()[0]) ** 2
-                x.append(1 / n)
-                y.append(float(value) / scale)
-                s.append(float(error) / scale)
-            points(left, x, y, s, label=f"{label}, measured", index=i)
-            if flow is not None and getattr(flow, name, None) is not None:
-                slope = float(getattr(flow, name)[-1].flatten()[0])
-                slope /= float(getattr(flow, base)[-1].flatten()[0]) ** 2
-                left.plot(
-                    [0, max(x)], [0, slope * max(x)], color=SERIES[i], linestyle=DASHES[i],
-                    label=f"{label.split(':')[0]}, leading order in 1/n",
-                )  # fmt: skip
-        left.set(xlabel="1 / n", ylabel="relative variance", title="Width, at the last layer")
-        left.set_xlim(left=0)
-        left.set_ylim(bottom=0)
-        left.legend()
-        for i, ens in enumerate(scaling.ensembles):
-            value, error = _pair(ens.values["V"] if "V" in ens.values else ens.values["A"])
-            base = _base(ens, flow, "K" if "V" in ens.values else "Theta").flatten(1)[:, 0] ** 2
-            layers = range(1, len(value) + 1)
-            points(
-                right, list(layers), (value.flatten(1)[:, 0] / base).tolist(),
-                (error.flatten(1)[:, 0] / base).tolist(), label=f"n = {ens.arch.n[1]}", index=i,
-            )  # fmt: skip
-        if "V" in scaling.limit:
-            value, error = _pair(scaling.limit["V"])
-            base = _base(scaling.ensembles[-1], flow, "K").flatten(1)[:, 0] ** 2
-            points(
-                right, list(range(1, len(value) + 1)), (value.flatten(1)[:, 0] / base).tolist(),
-                (error.flatten(1)[:, 0] / base).tolist(), label="n → ∞, extrapolated",
-                index=len(scaling.ensembles),
-            )  # fmt: skip
-        if flow is not None and flow.V is not None:
-            base = flow.K.flatten(1)[:, 0] ** 2
-            right.plot(
-                range(1, len(base) + 1), flow.V.flatten(1)[:, 0] / base, color="black",
-                label="n → ∞, predicted",
-            )  # fmt: skip
-        right.set(xlabel="layer", ylabel="V / K²", title="Depth")
-        right.xaxis.get_major_locator().set_params(integer=True)
-        right.legend()
+        fig, (left, right) = figure(1, 2, width=9.0, height=3.8)
+        _against_width(left, scaling, flow)
+        _against_depth(right, scaling, flow)
     return fig
 
 
-def _pair(m: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    return m.value, m.stderr
+def _against_width(axis: Axes, scaling: Scaling, flow: Flow | None) -> None:
+    from kadanoff.style.figures import DASHES, SERIES, points
+
+    shown = [entry for entry in _SHOWN if entry[0] in scaling.limit]
+    for index, (name, base, label) in enumerate(shown):
+        inverse_widths, values, errors = [], [], []
+        for ensemble in scaling.ensembles:
+            n = ensemble.network.n[-2]
+            found = ensemble.values[name]
+            scale = n * _last(_base(ensemble, flow, base)) ** 2
+            inverse_widths.append(1 / n)
+            values.append(_last(found.value) / scale)
+            errors.append(_last(found.stderr) / scale)
+        points(axis, inverse_widths, values, errors, label=f"{label}, measured", index=index)
+        predicted = getattr(flow, name, None)
+        if flow is not None and predicted is not None:
+            slope = _last(predicted) / _last(getattr(flow, base)) ** 2
+            axis.plot(
+                [0, max(inverse_widths)],
+                [0, slope * max(inverse_widths)],
+                color=SERIES[index],
+                linestyle=DASHES[index],
+                label=f"{label.split(':')[0]}, leading order in 1/n",
+            )
+    axis.set(xlabel="1 / n", ylabel="relative variance", title="Width, at the last layer")
+    axis.set_xlim(left=0)
+    axis.set_ylim(bottom=0)
+    axis.legend()
 
 
-def _base(ens: Any, flow: Any, name: str) -> torch.Tensor:
+def _against_depth(axis: Axes, scaling: Scaling, flow: Flow | None) -> None:
+    from kadanoff.style.figures import points
+
+    for index, ensemble in enumerate(scaling.ensembles):
+        name, base = ("V", "K") if "V" in ensemble.values else ("A", "Theta")
+        found, scale = ensemble.values[name], _first(_base(ensemble, flow, base)) ** 2
+        points(
+            axis,
+            list(range(1, len(scale) + 1)),
+            (_first(found.value) / scale).tolist(),
+            (_first(found.stderr) / scale).tolist(),
+            label=f"n = {ensemble.network.n[1]}",
+            index=index,
+        )
+    if "V" in scaling.limit:
+        limit, scale = scaling.limit["V"], _first(_base(scaling.ensembles[-1], flow, "K")) ** 2
+        points(
+            axis,
+            list(range(1, len(scale) + 1)),
+            (_first(limit.value) / scale).tolist(),
+            (_first(limit.stderr) / scale).tolist(),
+            label="n → ∞, extrapolated",
+            index=len(scaling.ensembles),
+        )
+    if flow is not None and flow.V is not None:
+        ratio = _first(flow.V) / _first(flow.K) ** 2
+        layers = range(1, len(ratio) + 1)
+        axis.plot(layers, ratio, color="black", label="n → ∞, predicted")
+    axis.set(xlabel="layer", ylabel="V / K²", title="Depth")
+    _whole_layers(axis)
+    axis.legend()
+
+
+def _whole_layers(axis: Axes) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axis.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
+
+
+def _first(value: Tensor) -> Tensor:
+    """The component of the first input, by layer."""
+    return value.flatten(1)[:, 0]
+
+
+def _last(value: Tensor) -> float:
+    """The component of the first input at the last layer."""
+    return float(value[-1].flatten()[0])
+
+
+def _base(ensemble: Ensemble, flow: Flow | None, name: str) -> Tensor:
     found = getattr(flow, name, None)
-    return found if found is not None else ens.values[name].value
+    return found if found is not None else ensemble.values[name].value

@@ -45,7 +45,7 @@ class Ensemble(Result):
         Whether ``rtol`` was reached; None if it was not asked for.
     """
 
-    arch: Any
+    arch: Network | None
     X: Tensor
     n_networks: int
     method: str
@@ -61,6 +61,22 @@ class Ensemble(Result):
         if name in RANK:
             return self.require(name)
         raise AttributeError(name)
+
+    @property
+    def network(self) -> Network:
+        """The architecture.
+
+        Raises
+        ------
+        UsageError
+            The ensemble is one of a user's modules, of which no description is known.
+        """
+        if self.arch is None:
+            raise UsageError(
+                "An ensemble of modules has no described architecture, so no widths.",
+                "Simulate kd.MLP(...) or kd.Residual(...) instead.",
+            )
+        return self.arch
 
     def names(self) -> list[str]:
         """Observables present, in a fixed order."""
@@ -116,7 +132,7 @@ class Ensemble(Result):
         }
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any], arch: Any = None) -> Ensemble:
+    def from_dict(cls, data: dict[str, Any], arch: Network | None = None) -> Ensemble:
         """Read what :meth:`to_dict` wrote.
 
         Raises
@@ -132,9 +148,16 @@ class Ensemble(Result):
             if arch is None and data.get("arch") is not None:
                 arch = Network.from_dict(data["arch"])
             return cls(
-                arch, _tensor(data["X"]), data["n_networks"], data["method"], data["seed"],
-                values, data["undefined"], data["seconds"], data["converged"],
-            )  # fmt: skip
+                arch=arch,
+                X=_tensor(data["X"]),
+                n_networks=data["n_networks"],
+                method=data["method"],
+                seed=data["seed"],
+                values=values,
+                undefined=data["undefined"],
+                seconds=data["seconds"],
+                converged=data["converged"],
+            )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise UsageError(
                 f"This is no ensemble result ({type(error).__name__}: {error}).",

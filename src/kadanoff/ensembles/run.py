@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
 
 from kadanoff import devices
+from kadanoff.architecture import Network
 from kadanoff.ensembles.blocks import stream
 from kadanoff.ensembles.limit import Reference, reference
 from kadanoff.ensembles.moments import Measured, Moments
@@ -25,8 +27,8 @@ __all__ = ["ensemble", "estimates", "make_plan"]
 
 
 def ensemble(
-    arch: Any,
-    X: Any,
+    arch: Network | Callable[[int], nn.Module],
+    X: ArrayLike,
     n_networks: int = 10_000,
     method: str = "exact",
     *,
@@ -105,14 +107,19 @@ def ensemble(
     if rtol is not None and not 0 < rtol < 1:
         raise UsageError(f"rtol must lie between 0 and 1, got {rtol!r}.", "Try rtol=0.02.")
     seed = _count("seed", seed, 0)
-    if not hasattr(arch, "activations"):
+    streamed: dict[str, Any] = {
+        "rtol": rtol,
+        "checkpoint": checkpoint,
+        "n_jobs": n_jobs,
+        "progress": progress,
+        "batch": batch,
+    }
+    if not isinstance(arch, Network):
         from kadanoff.ensembles.module import module_ensemble
 
         return module_ensemble(
-            arch, X, n_networks, seed=seed, observables=observables, rtol=rtol,
-            checkpoint=checkpoint, n_jobs=n_jobs, progress=progress, batch=batch,
-            **module_options,
-        )  # fmt: skip
+            arch, X, n_networks, seed=seed, observables=observables, **streamed, **module_options
+        )
     if module_options:
         raise UsageError(f"Unknown argument {next(iter(module_options))!r} for an architecture.")
     start = time.perf_counter()
@@ -121,15 +128,18 @@ def ensemble(
     def estimate(moments: Moments) -> dict[str, Measured]:
         return estimates(plan, moments)
 
-    moments, converged = stream(
-        plan, n_networks, estimate, rtol=rtol, checkpoint=checkpoint, n_jobs=n_jobs,
-        progress=progress, batch=batch,
-    )  # fmt: skip
-    values = estimate(moments)
+    moments, converged = stream(plan, n_networks, estimate, **streamed)
     return Ensemble(
-        arch, plan.X, moments.n, method, seed, values, undefined,
-        time.perf_counter() - start, converged,
-    )  # fmt: skip
+        arch=arch,
+        X=plan.X,
+        n_networks=moments.n,
+        method=method,
+        seed=seed,
+        values=estimate(moments),
+        undefined=undefined,
+        seconds=time.perf_counter() - start,
+        converged=converged,
+    )
 
 
 def _count(name: str, value: Any, least: int) -> int:
@@ -140,7 +150,14 @@ def _count(name: str, value: Any, least: int) -> int:
 
 
 def make_plan(
-    arch: Any, X: Any, method: str, seed: int, observables, layers, rows: int, device: str
+    arch: Network,
+    X: ArrayLike,
+    method: str,
+    seed: int,
+    observables: Iterable[str] | None,
+    layers: Iterable[int] | None,
+    rows: int,
+    device: str,
 ) -> tuple[Plan, dict[str, str]]:
     """Check a request and say what will be measured, and what cannot be and why.
 
@@ -156,31 +173,12 @@ def make_plan(
         Rows that probe the NTK.
     device : str
     """
-    if method not in ("exact", "weights"):
-        raise UsageError(f"method must be 'exact' or 'weights', got {method!r}.")
     inputs = arch.inputs(X)
-    plain = not arch.residual and arch.block == "single"
-    if method == "exact" and arch.init == "uniform":
-        raise UsageError(
-            "method='exact' needs a law of the weights that no rotation changes, Gaussian or "
-            "orthogonal, got init='uniform'.",
-            "Use method='weights'.",
-        )
+    sampler = _sampler(arch, method)
     if rows < 2:
         raise UsageError(f"rows must be at least 2, got {rows!r}: covariances need pairs.")
     devices.chosen(device)
-    sampler = method
-    if not plain or arch.init == "orthogonal":
-        sampler = "direct" if method == "weights" else "probed"
-    undefined: dict[str, str] = {}
-    if len(inputs) > 1:
-        undefined["U6"] = "the six-point vertex is measured for one input"
-    for name in "PQRSTU":
-        if not all(act.smooth for act in arch.activations):
-            undefined[name] = (
-                "the second derivative of a kinked activation is a delta function, which no "
-                "sample of networks sees"
-            )
+    undefined = _undefined(arch, len(inputs))
     names = wanted_names(observables, undefined)
     chosen = range(1, arch.L + 1) if layers is None else list(layers)
     for l in chosen:
@@ -190,14 +188,45 @@ def make_plan(
     if whole and arch.init != "orthogonal" and arch.n[-1] < 16:
         # more outputs leave the law of the others as it is, and give pairs of them
         arch = dataclasses.replace(arch, n=(*arch.n[:-1], 16))
-    first = (0,) if whole else ()
-    indices = frozenset(l - 1 for l in chosen if l > 1 or l - 1 in first)
+    # the first layer is Gaussian at any width: only whole layers look at it
+    indices = frozenset(l - 1 for l in chosen if l > 1 or whole)
     ref = _reference(arch, inputs)
     plan = Plan(arch, inputs, ref, names, indices, sampler, rows, seed, device)
     return plan, undefined
 
 
-def _reference(arch: Any, X: Tensor) -> Reference:
+def _sampler(arch: Network, method: str) -> str:
+    """exact | weights | probed | direct, see :class:`Plan`."""
+    if method not in ("exact", "weights"):
+        raise UsageError(f"method must be 'exact' or 'weights', got {method!r}.")
+    if method == "exact" and arch.init == "uniform":
+        raise UsageError(
+            "method='exact' needs a law of the weights that no rotation changes, Gaussian or "
+            "orthogonal, got init='uniform'.",
+            "Use method='weights'.",
+        )
+    # rows of the last map that are independent, and no neuron of the layer before beside them
+    independent = not arch.residual and arch.block == "single" and arch.init != "orthogonal"
+    if independent:
+        return method
+    return "direct" if method == "weights" else "probed"
+
+
+def _undefined(arch: Network, inputs: int) -> dict[str, str]:
+    """Observables that no ensemble of this architecture has, and why."""
+    undefined: dict[str, str] = {}
+    if inputs > 1:
+        undefined["U6"] = "the six-point vertex is measured for one input"
+    if not all(act.smooth for act in arch.activations):
+        why = (
+            "the second derivative of a kinked activation is a delta function, which no "
+            "sample of networks sees"
+        )
+        undefined |= dict.fromkeys("PQRSTU", why)
+    return undefined
+
+
+def _reference(arch: Network, X: Tensor) -> Reference:
     return reference(arch, X)
 
 

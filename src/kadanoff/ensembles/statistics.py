@@ -36,8 +36,21 @@ __all__ = ["NAMES", "channels", "layer_sums", "observables", "wanted_names"]
 NAMES = tuple(RANK)
 _DIFFERENTIAL = set("PQRSTU")
 _TANGENT = {"Theta", "H1", "A", "B", "D", "F"}
-_CHANNEL_RANK = {"g": 2, "gg": 4, "ggg": 0, "r": 2, "rh": 2, "h": 2, "hh": 4, "gh": 4, "res": 4,
-                 "b": 4, "f": 4, **dict.fromkeys("PQRSTU", 4)}  # fmt: skip
+# axes over inputs of each channel
+_CHANNEL_RANK = {
+    "g": 2,
+    "gg": 4,
+    "ggg": 0,
+    "r": 2,
+    "rh": 2,
+    "h": 2,
+    "hh": 4,
+    "gh": 4,
+    "res": 4,
+    "b": 4,
+    "f": 4,
+    **dict.fromkeys("PQRSTU", 4),
+}
 
 
 def channels(names: set[str], inputs: int) -> dict[str, int]:
@@ -93,23 +106,18 @@ def layer_sums(
         measured = l + 1 in layers
         if control is not None:
             control.step(l)
-        metric = trunk.metric[l + 1] - ref.K[l + 1]
-        found: dict[str, Tensor] = {"g": metric.sum(0)}
-        if "gg" in need:
-            found["gg"] = outer(metric, metric)
-        if "ggg" in need:
-            found["ggg"] = (metric[:, 0, 0] ** 3).sum()
-        ntk_here = None
+        found, ntk_here = {}, None
         if tangent and exact:
             if measured and need & {"b", "res"}:
-                found |= _probes(trunk, l, need, rows, state)
+                found = _probes(trunk, l, need, rows, state)
             state, ntk_here, Y = conditional(trunk, l, state)
             found["f"] = Y.sum(0).permute(2, 0, 3, 1)  # 3, 4, 1, 2 -> z1, H3, z2, H4
         elif tangent and measured:
-            more, ntk_here = _all_probes(trunk, l, need, rows, ref)
-            found |= more
+            found, ntk_here = _all_probes(trunk, l, need, rows, ref)
         if not measured:
             continue
+        metric = trunk.metric[l + 1] - ref.K[l + 1]
+        found |= _averaged(metric, need)
         if ntk_here is not None:
             deviation = ntk_here - ref.Theta[l + 1]
             found["h"] = deviation.sum(0)
@@ -126,6 +134,16 @@ def layer_sums(
         for name in need:
             out[name][l + 1] = found[name]
     return out
+
+
+def _averaged(metric: Tensor, need: set[str]) -> dict[str, Tensor]:
+    """The channels of the metric's deviation (S, N, N) alone."""
+    found: dict[str, Tensor] = {"g": metric.sum(0)}
+    if "gg" in need:
+        found["gg"] = outer(metric, metric)
+    if "ggg" in need:
+        found["ggg"] = (metric[:, 0, 0] ** 3).sum()
+    return found
 
 
 def _subtract(found: dict[str, Tensor], control: Control, N: int) -> None:

@@ -6,15 +6,20 @@ import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
+from kadanoff.architecture import Network
 from kadanoff.ensembles.fits import fit_widths
 from kadanoff.ensembles.moments import Measured
 from kadanoff.ensembles.result import Ensemble
 from kadanoff.errors import UsageError
+
+if TYPE_CHECKING:
+    from kadanoff.rgflow.run import Flow
 
 __all__ = ["Scaling", "extrapolate", "scaling", "with_width"]
 
@@ -48,7 +53,7 @@ class Scaling:
     remainder: dict[str, Tensor]
     degree: int = 1
 
-    def plot(self, path: str | os.PathLike[str], flow: Any = None) -> None:
+    def plot(self, path: str | os.PathLike[str], flow: Flow | None = None) -> None:
         """Write ``path``: fluctuations against 1/n, and against depth, with the predictions."""
         from kadanoff.ensembles.plots import scaling_figure
         from kadanoff.style.figures import write
@@ -56,7 +61,7 @@ class Scaling:
         write(scaling_figure(self, flow), path)
 
 
-def with_width(arch: Any, width: int) -> Any:
+def with_width(arch: Network, width: int) -> Network:
     """``arch`` with its first hidden layer of ``width`` and the other hidden layers in proportion.
 
     Raises
@@ -75,8 +80,8 @@ def with_width(arch: Any, width: int) -> Any:
 
 
 def scaling(
-    arch: Any,
-    X: Any,
+    arch: Network,
+    X: ArrayLike,
     widths: Sequence[int],
     n_networks: int | Sequence[int] = 20_000,
     method: str = "exact",
@@ -127,9 +132,16 @@ def scaling(
                 progress(done, total, width=width, **info)
 
         found.append(
-            ensemble(with_width(arch, width), X, count, method, seed=seed + i,
-                     progress=report if progress else None, **options)
-        )  # fmt: skip
+            ensemble(
+                with_width(arch, width),
+                X,
+                count,
+                method,
+                seed=seed + i,
+                progress=report if progress else None,
+                **options,
+            )
+        )
     return extrapolate(found, degree=degree)
 
 
@@ -147,15 +159,15 @@ def extrapolate(ensembles: Sequence[Ensemble], *, degree: int | None = None) -> 
     UsageError
         The ensembles differ in depth, inputs or proportions, or have too few widths.
     """
-    ensembles = sorted(ensembles, key=lambda e: e.arch.n[1])
-    widths = tuple(e.arch.n[1] for e in ensembles)
+    ensembles = sorted(ensembles, key=lambda e: e.network.n[1])
+    widths = tuple(e.network.n[1] for e in ensembles)
     degree = min(2, max(1, len(set(widths)) - 2)) if degree is None else degree
     if degree < 1 or len(set(widths)) < degree + 1:
         raise UsageError(
             f"A fit of degree {degree} in 1/n needs {max(degree, 1) + 1} different widths, got "
             f"{widths}."
         )
-    if len({(e.arch.L, tuple(e.X.shape)) for e in ensembles}) > 1:
+    if len({(e.network.L, tuple(e.X.shape)) for e in ensembles}) > 1:
         raise UsageError("Ensembles to extrapolate must share depth and inputs.")
     names = [n for n in ensembles[0].names() if all(n in e.values for e in ensembles)]
     limit, slope, chi2, remainder = {}, {}, {}, {}
