@@ -7,8 +7,11 @@ correlators of preactivations as sums of diagrams in which every loop costs a po
 ``criticality``  One condition for all correlators, where they go off criticality
 ``drawing``      Drawings of diagrams in the house style
 ``evaluation``   Diagrams evaluated: connected correlators of every layer, to any order in 1/n
+``geometry``     Where the parts of a drawing lie
+``labels``       What is drawn, and what stands above it
 ``recursions``   The sum of diagrams written out: the recursion of a connected correlator
 ``rules``        The diagrams of connected 2k-point correlators
+``tikz``         Diagrams as TikZ, for papers
 """
 
 from __future__ import annotations
@@ -32,5 +35,6 @@ if TYPE_CHECKING:
     from kadanoff.diagrams.recursions import recursion as recursion
     from kadanoff.diagrams.rules import Diagram as Diagram
     from kadanoff.diagrams.rules import generate as generate
+    from kadanoff.diagrams.tikz import to_tikz as to_tikz
 
 __getattr__, __dir__, __all__ = attach(__name__)

@@ -198,8 +198,8 @@ def _gradient(e: Evidence, gradient: Trend) -> Finding:
     harmless = e.batch_normalised and gradient.rate > 0
     return found.found(
         "note" if harmless else _severity(cost, gradient.rate > 0),
-        f"{found.code}: χ⊥ = {chi}, {what} {gradient.scale:.1f} layers, the net has {depth} and "
-        f"needs at least {depth / LENGTHS:.1f}{gains}.",
+        f"{found.code}: χ⊥ = {chi}, {what} {gradient.scale:.1f} layers; {depth} layers "
+        f"need a depth scale of at least {depth / LENGTHS:.1f} layers{gains}.",
         _gain_remedy(e, gain, critical),
         cost=cost,
         value=gradient.factor,
