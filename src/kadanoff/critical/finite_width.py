@@ -10,8 +10,11 @@ network shows.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from torch import Tensor
 
 from kadanoff.activations import Activation, activation
 from kadanoff.critical.depth import depth_scales
@@ -147,71 +150,140 @@ def finite_width_scales(spec: Any, C_b: float, C_W: float) -> FiniteWidthScales:
             "point to expand around.",
             "Choose C_b > 0 away from the end of the critical line, or use rgflow's moment series.",
         )
-    table = _single_input(act, K, C_W)
-    parallel, perp, typical, slope, V, K1 = _closed_forms(K, **table)
+    averages = _averages(act, K, C_W)
+    perp = _annealed(averages)
     # at the stable correlation of the chaotic phase; c* = 1 has the closed form
-    rate, shift = table["p0"], perp
+    chi_angle, angle = averages.g[0], perp
     if at.c_star < 1 - 1e-9:
-        rate, shift = correlation_mode(act, C_W, K, at.c_star)
+        chi_angle, angle = correlation_mode(act, C_W, K, at.c_star)
     return FiniteWidthScales(
-        K, at.c_star, table["f1"], parallel, table["p0"], perp, typical, rate, shift, slope, V, K1
+        K_star=K,
+        c_star=at.c_star,
+        chi_parallel=averages.chi_parallel,
+        parallel=_magnitude(averages),
+        chi_perp=averages.g[0],
+        perp=perp,
+        typical=_typical(averages),
+        chi_angle=chi_angle,
+        angle=angle,
+        slope=_slope(averages),
+        V_star=_vertex(averages),
+        K1_star=_mean_shift(averages),
     )
 
 
-def _single_input(act: Activation, K: float, C_W: float) -> dict[str, float]:
-    d1 = act.derivative(1)
+@dataclass(frozen=True)
+class _Averages:
+    """Averages over z ~ N(0, K*) of s = C_W σ(z)² and g = C_W σ'(z)².
 
-    def mean(function, r: int = 0) -> float:
+    Attributes
+    ----------
+    K, C_W : float
+    s : tuple of four float
+        ⟨s⟩ and its first three derivatives by K: ⟨s⟩' is χ∥.
+    g : tuple of three float
+        ⟨g⟩, which is χ⊥, and its first two derivatives by K.
+    variance : tuple of two float
+        Var s and its derivative by K.
+    sg, gg, gzz : float
+        ⟨s g⟩, ⟨g²⟩, ⟨g z²⟩.
+    """
+
+    K: float
+    C_W: float
+    s: tuple[float, float, float, float]
+    g: tuple[float, float, float]
+    variance: tuple[float, float]
+    sg: float
+    gg: float
+    gzz: float
+
+    @property
+    def chi_parallel(self) -> float:
+        return self.s[1]
+
+
+def _averages(act: Activation, K: float, C_W: float) -> _Averages:
+    slope = act.derivative(1)
+
+    def mean(function: Callable[[Tensor], Tensor], order: int = 0) -> float:
         """∂ʳ⟨function⟩/∂Kʳ, no derivative of the activation taken."""
-        weighted = lambda z: function(z) * even_hermite(z, K, r)  # noqa: E731
+
+        def weighted(z: Tensor) -> Tensor:
+            return function(z) * even_hermite(z, K, order)
+
         return float(one(weighted, K, act.kinks).value)
 
-    def s(z):
+    def s(z: Tensor) -> Tensor:
         return C_W * act(z) ** 2
 
-    def g(z):
-        return C_W * d1(z) ** 2
+    def g(z: Tensor) -> Tensor:
+        return C_W * slope(z) ** 2
 
-    f = [mean(s, r) for r in range(4)]
-    square = [mean(lambda z: s(z) ** 2, r) for r in range(2)]
-    p = [mean(g, r) for r in range(3)]
-    return {
-        "f1": f[1],
-        "f2": f[2],
-        "f3": f[3],
-        "f0": f[0],
-        "v0": square[0] - f[0] ** 2,
-        "v1": square[1] - 2 * f[0] * f[1],
-        "p0": p[0],
-        "p1": p[1],
-        "p2": p[2],
-        "sg": mean(lambda z: s(z) * g(z)),
-        "gg": mean(lambda z: g(z) ** 2),
-        "gz": mean(lambda z: g(z) * z * z),
-        "C_W": C_W,
-    }
+    def square(z: Tensor) -> Tensor:
+        return s(z) ** 2
+
+    f0, f1, f2, f3 = (mean(s, order) for order in range(4))
+    g0, g1, g2 = (mean(g, order) for order in range(3))
+    return _Averages(
+        K=K,
+        C_W=C_W,
+        s=(f0, f1, f2, f3),
+        g=(g0, g1, g2),
+        variance=(mean(square) - f0**2, mean(square, 1) - 2 * f0 * f1),
+        sg=mean(lambda z: s(z) * g(z)),
+        gg=mean(lambda z: g(z) ** 2),
+        gzz=mean(lambda z: g(z) * z * z),
+    )
 
 
-def _closed_forms(K, f0, f1, f2, f3, v0, v1, p0, p1, p2, sg, gg, gz, C_W) -> tuple[float, ...]:
-    chi = f1
-    # λ∥: cubic perturbation theory of the one-dimensional chain
+def _magnitude(at: _Averages) -> float:
+    """1/n in λ∥: cubic perturbation theory of the one-dimensional chain of the metric."""
+    _, chi, f2, f3 = at.s
+    noise, slope_of_noise = at.variance
+    # the eigenfunction is δ + a δ² + b δ³ with δ = K − K*
     a = f2 / (2 * chi * (1 - chi))
     b = (f3 / 6 + a * chi * f2) / (chi * (1 - chi**2))
-    parallel = a * v1 + 3 * chi * b * v0
-    # λ⊥: the multiplier χ⊥(Ĝ) along the chain, correlated with the noise of the metric
-    alpha = p1 / (p0 * (1 - chi))
-    beta = (0.5 * alpha * f2 + alpha * chi * p1 / p0 + p2 / (2 * p0)) / (1 - chi**2)
-    w0 = sg - f0 * p0
-    # δz has a part along z, which changes the metric at first order and comes back
-    along = sg / (p0 - chi**2) * (gz / K - p0) / K
-    perp = beta * v0 * p0 + alpha * w0 + along
-    V = v0 / (1 - chi**2)
-    K1 = 0.5 * f2 * V / (1 - chi)
-    typical = (
-        p1 / p0 * K1
-        + 0.5 * (p2 / p0 - (p1 / p0) ** 2) * V
-        + along / p0
-        - 0.5 * (3 * gg - p0**2) / p0**2
-    )
-    slope = p0 / C_W + p1 * (f0 / C_W) / (1 - chi)
-    return parallel, perp, typical, slope, V, K1
+    return a * slope_of_noise + 3 * chi * b * noise
+
+
+def _return(at: _Averages) -> float:
+    """δz has a part along z, which changes the metric at first order and comes back."""
+    chi, g0 = at.chi_parallel, at.g[0]
+    return at.sg / (g0 - chi**2) * (at.gzz / at.K - g0) / at.K
+
+
+def _annealed(at: _Averages) -> float:
+    """1/n in λ⊥: the multiplier χ⊥(K) along the chain, correlated with the noise of the metric."""
+    f0, chi, f2, _ = at.s
+    g0, g1, g2 = at.g
+    # the eigenfunction is |δz|² (1 + α δ + β δ²) with δ = K − K*
+    alpha = g1 / (g0 * (1 - chi))
+    beta = (0.5 * alpha * f2 + alpha * chi * g1 / g0 + g2 / (2 * g0)) / (1 - chi**2)
+    covariance = at.sg - f0 * g0
+    return beta * at.variance[0] * g0 + alpha * covariance + _return(at)
+
+
+def _vertex(at: _Averages) -> float:
+    """Fixed point of V' = Var s + χ∥² V."""
+    return at.variance[0] / (1 - at.chi_parallel**2)
+
+
+def _mean_shift(at: _Averages) -> float:
+    """Fixed point of K1' = χ∥ K1 + ½ ⟨s⟩'' V."""
+    return 0.5 * at.s[2] * _vertex(at) / (1 - at.chi_parallel)
+
+
+def _typical(at: _Averages) -> float:
+    """1/n in (1/ℓ) E ln|δz|²: ln χ⊥ averaged over the metric, less half the variance of a layer."""
+    g0, g1, g2 = at.g
+    shift = g1 / g0 * _mean_shift(at)
+    spread = 0.5 * (g2 / g0 - (g1 / g0) ** 2) * _vertex(at)
+    layer = 0.5 * (3 * at.gg - g0**2) / g0**2
+    return shift + spread + _return(at) / g0 - layer
+
+
+def _slope(at: _Averages) -> float:
+    """∂χ⊥/∂C_W at fixed C_b, the fixed point moving along."""
+    g0, g1, _ = at.g
+    return g0 / at.C_W + g1 * (at.s[0] / at.C_W) / (1 - at.chi_parallel)

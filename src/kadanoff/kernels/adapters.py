@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from kadanoff.errors import UsageError, require_extra
+from kadanoff.kernels.gram import Kernel
+
+if TYPE_CHECKING:
+    from gpytorch.kernels import Kernel as GPyTorchKernel
+    from numpy.typing import ArrayLike
+    from sklearn.gaussian_process.kernels import Kernel as ScikitKernel
 
 __all__ = ["gpytorch_kernel", "sklearn_kernel"]
 
 
-def gpytorch_kernel(kernel: Any, get: str = "nngp") -> Any:
+def gpytorch_kernel(kernel: Kernel, get: str = "nngp") -> GPyTorchKernel:
     """A ``gpytorch.kernels.Kernel`` with fixed parameters (wrap it in a ScaleKernel to scale).
 
     Parameters
@@ -56,7 +62,7 @@ def gpytorch_kernel(kernel: Any, get: str = "nngp") -> Any:
     return NetworkKernel()
 
 
-def sklearn_kernel(kernel: Any, get: str = "nngp") -> Any:
+def sklearn_kernel(kernel: Kernel, get: str = "nngp") -> ScikitKernel:
     """A kernel for ``sklearn.gaussian_process`` and, as a callable, for SVC, KernelRidge, ….
 
     Estimators that call a kernel on single rows (KernelRidge) work, but one call for all is far
@@ -67,15 +73,17 @@ def sklearn_kernel(kernel: Any, get: str = "nngp") -> Any:
     kernel : Kernel
     get : {"nngp", "ntk"}
     """
-    from sklearn.gaussian_process.kernels import Kernel as Base
+    from sklearn.gaussian_process.kernels import Kernel as ScikitBase
 
-    class NetworkKernel(Base):
+    class FixedKernel(ScikitBase):
         """Fixed kernel of a network; combine with ``ConstantKernel() *`` to scale it."""
 
-        def __init__(self, kernel: Any = kernel, get: str = get) -> None:
+        def __init__(self, kernel: Kernel = kernel, get: str = get) -> None:
             self.kernel, self.get = kernel, get
 
-        def __call__(self, X, Y=None, eval_gradient: bool = False):
+        def __call__(
+            self, X: ArrayLike, Y: ArrayLike | None = None, eval_gradient: bool = False
+        ) -> float | np.ndarray | tuple[np.ndarray, np.ndarray]:
             X = np.asarray(X, dtype=np.float64)
             if X.ndim == 1:
                 # one pair of rows, as pairwise_kernels asks for it
@@ -85,7 +93,7 @@ def sklearn_kernel(kernel: Any, get: str = "nngp") -> Any:
             K = self.kernel(X, Y, get=self.get).cpu().numpy()
             return (K, np.empty((len(X), len(X), 0))) if eval_gradient else K
 
-        def diag(self, X):
+        def diag(self, X: ArrayLike) -> np.ndarray:
             return self.kernel.diagonal(np.asarray(X, dtype=np.float64), get=self.get).cpu().numpy()
 
         def is_stationary(self) -> bool:
@@ -94,4 +102,4 @@ def sklearn_kernel(kernel: Any, get: str = "nngp") -> Any:
         def __repr__(self) -> str:
             return f"{self.kernel!r}[{self.get}]"
 
-    return NetworkKernel()
+    return FixedKernel()

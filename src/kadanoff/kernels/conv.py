@@ -13,21 +13,24 @@ C_b, C_W, λ_b, λ_W as for dense layers, fan-in = channels × kernel area.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
 
-from kadanoff.activations import activation
+from kadanoff.activations import Activation, activation
 from kadanoff.devices import chosen
 from kadanoff.errors import DataError, DomainError, UsageError
 from kadanoff.kernels.evaluators import UnitMap, anywhere
+from kadanoff.kernels.layers import Averages
 from kadanoff.kernels.result import Gram, check_names
 from kadanoff.kernels.tiles import single_threaded
 
 __all__ = ["Act", "AvgPool", "Conv", "ConvKernel", "ConvNet", "Dense", "Flatten", "GlobalAvgPool"]
+
+Progress = Callable[..., None] | None
 
 # elements of the position matrices that go through the network together
 _BATCH = 1 << 20
@@ -66,7 +69,7 @@ class Dense:
 class Act:
     """An activation: name, callable or torch module."""
 
-    activation: Any = "relu"
+    activation: str | Activation | Callable[[Tensor], Tensor] | nn.Module = "relu"
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,9 @@ class Flatten:
     """All positions and channels become features."""
 
 
+Layer = Conv | Dense | Act | AvgPool | GlobalAvgPool | Flatten
+
+
 @dataclass(frozen=True)
 class ConvNet:
     """A convolutional network: layers in order, ending in Flatten or GlobalAvgPool, then Dense.
@@ -97,9 +103,9 @@ class ConvNet:
         A layer of unknown type or out of order.
     """
 
-    layers: tuple[Any, ...]
+    layers: tuple[Layer, ...]
 
-    def __init__(self, layers: Sequence[Any]) -> None:
+    def __init__(self, layers: Sequence[Layer]) -> None:
         layers = tuple(Act(activation(l.activation)) if isinstance(l, Act) else l for l in layers)
         flat, linear = False, False
         for i, layer in enumerate(layers):
@@ -139,19 +145,19 @@ def _check_conv(i: int, layer: Conv) -> None:
 class ConvKernel:
     """Kernels of a :class:`ConvNet` as a function of images; made by ``kernel(net)``."""
 
-    def __init__(self, net: ConvNet, device: Any = None) -> None:
+    def __init__(self, net: ConvNet, device: str | torch.device | None = None) -> None:
         self.arch, self.device = net, chosen(device)
-        acts = {l.activation for l in net.layers if isinstance(l, Act)}
+        acts = {activation(l.activation) for l in net.layers if isinstance(l, Act)}
         self._maps = {a: UnitMap(a, 1e-11) for a in acts if a.slopes is not None}
 
     def __call__(
         self,
-        X1: Any,
-        X2: Any = None,
+        X1: ArrayLike | Tensor,
+        X2: ArrayLike | Tensor | None = None,
         get: str | Sequence[str] = ("nngp", "ntk"),
         *,
         progress: Callable[..., None] | None = None,
-    ) -> Any:
+    ) -> Gram | Tensor:
         """Gram matrices between images.
 
         Parameters
@@ -182,11 +188,23 @@ class ConvKernel:
             with pool:
                 gram = self._gram(one, two, X2 is None, "ntk" in names, pool, progress)
         found = {n: v.to(torch.as_tensor(X1).dtype) for n, v in zip(("nngp", "ntk"), gram)}
-        kept: Any = {n: found[n] for n in names}
-        result = Gram(names, **kept, method="positions")
+        result = Gram(
+            names,
+            nngp=found["nngp"] if "nngp" in names else None,
+            ntk=found["ntk"] if "ntk" in names else None,
+            method="positions",
+        )
         return getattr(result, get) if isinstance(get, str) else result
 
-    def _gram(self, one: Tensor, two: Tensor, symmetric: bool, ntk: bool, pool, progress):
+    def _gram(
+        self,
+        one: Tensor,
+        two: Tensor,
+        symmetric: bool,
+        ntk: bool,
+        pool: Executor,
+        progress: Progress,
+    ) -> tuple[Tensor, Tensor]:
         positions = one.shape[2] * one.shape[3]
         batch = max(1, _BATCH // positions ** (2 if self.arch.pooled else 1))
         # each image with itself first: the variances that all its pairs need
@@ -198,7 +216,7 @@ class ConvKernel:
         pairs = (index.tril(-1) if symmetric else index).nonzero()
         jobs = pairs.split(batch)
 
-        def work(job: Tensor):
+        def work(job: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
             i, j = job.unbind(1)
             V1 = [v[i] for v in variances1]
             V2 = [v[j] for v in variances2]
@@ -216,8 +234,10 @@ class ConvKernel:
             Theta.diagonal().copy_(own[0][2])
         return K, Theta
 
-    def _own(self, X: Tensor, batch: int, ntk: bool, pool):
-        def work(part: Tensor):
+    def _own(
+        self, X: Tensor, batch: int, ntk: bool, pool: Executor
+    ) -> tuple[list[Tensor], Tensor, Tensor]:
+        def work(part: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
             variances: list[Tensor] = []
             k, theta = self._pairs(part, part, variances, None, ntk)
             return variances, k, theta
@@ -226,7 +246,9 @@ class ConvKernel:
         variances = [torch.cat(v) for v in zip(*(f[0] for f in found))]
         return variances, torch.cat([f[1] for f in found]), torch.cat([f[2] for f in found])
 
-    def _pairs(self, x1: Tensor, x2: Tensor, V1: list[Tensor], V2: list[Tensor] | None, ntk: bool):
+    def _pairs(
+        self, x1: Tensor, x2: Tensor, V1: list[Tensor], V2: list[Tensor] | None, ntk: bool
+    ) -> tuple[Tensor, Tensor]:
         """K and Θ of each pair (x1[b], x2[b]); with ``V2=None`` x1 is x2, and V1 is filled."""
         full = self.arch.pooled
         # layout (B, y, y', x, x'), or (B, y, 1, x, 1) where only p = p' matters
@@ -248,7 +270,7 @@ class ConvKernel:
                 if V2 is None:
                     V1.append(_variance(K))
                 W2 = V1 if V2 is None else V2
-                act = layer.activation
+                act = activation(layer.activation)
                 S, T = _activate(
                     self._maps.get(act, anywhere), act, K, Theta, V1[turn], W2[turn], full, ntk
                 )
@@ -264,7 +286,7 @@ class ConvKernel:
         return K.reshape(-1), Theta.reshape(-1) if ntk else torch.zeros_like(K).reshape(-1)
 
 
-def _images(X: Any, device: torch.device | None) -> Tensor:
+def _images(X: ArrayLike | Tensor, device: torch.device | None) -> Tensor:
     X = torch.as_tensor(X).detach()
     if X.ndim != 4 or 0 in X.shape:
         raise DataError(
@@ -339,8 +361,15 @@ def _shifts(S: Tensor, dims: tuple[int, ...], size: int, stride: int, pad: int) 
 
 
 def _activate(
-    average, act, K: Tensor, Theta: Tensor, V1: Tensor, V2: Tensor, full: bool, ntk: bool
-):
+    average: Averages,
+    act: Activation,
+    K: Tensor,
+    Theta: Tensor,
+    V1: Tensor,
+    V2: Tensor,
+    full: bool,
+    ntk: bool,
+) -> tuple[Tensor, Tensor]:
     """⟨σσ⟩ and ⟨σ'σ'⟩Θ, one row of positions at a time so that it stays in cache."""
     S, T = torch.empty_like(K), torch.empty_like(Theta) if ntk else Theta
     for y in range(K.shape[1]):

@@ -7,29 +7,41 @@ An evaluator is called as ``evaluator(rows, columns, s, out)``: ``s`` holds the 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from kadanoff.activations import Activation
+from kadanoff.architecture import Network
 from kadanoff.gaussian import averages
 from kadanoff.kernels.composite import Compiled
 from kadanoff.kernels.layers import advance, propagate, walk_many
 from kadanoff.rgflow.kernel import steps
 
-__all__ = ["Composite", "Inputs", "Layered", "UnitMap", "anywhere", "hide_diagonal", "homogeneous"]
+__all__ = [
+    "Composite",
+    "DataRows",
+    "Evaluator",
+    "GramTask",
+    "Layered",
+    "UnitMap",
+    "anywhere",
+    "hide_diagonal",
+    "homogeneous",
+]
 
 # 1 − ρ below which an inner product has lost the distance between two inputs to rounding
 _NEAR = {torch.float64: 1e-9, torch.float32: 1e-2}
 
 
-def homogeneous(arch: Any) -> bool:
+def homogeneous(arch: Network) -> bool:
     """Whether K(x, x') = |x||x'| κ(ρ): scale-invariant activations and no bias variance."""
     return not any(arch.C_b) and all(a.slopes is not None for a in arch.activations)
 
 
 @dataclass
-class Inputs:
+class DataRows:
     """Rows of one data set: the tensor, and the metric |x|²/n_0 of each in float64, both on the
     device of the tensor.
     """
@@ -38,12 +50,53 @@ class Inputs:
     metric: Tensor
 
     @classmethod
-    def of(cls, X: Tensor) -> Inputs:
+    def of(cls, X: Tensor) -> DataRows:
         if X.dtype == torch.float64:
             square = torch.linalg.vecdot(X, X)
         else:
             square = torch.cat([(part.double() ** 2).sum(1) for part in X.split(4096)])
         return cls(X, square / X.shape[1])
+
+
+@dataclass(frozen=True)
+class GramTask:
+    """What an evaluator is made for.
+
+    Attributes
+    ----------
+    arch : Network
+    one, two : DataRows
+        The same object where the matrix is symmetric.
+    equal : bool
+        Whether all rows of both have one norm.
+    names : tuple of {"nngp", "ntk"}
+        Which kernels, in this order.
+    accuracy : float
+        Of compiled maps, relative to the largest entry.
+    cache : dict
+        Compiled maps, kept from one call to the next by what they depend on.
+    """
+
+    arch: Network
+    one: DataRows
+    two: DataRows
+    equal: bool
+    names: tuple[str, ...]
+    accuracy: float
+    cache: dict[tuple, Any]
+
+    @property
+    def symmetric(self) -> bool:
+        return self.two is self.one
+
+
+class Evaluator(Protocol):
+    """Kernels of a tile from the inner products of its ``left`` and ``right`` rows."""
+
+    left: Tensor
+    right: Tensor
+
+    def __call__(self, rows: slice, columns: slice, s: Tensor, out: Tensor) -> None: ...
 
 
 class Composite:
@@ -53,21 +106,13 @@ class Composite:
     that biases leave, which does not scale with the norms, is a third function.
     """
 
-    def __init__(
-        self,
-        arch: Any,
-        one: Inputs,
-        two: Inputs,
-        equal: bool,
-        get: tuple,
-        accuracy: float,
-        cache: dict,
-    ) -> None:
+    def __init__(self, task: GramTask) -> None:
+        arch, one, two, equal, names = task.arch, task.one, task.two, task.equal, task.names
         self.equal = equal
-        self.get = get
+        self.names = names
         m = float(one.metric[0]) if equal else 1.0
         self.device = one.X.device
-        self.split = not equal and any(arch.lambda_b) and "ntk" in get
+        self.split = not equal and any(arch.lambda_b) and "ntk" in names
         bare = replace(arch, lambda_b=(0.0,) * arch.L) if self.split else arch
         m11 = torch.tensor(m, dtype=torch.float64)
         K1 = arch.C_b[0] + arch.C_W[0] * m
@@ -82,17 +127,17 @@ class Composite:
             if self.split:
                 scaling = propagate(bare, a, m12, a)[1]
                 found["ntk"] = [scaling, Theta - scaling]
-            return torch.stack([v for name in get for v in found[name]])
+            return torch.stack([v for name in names for v in found[name]])
 
-        key = (equal, m, get)
-        if key not in cache:
-            cache[key] = Compiled(function, accuracy)
-        self.compiled = cache[key]
+        key = (equal, m, names)
+        if key not in task.cache:
+            task.cache[key] = Compiled(function, task.accuracy)
+        self.compiled: Compiled = task.cache[key]
         self.one, self.two = one, two
         self.left, self.scale1 = self._rows(one)
         self.right, self.scale2 = (self.left, self.scale1) if two is one else self._rows(two)
 
-    def _rows(self, inputs: Inputs) -> tuple[Tensor, Tensor | None]:
+    def _rows(self, inputs: DataRows) -> tuple[Tensor, Tensor | None]:
         if self.equal:
             return inputs.X, None
         size = inputs.metric.sqrt()
@@ -110,13 +155,15 @@ class Composite:
             high = self._repair(rows, columns, s)
         self._map(rows, columns, s, out, low, high)
 
-    def _map(self, rows: slice, columns: slice, s: Tensor, out: Tensor, low, high) -> None:
+    def _map(
+        self, rows: slice, columns: slice, s: Tensor, out: Tensor, low: float, high: float
+    ) -> None:
         piece = self.compiled.piece(low, high, s.dtype, self.device)
         targets = s.new_empty(len(out) + 1, *s.shape) if self.split else out
         piece(s, self.alpha, self.beta, targets)
         if self.split:
             # the part of the NTK that does not scale follows the part that does
-            at = self.get.index("ntk")
+            at = self.names.index("ntk")
             kept = [i for i in range(len(targets)) if i != at + 1]
             out.copy_(targets[kept])
         if self.scale1 is not None and self.scale2 is not None:
@@ -125,7 +172,7 @@ class Composite:
         if self.split:
             out[at].add_(targets[at + 1])
 
-    def _double_rows(self, rows: slice, inputs: Inputs) -> Tensor:
+    def _double_rows(self, rows: slice, inputs: DataRows) -> Tensor:
         X = inputs.X[rows].double()
         if self.equal:
             return X
@@ -178,25 +225,16 @@ class Layered:
     quadrature.
     """
 
-    def __init__(
-        self,
-        arch: Any,
-        one: Inputs,
-        two: Inputs,
-        equal: bool,
-        get: tuple,
-        accuracy: float,
-        cache: dict,
-    ) -> None:
-        self.arch, self.get, self.one, self.two = arch, get, one, two
+    def __init__(self, task: GramTask) -> None:
+        arch, one, two = task.arch, task.one, task.two
+        self.arch, self.names, self.one, self.two = arch, task.names, one, two
         self.left, self.right = one.X, two.X
-        self.walk1 = [K for K, _ in walk_many(arch, one.metric, cache)]
-        self.walk2 = (
-            self.walk1 if two is one else [K for K, _ in walk_many(arch, two.metric, cache)]
-        )
-        self.maps = {
-            a: UnitMap(a, accuracy / arch.L) for a in set(arch.activations) if a.slopes is not None
-        }
+        self.walk1 = [K for K, _ in walk_many(arch, one.metric, task.cache)]
+        self.walk2 = self.walk1
+        if not task.symmetric:
+            self.walk2 = [K for K, _ in walk_many(arch, two.metric, task.cache)]
+        unit = {act for act in arch.activations if act.slopes is not None}
+        self.maps = {act: UnitMap(act, task.accuracy / arch.L) for act in unit}
 
     def __call__(self, rows: slice, columns: slice, s: Tensor, out: Tensor) -> None:
         arch = self.arch
@@ -216,11 +254,11 @@ class Layered:
             K11, K22 = self.walk1[l][rows, None], self.walk2[l][None, columns]
             K, Theta = advance(step, K11, K, K22, Theta, average)
         found = {"nngp": K, "ntk": Theta}
-        for name, o in zip(self.get, out):
+        for name, o in zip(self.names, out):
             o.copy_(found[name])
 
 
-def anywhere(act: Any, a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+def anywhere(act: Activation, a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     """Averages on any device: what has no closed form is expanded or integrated on the CPU.
 
     Parameters
@@ -240,14 +278,14 @@ def anywhere(act: Any, a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor]
 class UnitMap:
     """⟨σσ⟩ and ⟨σ'σ'⟩ of a homogeneous activation through polynomials of ρ."""
 
-    def __init__(self, act: Any, accuracy: float) -> None:
+    def __init__(self, act: Activation, accuracy: float) -> None:
         unit = torch.ones((), dtype=torch.float64)
         self.act = act
         self.compiled = Compiled(
             lambda rho: torch.stack(averages(act, unit, rho, unit)), min(accuracy, 1e-11)
         )
 
-    def __call__(self, act: Any, a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, act: Activation, a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         if bool((a == 0).any()) or bool((c == 0).any()):
             return anywhere(act, a, b, c)
         size = a.sqrt() * c.sqrt()

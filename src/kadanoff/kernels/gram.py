@@ -12,7 +12,14 @@ from kadanoff.architecture import Network
 from kadanoff.devices import chosen
 from kadanoff.errors import ConvergenceError, DataError, UsageError
 from kadanoff.kernels.conv import ConvKernel, ConvNet
-from kadanoff.kernels.evaluators import Composite, Inputs, Layered, homogeneous
+from kadanoff.kernels.evaluators import (
+    Composite,
+    DataRows,
+    Evaluator,
+    GramTask,
+    Layered,
+    homogeneous,
+)
 from kadanoff.kernels.layers import diagonal, propagate
 from kadanoff.kernels.result import NAMES, Gram, check_names
 from kadanoff.kernels.surface import Surface
@@ -100,15 +107,15 @@ class Kernel:
             The kernel overflows.
         """
         names = check_names(get)
-        one = Inputs.of(self.check(X1))
-        two = one if X2 is None else Inputs.of(self.check(X2, like=one.X))
+        one = DataRows.of(self.check(X1))
+        two = one if X2 is None else DataRows.of(self.check(X2, like=one.X))
         gram = self._run(one, two, names, progress)
         return getattr(gram, get) if isinstance(get, str) else gram
 
     def diagonal(self, X: Any, get: str | Sequence[str] = NAMES) -> Any:
         """Entries (x, x) only: tensors of shape (N,), one a name (or one, for a string)."""
         names = check_names(get)
-        K, Theta = diagonal(self.arch, Inputs.of(self.check(X)).metric, self._compiled)
+        K, Theta = diagonal(self.arch, DataRows.of(self.check(X)).metric, self._compiled)
         found = tuple({"nngp": K, "ntk": Theta}[name] for name in names)
         return found[0] if isinstance(get, str) else found
 
@@ -145,7 +152,7 @@ class Kernel:
     def prepare(self, X: Any, get: str = "ntk") -> Prepared:
         """The symmetric kernel of ``X`` compiled once, to be evaluated in blocks."""
         (name,) = check_names(get)
-        one = Inputs.of(self.check(X))
+        one = DataRows.of(self.check(X))
         for method in self._candidates(one, one):
             try:
                 evaluator = self._evaluator(method, one, one, (name,))
@@ -157,7 +164,11 @@ class Kernel:
         raise ConvergenceError(f"method={self.method!r} does not converge for these inputs.")
 
     def _run(
-        self, one: Inputs, two: Inputs, names: tuple[str, ...], progress: Callable[..., None] | None
+        self,
+        one: DataRows,
+        two: DataRows,
+        names: tuple[str, ...],
+        progress: Callable[..., None] | None,
     ) -> Gram:
         last: ConvergenceError | None = None
         for method in self._candidates(one, two):
@@ -176,12 +187,12 @@ class Kernel:
         assert last is not None
         raise last
 
-    def _equal(self, one: Inputs, two: Inputs) -> bool:
+    def _equal(self, one: DataRows, two: DataRows) -> bool:
         low = min(float(one.metric.min()), float(two.metric.min()))
         high = max(float(one.metric.max()), float(two.metric.max()))
         return high - low <= _EQUAL[one.X.dtype] * high
 
-    def _candidates(self, one: Inputs, two: Inputs) -> list[str]:
+    def _candidates(self, one: DataRows, two: DataRows) -> list[str]:
         if self.method != "auto":
             return [self.method]
         zero = min(float(one.metric.min()), float(two.metric.min())) == 0
@@ -195,7 +206,9 @@ class Kernel:
         few = slow and len(one.X) * len(two.X) <= _MAP
         return ["layers"] if few or self.arch.C_W[0] == 0 else ["three variables", "layers"]
 
-    def _evaluator(self, method: str, one: Inputs, two: Inputs, names: tuple[str, ...]) -> Any:
+    def _evaluator(
+        self, method: str, one: DataRows, two: DataRows, names: tuple[str, ...]
+    ) -> Evaluator:
         equal = self._equal(one, two)
         if method == "composite" and not equal and not homogeneous(self.arch):
             raise UsageError(
@@ -203,10 +216,18 @@ class Kernel:
                 "bias.",
                 "Use method='auto'.",
             )
-        kind: Any = {"composite": Composite, "three variables": Surface, "layers": Layered}[method]
-        return kind(self.arch, one, two, equal, names, self.accuracy, self._compiled)
+        task = GramTask(self.arch, one, two, equal, names, self.accuracy, self._compiled)
+        return {"composite": Composite, "three variables": Surface, "layers": Layered}[method](task)
 
-    def _fill(self, method, evaluator, one: Inputs, two: Inputs, names, progress) -> Gram:
+    def _fill(
+        self,
+        method: str,
+        evaluator: Evaluator,
+        one: DataRows,
+        two: DataRows,
+        names: tuple[str, ...],
+        progress: Callable[..., None] | None,
+    ) -> Gram:
         symmetric = two is one
         shape = (len(one.X), len(two.X))
         outputs = [allocate(*shape, one.X) for _ in names]
@@ -219,7 +240,9 @@ class Kernel:
             progress=progress,
         )
         if symmetric:
-            own = dict(zip(NAMES, diagonal(self.arch, one.metric, self._compiled)))
+            own: dict[str, Tensor] = dict(
+                zip(NAMES, diagonal(self.arch, one.metric, self._compiled))
+            )
             for name, out in zip(names, outputs):
                 out.diagonal().copy_(own[name])
         error = self._check(one, two, names, outputs)
@@ -233,7 +256,7 @@ class Kernel:
         )
 
     def _check(
-        self, one: Inputs, two: Inputs, names: tuple[str, ...], outputs: list[Tensor]
+        self, one: DataRows, two: DataRows, names: tuple[str, ...], outputs: list[Tensor]
     ) -> float:
         """Largest relative deviation of sampled entries from the layer-by-layer recursion."""
         generator = torch.Generator().manual_seed(0)
@@ -262,7 +285,7 @@ class Kernel:
 class Prepared:
     """One kernel of one data set, ready for any of its blocks; made by :meth:`Kernel.prepare`."""
 
-    def __init__(self, owner: Kernel, evaluator: Any, one: Inputs, name: str) -> None:
+    def __init__(self, owner: Kernel, evaluator: Evaluator, one: DataRows, name: str) -> None:
         self.owner, self.evaluator, self.one, self.name = owner, evaluator, one, name
         K, Theta = diagonal(owner.arch, one.metric, owner._compiled)
         self.own = (K if name == "nngp" else Theta).to(one.X.dtype)

@@ -32,12 +32,15 @@ __all__ = [
     "walk_many",
 ]
 
+Averages = Callable[[Activation, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(activation, K11, K12, K22) -> (⟨σσ⟩, ⟨σ'σ'⟩)."""
+
 # so many norms are cheaper one by one
 _FEW = 64
 
 
 def advance(
-    step: Step, K11: Tensor, K12: Tensor, K22: Tensor, Theta: Tensor, average: Callable = averages
+    step: Step, K11: Tensor, K12: Tensor, K22: Tensor, Theta: Tensor, average: Averages = averages
 ) -> tuple[Tensor, Tensor]:
     """One layer: (K12, Theta12) of the next from the triple of this one.
 

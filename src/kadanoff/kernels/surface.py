@@ -9,14 +9,14 @@ product of thin matrices, added in Horner's or Clenshaw's recurrence.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from kadanoff.architecture import Network
 from kadanoff.errors import ConvergenceError
 from kadanoff.kernels.composite import Compiled, Piece
-from kadanoff.kernels.evaluators import Inputs, Layered, hide_diagonal
+from kadanoff.kernels.evaluators import GramTask, Layered, hide_diagonal
 from kadanoff.kernels.layers import bracket, propagate
 from kadanoff.kernels.polynomials import chebyshev_nodes, well_conditioned
 
@@ -30,17 +30,9 @@ _ORDERS = (4, 6, 8, 11, 15, 20, 27, 36)
 class Surface:
     """Kernels of inputs with unequal norms (or biases), by interpolation in three variables."""
 
-    def __init__(
-        self,
-        arch: Any,
-        one: Inputs,
-        two: Inputs,
-        equal: bool,
-        get: tuple,
-        accuracy: float,
-        cache: dict,
-    ) -> None:
-        self.arch, self.left, self.right, self.symmetric = arch, one.X, two.X, two is one
+    def __init__(self, task: GramTask) -> None:
+        arch, one, two, names = task.arch, task.one, task.two, task.names
+        self.arch, self.left, self.right, self.symmetric = arch, one.X, two.X, task.symmetric
         roots = [(arch.C_b[0] + arch.C_W[0] * v.metric).sqrt() for v in (one, two)]
         low = min(float(r.min()) for r in roots)
         high = max(float(r.max()) for r in roots)
@@ -49,15 +41,15 @@ class Surface:
         # near go through the layers
         kinked = any(not a.smooth for a in arch.activations)
         self.limit = _KINKED if kinked else 1.0
-        self.layered = Layered(arch, one, two, equal, get, accuracy, cache) if kinked else None
-        key = (low, high, get)
-        if key not in cache:
-            cache[key] = _Table(arch, low, high, get, accuracy, self.limit)
-        self.table = cache[key]
+        self.layered = Layered(task) if kinked else None
+        key = (low, high, names)
+        if key not in task.cache:
+            task.cache[key] = _Table(arch, low, high, names, task.accuracy, self.limit)
+        self.table: _Table = task.cache[key]
         self.compiled = self.table.compiled
         self.root1, self.weights1 = roots[0], self.table.weights(roots[0])
         self.root2, self.weights2 = self.root1, self.weights1
-        if two is not one:
+        if not task.symmetric:
             self.root2, self.weights2 = roots[1], self.table.weights(roots[1])
         self._factors: dict[int, list[list[tuple[Tensor, Tensor]]]] = {}
 
@@ -92,17 +84,17 @@ class Surface:
         """Factors of every degree at the norms of all rows: (N1, q) and (q, N2), per function."""
         horner, tables = self.table.factors(piece)
         if id(piece) not in self._factors:
-            self._factors[id(piece)] = [
-                [
-                    (
-                        self.weights1 @ U.to(self.weights1.device),
-                        (self.weights2 @ V.to(self.weights2.device)).T.contiguous(),
-                    )
-                    for U, V in functions
-                ]
-                for functions in tables
-            ]
+            self._factors[id(piece)] = [self._at_rows(functions) for functions in tables]
         return horner, self._factors[id(piece)]
+
+    def _at_rows(self, functions: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+        """Factors at the nodes, of each function, interpolated to the norms of all rows."""
+        found = []
+        for U, V in functions:
+            left = self.weights1 @ U.to(self.weights1.device)
+            right = self.weights2 @ V.to(self.weights2.device)
+            found.append((left, right.T.contiguous()))
+        return found
 
 
 def _horner(degrees: list[list[tuple[Tensor, Tensor]]], x: Tensor, out: Tensor) -> None:
@@ -132,9 +124,15 @@ class _Table:
     """The compiled map for √K between ``low`` and ``high``, independent of the data."""
 
     def __init__(
-        self, arch: Any, low: float, high: float, get: tuple, accuracy: float, limit: float
+        self,
+        arch: Network,
+        low: float,
+        high: float,
+        names: tuple[str, ...],
+        accuracy: float,
+        limit: float,
     ) -> None:
-        self.arch, self.get, self.accuracy, self.limit = arch, get, accuracy, limit
+        self.arch, self.names, self.accuracy, self.limit = arch, names, accuracy, limit
         self.centre, self.half = (low + high) / 2, max((high - low) / 2, 1e-12)
         # how many angles: what the corners of the range need
         ends = torch.tensor([low, low, high, self.centre], dtype=torch.float64)
@@ -147,16 +145,16 @@ class _Table:
             lambda rho: self._values(rho, self.order), accuracy, first=probe.nodes, limit=limit
         )
         # one scale for all pairs of nodes: what matters is the largest entry of the result
-        peak = self.compiled.scale.view(len(get), -1).amax(1, keepdim=True)
+        peak = self.compiled.scale.view(len(names), -1).amax(1, keepdim=True)
         self.peak = peak[:, 0]
-        self.compiled.scale = peak.expand(len(get), self.order**2).reshape(-1)
+        self.compiled.scale = peak.expand(len(names), self.order**2).reshape(-1)
         self._factors: dict[int, tuple[bool, list[list[tuple[Tensor, Tensor]]]]] = {}
 
     def _kernels(self, r1: Tensor, rho: Tensor, r2: Tensor) -> Tensor:
         b, w = self.arch.C_b[0], self.arch.C_W[0]
         found = propagate(self.arch, (r1**2 - b) / w, (rho * r1 * r2 - b) / w, (r2**2 - b) / w)
-        both = dict(zip(("nngp", "ntk"), found))
-        return torch.stack([both[name] for name in self.get])
+        both: dict[str, Tensor] = dict(zip(("nngp", "ntk"), found))
+        return torch.stack([both[name] for name in self.names])
 
     def _at(self, r1: Tensor, r2: Tensor, rho: Tensor) -> Tensor:
         """(P · pairs, n) at all ρ for each pair."""
@@ -211,16 +209,21 @@ class _Table:
     def factors(self, piece: Piece) -> tuple[bool, list[list[tuple[Tensor, Tensor]]]]:
         """(Horner or Clenshaw, factors U, V (m, q) with table ≈ U Vᵀ for each degree, function)."""
         if id(piece) not in self._factors:
-            m, P = self.order, len(self.get)
+            m, P = self.order, len(self.names)
             monomials = well_conditioned(piece.coefficients, self.peak.repeat_interleave(m * m))
             horner = monomials is not None
             series = piece.coefficients if monomials is None else monomials
             tables = series.view(P, m, m, -1).permute(3, 0, 1, 2)
             # interpolation from the nodes amplifies by its Lebesgue constant, squared
             allowed = self.accuracy * self.peak / (150 * len(tables) * (1 + math.log(m)) ** 2)
-            kept = [[_low_rank(t, float(a)) for t, a in zip(row, allowed)] for row in tables]
+            kept = [_low_ranks(row, allowed) for row in tables]
             self._factors[id(piece)] = horner, kept
         return self._factors[id(piece)]
+
+
+def _low_ranks(tables: Tensor, allowed: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Factors of each function's table, to its own error."""
+    return [_low_rank(table, float(a)) for table, a in zip(tables, allowed)]
 
 
 def _low_rank(table: Tensor, allowed: float) -> tuple[Tensor, Tensor]:
