@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from kadanoff.program import Law, Network
 from kadanoff.program.hosts import Real
@@ -23,10 +24,11 @@ def _laws(module: nn.Module) -> dict[str, Law]:
     }
 
 
-def hold_together(module: nn.Module, *inputs, drawn: set[str] = frozenset(), rtol=1e-7):
+def hold_together(module: nn.Module, *inputs, drawn: set[str] = frozenset(), rtol=1e-7, laws=_laws):
     module = module.double()
+    module.zero_grad()
     inputs = [x.double() if x.is_floating_point() else x for x in inputs]
-    network = Network(module, _laws(module), 5, method="undrawn")
+    network = Network(module, laws(module), 5, method="undrawn")
     mine = [x.clone().requires_grad_(x.is_floating_point()) for x in inputs]
     with network:
         out = module(*mine)
@@ -206,17 +208,84 @@ def test_attention_modules_are_looked_into():
     hold_together(nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True), rows(2, 3, 8))
 
 
-def test_fused_recurrent_modules_are_drawn_and_right():
-    class Last(nn.Module):
-        def __init__(self, kind):
+class Everything(nn.Module):
+    """All that a recurrent layer returns, in one tensor; sequences packed if they have lengths."""
+
+    def __init__(self, net, lengths=None):
+        super().__init__()
+        self.net, self.lengths = net, lengths
+
+    def forward(self, x):
+        if self.lengths is not None:
+            x = pack_padded_sequence(x, self.lengths, batch_first=True, enforce_sorted=False)
+        output, last = self.net(x)
+        if self.lengths is not None:
+            output = pad_packed_sequence(output, batch_first=True)[0]
+        last = last if isinstance(last, tuple) else (last,)
+        return torch.cat([output.flatten(1), *(s.transpose(0, 1).flatten(1) for s in last)], 1)
+
+
+RECURRENT = {
+    "lstm": (nn.LSTM, {}),
+    "gru": (nn.GRU, {}),
+    "tanh": (nn.RNN, {}),
+    "relu": (nn.RNN, {"nonlinearity": "relu"}),
+    "lstm, two layers, both ways": (nn.LSTM, {"num_layers": 2, "bidirectional": True}),
+    "gru without biases": (nn.GRU, {"num_layers": 2, "bidirectional": True, "bias": False}),
+    "lstm, projected": (nn.LSTM, {"proj_size": 4}),
+}
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_fused_recurrent_layers_are_run_step_by_step(name):
+    kind, options = RECURRENT[name]
+    hold_together(Everything(kind(5, 6, batch_first=True, **options)), rows(2, 4, 5))
+    packed = Everything(kind(5, 6, batch_first=True, **options), [2, 4, 3])
+    hold_together(packed, rows(3, 4, 5))
+
+
+@pytest.mark.parametrize("kind", [nn.LSTMCell, nn.GRUCell, nn.RNNCell])
+def test_recurrent_cells(kind):
+    class Loop(nn.Module):
+        def __init__(self):
             super().__init__()
-            self.net = kind(5, 6, batch_first=True)
+            self.cell = kind(5, 6)
 
         def forward(self, x):
-            return self.net(x)[0]
+            state = None
+            for t in range(x.shape[1]):
+                state = self.cell(x[:, t], state)
+            return state[0] if isinstance(state, tuple) else state
 
-    for kind in (nn.LSTM, nn.GRU, nn.RNN):
-        hold_together(Last(kind), rows(2, 4, 5), drawn={"net.weight_ih_l0", "net.weight_hh_l0"})
+    hold_together(Loop(), rows(2, 4, 5))
+
+
+def _orthogonal(module: nn.Module) -> dict[str, Law]:
+    kind = {True: "orthogonal", False: "normal"}
+    return {n: Law(std=0.3, kind=kind[p.ndim > 1]) for n, p in module.named_parameters()}
+
+
+@pytest.mark.parametrize(
+    "name", ["linear", "transposed linear", "from the left", "used twice", "both sides", "addmm"]
+)
+def test_orthogonal_maps(name):
+    shape, function = MAPS[name]
+    module = Uses(shape, function)
+    hold_together(module, rows(2, 2, 11), laws=_orthogonal)
+    # what was drawn given all answers has orthonormal columns or rows
+    W = module.weight.detach() / (0.3 * max(shape) ** 0.5)
+    gram = W @ W.T if shape[0] <= shape[1] else W.T @ W
+    torch.testing.assert_close(gram, torch.eye(len(gram), dtype=W.dtype))
+
+
+def test_orthogonal_convolutions_and_recurrences():
+    for name in ("2d", "strided", "transposed"):
+        module, shape = CONVOLUTIONS[name]
+        hold_together(module, rows(*shape), laws=_orthogonal)
+    hold_together(Everything(nn.LSTM(5, 6, batch_first=True)), rows(2, 4, 5), laws=_orthogonal)
+    # parts of an orthogonal matrix depend on each other
+    shape, function = MAPS["slices"]
+    hold_together(Uses(shape, function), rows(2, 11), drawn={"weight"}, laws=_orthogonal)
 
 
 def test_second_derivatives_in_the_forward_pass():

@@ -114,6 +114,38 @@ def test_undrawn_networks_are_networks_drawn_from_the_same_laws():
     assert wrong.worst > 6
 
 
+class Reader(nn.Module):
+    """A recurrent layer with a readout of its last output."""
+
+    def __init__(self, kind, orthogonal=False):
+        super().__init__()
+        self.net = kind(6, 208, batch_first=True)
+        self.head = nn.Linear(208, 3)
+        if orthogonal:
+            nn.init.orthogonal_(self.net.weight_hh_l0)
+
+    def forward(self, x):
+        return self.head(self.net(x)[0][:, -1])
+
+
+@pytest.mark.parametrize(
+    ("kind", "orthogonal"), [(nn.LSTM, False), (nn.GRU, False), (nn.RNN, True)]
+)
+def test_recurrent_networks_run_step_by_step_are_really_initialised_ones(kind, orthogonal):
+    def factory():
+        return Reader(kind, orthogonal)
+
+    ours = kd.ensemble(factory, (X, Y), 160, probes=1)
+    theirs = kd.ensemble(factory, (X, Y), 160, probes=1, method="instances", seed=1)
+    assert "net.weight_hh_l0" not in ours.drawn
+    assert ours.laws["net.weight_hh_l0"].startswith("orthogonal" if orthogonal else "uniform")
+    table = kd.compare(ours, theirs)
+    assert table.worst < 4, str(table)
+    assert table.worst_spread < 4, str(table)
+    error = ours.gradients["net.weight_hh_l0"]
+    assert error.stderr < 0.06 * error.value
+
+
 def test_the_model_is_left_as_it_was():
     model = Block()
     before = {n: p.detach().clone() for n, p in model.state_dict().items()}

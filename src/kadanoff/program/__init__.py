@@ -7,11 +7,14 @@
 ``measured``  The law of a parameter as far as its entries tell; whether entries agree with a law
 ``freshness``      Whether a model is fresh or trained, from its weights alone
 ``matrix``         The two conditional laws, and all the questions a matrix has answered
+``orthogonal``     The same of a matrix with orthonormal rows or columns
+``maps``           Rows through a parameter used as a matrix: answered undrawn, or why not
 ``linear``         A map that answers by its law, as autograd sees it
 ``source``         One parameter of one network: undrawn where it can be, drawn where it must be
 ``views``          Stand-ins for a parameter transposed, cut into rows, scaled, cast
 ``mode``           The function mode under which a model runs on its law
 ``operations``, ``convolution``  The table of operations: how each is answered
+``recurrent``      Recurrent layers, fused or by the cell, as the linear maps they consist of
 ``custom``         Autograd functions of the user's own
 ``bare``           A model without its weights
 ``batch``          What the user hands over, as a model's call and targets

@@ -49,7 +49,7 @@ def _open(
         return "not used as a matrix"
     if groups > 8:
         return "many small groups"
-    if not view.source.law.gaussian:
+    if not view.source.law.conditional:
         return f"a law of its own ({view.source.law.kind})"
     if network.pool is not None and view.token[0].numel() < 64:
         return "a fan-in that does not become wide"

@@ -121,6 +121,11 @@ class Law:
         )
 
     @property
+    def conditional(self) -> bool:
+        """Whether a linear map may answer by its law: a normal one, or an orthogonal matrix's."""
+        return self.gaussian or (self.kind == "orthogonal" and self.mean == 0 and self.std > 0)
+
+    @property
     def excess(self) -> float:
         """Excess kurtosis κ₄ of one entry: 0 for a normal law, −1.2 for a uniform one."""
         if self.kind == "uniform":

@@ -22,6 +22,7 @@ from kadanoff.program import custom
 from kadanoff.program.law import Law
 from kadanoff.program.matrix import Matrix, Pool
 from kadanoff.program.operations import HANDLERS
+from kadanoff.program.orthogonal import Orthogonal
 from kadanoff.program.source import Source
 from kadanoff.program.views import GETTERS, METHODS, View, derived
 from kadanoff.trace.operations import COMPOSITE, bind, canonical
@@ -121,9 +122,10 @@ class Network(TorchFunctionMode):
         """Independent standard normal numbers."""
         return torch.randn(shape, generator=self.generator, device=self.device, dtype=dtype)
 
-    def matrix(self, rows: int, columns: int, std: float) -> Matrix:
+    def matrix(self, rows: int, columns: int, std: float, orthogonal: bool = False) -> Matrix:
         """An undrawn matrix of this network."""
-        return Matrix(rows, columns, std, self.normal, self.pool, self.method == "undrawn")
+        kind = Orthogonal if orthogonal else Matrix
+        return kind(rows, columns, std, self.normal, self.pool, self.method == "undrawn")
 
     def allow(self, size: int, name: str) -> None:
         """Stop before a draw that would not fit."""
@@ -262,7 +264,7 @@ class Network(TorchFunctionMode):
         return func(view.value(f"its .{name}"))
 
     def _undrawn(self, view: View) -> bool:
-        return self.method != "drawn" and view.source.law.gaussian and view.source.drawn is None
+        return self.method != "drawn" and view.source.law.conditional and view.source.drawn is None
 
     def _operation(
         self, name: str, func: Callable, args: tuple, kwargs: dict, first: View | None

@@ -6,6 +6,7 @@ words why it has none: the parameter is then drawn, and the reason named.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kadanoff.program import convolution
-from kadanoff.program.linear import answered
-from kadanoff.program.matrix import Matrix, Side
+from kadanoff.program import convolution, recurrent
+from kadanoff.program.maps import NO_MATRIX, affine, mapped
+from kadanoff.program.matrix import Side
 from kadanoff.program.views import View
 
 if TYPE_CHECKING:
@@ -25,59 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["HANDLERS"]
 
 Arguments = dict[str, Any]
-CHEAPER = "cheaper drawn"
-NOT_NORMAL = "its law is not normal, which would show"
-_NO_MATRIX = "not used as a matrix"
-
-
-def mapped(network: Network, x: Tensor, view: View, side: Side) -> Tensor | str:
-    """x through a two-axis view, contracted with its last ("right") or first ("left") axis."""
-    if not x.is_floating_point() or not x.numel():
-        return "asked of what are no numbers"
-    rows = x.shape[:-1].numel()
-    if view.source.looked_up and view.linear:
-        return _tied(network, x, view, side)
-    if not view.source.law.gaussian:
-        return f"a law of its own ({view.source.law.kind})"
-    if view.source.plain(x, side):
-        return NOT_NORMAL
-    found = view.matrix(side)
-    if found is None:
-        return _NO_MATRIX
-    matrix, asked = found
-    if not matrix.undrawn(rows):
-        return CHEAPER
-    if x.shape[-1] != (matrix.columns if asked == "right" else matrix.rows):
-        return "asked in a wrong shape"  # torch says so better
-    out = answered(x, matrix, asked, network)
-    return out if view.scale == 1 else view.scale * out
-
-
-def _tied(network: Network, x: Tensor, view: View, side: Side) -> Tensor | str:
-    """A readout whose matrix has served as a table of embeddings."""
-    asked = "left" if (side == "right") == view.transposed else "right"
-    if asked != "right" or view.stop - view.start != view.source.shape[0]:
-        return "a table used as a matrix in part"
-
-    def answer(x: Tensor, matrix: Matrix, side: Side) -> Tensor:
-        return answered(x, matrix, side, network)
-
-    out = view.source.readout(x, answer)
-    if out is None:
-        return CHEAPER
-    return out if view.scale == 1 else view.scale * out
-
-
-def affine(network: Network, given: Arguments) -> Tensor | str:
-    """F.linear(input, weight, bias)."""
-    view = network.view(given["weight"])
-    if view is None:
-        return _NO_MATRIX
-    out = mapped(network, network.value(given["input"]), view, "right")
-    bias = given.get("bias")
-    if isinstance(out, str):
-        return out
-    return out if bias is None else out + network.value(bias)
 
 
 def addmm(network: Network, given: Arguments) -> Tensor | str:
@@ -104,9 +52,9 @@ def _product(network: Network, a: Any, b: Any) -> Tensor | str:
     if right is not None:
         if right.token.ndim == 3 and a.ndim == 3:
             return _stacked(network, a, right)
-        return mapped(network, a, right, "left") if right.token.ndim == 2 else _NO_MATRIX
+        return mapped(network, a, right, "left") if right.token.ndim == 2 else NO_MATRIX
     if left is None or left.token.ndim != 2:
-        return _NO_MATRIX
+        return NO_MATRIX
     if b.ndim == 1:
         return mapped(network, b, left, "right")
     out = mapped(network, b.mT, left, "right")
@@ -117,7 +65,7 @@ def _stacked(network: Network, x: Tensor, view: View) -> Tensor | str:
     """One matrix a batch entry: (E, T, n) @ (E, n, n')."""
     count = view.token.shape[0]
     if count > 64 or x.shape[0] != count or view.transposed or not view.linear:
-        return _NO_MATRIX
+        return NO_MATRIX
     pieces = []
     for e in range(count):
         start = view.start + e * view.token.shape[1]
@@ -136,10 +84,10 @@ def einsum(network: Network, given: Arguments) -> Tensor | str:
     equation, operands = given.get("equation"), (given.get("operand0"), given.get("operand1"))
     which = [network.view(t) is not None for t in operands]
     if not isinstance(equation, str) or "operand2" in given or sum(which) != 1:
-        return _NO_MATRIX
+        return NO_MATRIX
     equation = equation.replace(" ", "")
     if "->" not in equation or "." in equation:
-        return _NO_MATRIX
+        return NO_MATRIX
     inputs, out = equation.split("->")
     terms = inputs.split(",")
     at = which.index(True)
@@ -147,7 +95,7 @@ def einsum(network: Network, given: Arguments) -> Tensor | str:
     view = network.view(operands[at])
     data = operands[1 - at]
     if plan is None or view is None or view.calls or not isinstance(data, Tensor):
-        return _NO_MATRIX
+        return NO_MATRIX
     side, split, contracted = plan
     w, x = terms[at], terms[1 - at]
     kept = [c for c in x if c not in contracted]
@@ -204,7 +152,7 @@ def embedding_bag(network: Network, given: Arguments) -> Tensor | str:
 def _looked_up(network: Network, given: Arguments) -> tuple[Tensor, Tensor] | str:
     view, ids = network.view(given.get("weight")), given.get("input")
     if view is None or view.calls or not isinstance(ids, Tensor) or network.view(ids) is not None:
-        return _NO_MATRIX
+        return NO_MATRIX
     if given.get("max_norm") is not None:
         return "written to by max_norm"
     if given.get("sparse"):
@@ -227,14 +175,17 @@ def taken(network: Network, given: Arguments) -> Tensor | str:
     weight, ids = given["input"], given.get("index")
     view = network.view(weight)
     if view is None or not isinstance(ids, Tensor) or view.token.ndim != 2:
-        return _NO_MATRIX
+        return NO_MATRIX
     if ids.dtype not in (torch.int64, torch.int32) or bool((ids < 0).any()):
-        return _NO_MATRIX
+        return NO_MATRIX
     found = _looked_up(network, {"weight": weight, "input": ids})
     return found if isinstance(found, str) else found[1][found[0]]
 
 
-HANDLERS: dict[str, Callable[[Network, Arguments], Tensor | str]] = {
+# what a handler returns: the result of the operation, or why it has none
+Answer = Tensor | tuple[Tensor, ...] | str
+
+HANDLERS: dict[str, Callable[[Network, Arguments], Answer]] = {
     "linear": affine,
     "addmm": addmm,
     "matmul": matmul,
@@ -250,4 +201,12 @@ HANDLERS: dict[str, Callable[[Network, Arguments], Tensor | str]] = {
     "conv3d": convolution.convolve,
     "conv_transpose1d": convolution.transposed,
     "conv_transpose2d": convolution.transposed,
+    **{
+        kind: functools.partial(recurrent.layers, kind=kind)
+        for kind in ("lstm", "gru", "rnn_tanh", "rnn_relu")
+    },
+    **{
+        f"{kind}_cell": functools.partial(recurrent.cell, kind=kind)
+        for kind in ("lstm", "gru", "rnn_tanh", "rnn_relu")
+    },
 }

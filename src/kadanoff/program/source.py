@@ -89,10 +89,15 @@ class Source:
 
         None if they cannot be answered undrawn: another law, or other rows in use.
         """
-        if self._leaf is not None or self._tables or not self.law.gaussian or self.law.zero_rows:
+        law = self.law
+        if self._leaf is not None or self._tables or not law.conditional or law.zero_rows:
             return None
         if self._split not in (None, split):
             return None
+        if law.kind == "orthogonal" and stop - start < self.shape[:split].numel():
+            return None  # parts of an orthogonal matrix depend on each other
+        if law.kind == "orthogonal" and split != 1:
+            return None  # orthogonal as (first axis, all others)
         found = self._blocks.get((start, stop))
         if found is None:
             if any(a < stop and start < b for a, b in self._blocks):
@@ -100,13 +105,13 @@ class Source:
             self._split = split
             columns = self.shape[split:].numel()
             found = self._blocks[start, stop] = self.network.matrix(
-                stop - start, columns, self.law.std
+                stop - start, columns, self.law.std, self.law.kind == "orthogonal"
             )
         return found
 
     def plain(self, x: Tensor, side: Side) -> bool:
         """Whether the law differs from a normal one where that would show, or costs nothing."""
-        if self.law.kind == "normal" or self.network.pool is not None:
+        if self.law.kind in ("normal", "orthogonal") or self.network.pool is not None:
             return False
         if self.shape.numel() <= _CHEAP and self.network.method != "undrawn":
             return True
