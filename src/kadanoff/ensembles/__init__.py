@@ -13,6 +13,7 @@
 ``module``        Ensembles of any user's `torch.nn.Module`
 ``moments``       Sums over networks in a fixed number of bins: mergeable, of constant memory
 ``normals``       Standard normal numbers: one independent
+``own``           Observables of one's own, and the drawn networks themselves
 ``plan``          What one ensemble measures and how: everything a worker needs
 ``plots``         Figures of comparisons and scalings
 ``probed``        Statistics of whole layers by a few gradients
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
     from kadanoff.ensembles.comparison import Comparison as Comparison
     from kadanoff.ensembles.comparison import compare as compare
     from kadanoff.ensembles.moments import Measured as Measured
+    from kadanoff.ensembles.own import Drawn as Drawn
+    from kadanoff.ensembles.own import Observed as Observed
+    from kadanoff.ensembles.own import observe as observe
+    from kadanoff.ensembles.own import sample as sample
     from kadanoff.ensembles.result import Ensemble as Ensemble
     from kadanoff.ensembles.run import ensemble as ensemble
     from kadanoff.ensembles.widths import Scaling as Scaling

@@ -27,7 +27,9 @@ def relative_error(values: dict[str, Measured]) -> float:
     """Largest standard error over the largest component, by observable and layer."""
     worst = 0.0
     for m in values.values():
-        value, stderr = (t.reshape(len(t), -1) for t in (m.value, m.stderr))
+        # one number alone is its own layer
+        rows = len(m.value) if m.value.ndim else 1
+        value, stderr = (t.reshape(rows, -1) for t in (m.value, m.stderr))
         scale, error = value.abs().amax(1), stderr.amax(1)
         moving = (error > 0) & torch.isfinite(error)
         if moving.any():

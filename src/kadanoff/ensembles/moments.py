@@ -13,7 +13,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-__all__ = ["BINS", "Measured", "Moments"]
+from kadanoff.errors import UsageError
+
+__all__ = ["BINS", "Jackknife", "Measured", "Moments", "measured_jointly"]
 
 BINS = 64
 
@@ -36,6 +38,83 @@ def _student(freedom: int) -> float:
     from scipy.stats import norm, t
 
     return float(t.ppf(norm.cdf(1.0), freedom))
+
+
+@dataclass(frozen=True)
+class Jackknife:
+    """Numbers with each bin left out: their joint distribution, and that of any function of them.
+
+    Attributes
+    ----------
+    h : Tensor, shape (B,)
+        All networks over those of each bin.
+    left_out : dict of str to Tensor, shape (B, …)
+        Each number without the networks of one bin.
+    """
+
+    h: Tensor
+    left_out: dict[str, Tensor]
+
+    def measured(self, value: Tensor, without: Tensor) -> Measured:
+        """A number with its standard error.
+
+        Parameters
+        ----------
+        value : Tensor
+            From all networks.
+        without : Tensor, shape (B, …)
+            The same without each bin.
+        """
+        bins = len(self.h)
+        ratio = self.h.view(-1, *[1] * value.ndim)
+        pseudo = ratio * value - (ratio - 1) * without
+        mean = bins * value - ((1 - 1 / ratio) * without).sum(0)
+        variance = ((pseudo - mean).square() / (ratio - 1)).mean(0)
+        return Measured(value, _student(bins - 1) * variance.sqrt())
+
+    def of(
+        self, values: dict[str, Tensor], function: Callable[[dict[str, Tensor]], Tensor]
+    ) -> Measured:
+        """Any function of the numbers, with its standard error, correlations included.
+
+        Parameters
+        ----------
+        values : dict of str to Tensor
+            From all networks.
+        function : callable
+            From a dict like ``values`` to a tensor or a number.
+
+        Raises
+        ------
+        UsageError
+            It returns something else.
+        """
+        singles = [
+            {name: left[bin] for name, left in self.left_out.items()} for bin in range(len(self.h))
+        ]
+        without = torch.stack([_number(function(single)) for single in singles])
+        return self.measured(_number(function(values)), without)
+
+
+def measured_jointly(
+    values: dict[str, Tensor],
+    joint: Jackknife | None,
+    function: Callable[[dict[str, Tensor]], Tensor],
+) -> Measured:
+    """A function of numbers with its standard error; NaN where there are fewer than two bins."""
+    if joint is not None:
+        return joint.of(values, function)
+    value = _number(function(values))
+    return Measured(value, torch.full_like(value, torch.nan))
+
+
+def _number(found: object) -> Tensor:
+    try:
+        return torch.as_tensor(found, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise UsageError(
+            f"The function gave a {type(found).__name__}.", "Return a tensor or a number."
+        ) from None
 
 
 class Moments:
@@ -93,25 +172,30 @@ class Moments:
         Student's factor, so that one standard error holds 68 % from two bins on. With fewer than
         two bins the errors are NaN.
         """
+        values, joint = self.jackknife(function)
+        if joint is None:
+            return {k: Measured(v, torch.full_like(v, torch.nan)) for k, v in values.items()}
+        return {k: joint.measured(v, joint.left_out[k]) for k, v in values.items()}
+
+    def jackknife(
+        self, function: Callable[[dict[str, Tensor]], dict[str, Tensor]]
+    ) -> tuple[dict[str, Tensor], Jackknife | None]:
+        """``function`` of the means, and of the means without each bin; None below two bins.
+
+        Parameters
+        ----------
+        function : callable
+            As :meth:`estimate` takes it.
+        """
         used = torch.nonzero(self.counts).squeeze(1)
         counts = self.counts[used]
         total = counts.sum()
         whole = {name: value.sum(0) for name, value in self.sums.items()}
         values = function({name: value / total for name, value in whole.items()})
         if len(used) < 2:
-            return {k: Measured(v, torch.full_like(v, torch.nan)) for k, v in values.items()}
+            return values, None
         left: dict[str, Tensor] = {}
         for name, value in self.sums.items():
             rest = (total - counts).view(-1, *[1] * (value.ndim - 1))
             left[name] = (whole[name] - value[used]) / rest
-        without = function(left)
-        h = total / counts
-        widen = _student(len(used) - 1)
-        out = {}
-        for name, value in values.items():
-            ratio = h.view(-1, *[1] * value.ndim)
-            pseudo = ratio * value - (ratio - 1) * without[name]
-            mean = len(used) * value - ((1 - 1 / ratio) * without[name]).sum(0)
-            variance = ((pseudo - mean).square() / (ratio - 1)).mean(0)
-            out[name] = Measured(value, widen * variance.sqrt())
-        return out
+        return values, Jackknife(total / counts, function(left))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kadanoff.architecture import Network
-from kadanoff.ensembles.moments import Measured
+from kadanoff.ensembles.moments import Jackknife, Measured
 from kadanoff.ensembles.statistics import NAMES
 from kadanoff.errors import UsageError
 from kadanoff.results import Result, Table, components
@@ -41,6 +42,8 @@ class Ensemble(Result):
         Observables that were not measured, and why.
     seconds : float
         Wall time of this call.
+    joint : Jackknife or None
+        The observables without each of 64 groups of networks, for :meth:`of`; None above 64 MB.
     converged : bool or None
         Whether ``rtol`` was reached; None if it was not asked for.
     """
@@ -54,6 +57,30 @@ class Ensemble(Result):
     undefined: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     converged: bool | None = None
+    joint: Jackknife | None = field(default=None, compare=False)
+
+    def of(self, function: Callable[[dict[str, Tensor]], Tensor]) -> Measured:
+        """Any function of the observables, with its standard error, correlations included.
+
+        Parameters
+        ----------
+        function : callable
+            From a dict of name to value, first axis the layer, to a tensor or a number:
+            ``lambda m: m["A"] + 2 * m["B"]``, ``lambda m: m["V"][1, 0, 0, 0, 0] / m["K"][1, 0, 0]
+            ** 2``.
+
+        Raises
+        ------
+        UsageError
+            It returns something else, or the ensemble was too large to keep its joint
+            distribution (or was read from a file without it).
+        """
+        if self.joint is None:
+            raise UsageError(
+                "This ensemble does not hold the joint distribution of its observables.",
+                "Ask for fewer observables (observables=) or inputs; to_dict leaves it out.",
+            )
+        return self.joint.of({k: m.value for k, m in self.values.items()}, function)
 
     def __getattr__(self, name: str) -> Measured:
         if name == "G":

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -17,13 +17,18 @@ from kadanoff import devices
 from kadanoff.architecture import Network
 from kadanoff.ensembles.blocks import stream
 from kadanoff.ensembles.limit import Reference, reference
-from kadanoff.ensembles.moments import Measured, Moments
+from kadanoff.ensembles.moments import BINS, Jackknife, Measured, Moments
+from kadanoff.ensembles.own import Observed, observe
 from kadanoff.ensembles.plan import Plan
 from kadanoff.ensembles.result import Ensemble
 from kadanoff.ensembles.statistics import observables, wanted_names
 from kadanoff.errors import UsageError
+from kadanoff.rgflow.observables import RANK
 
 __all__ = ["ensemble", "estimates", "make_plan"]
+
+# numbers of float64 in 64 MB
+_MOST_JOINT = 2**23
 
 
 def ensemble(
@@ -33,7 +38,7 @@ def ensemble(
     method: str = "exact",
     *,
     seed: int = 0,
-    observables: Iterable[str] | None = None,
+    observables: Iterable[str] | Mapping[str, Callable[..., Tensor]] | None = None,
     layers: Iterable[int] | None = None,
     rtol: float | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -43,7 +48,7 @@ def ensemble(
     rows: int = 4,
     batch: int | None = None,
     **module_options: Any,
-) -> Ensemble:
+) -> Ensemble | Observed:
     """Statistics of an ensemble of random networks by simulation, with standard errors.
 
     Parameters
@@ -61,8 +66,10 @@ def ensemble(
         blocks. "weights" draws the networks themselves, uniform weights too.
     seed : int
         The result is a function of it, bit for bit, whatever ``n_jobs`` and ``batch`` are.
-    observables : names, optional
-        Default: all that exist. Fewer are faster, P … U above all.
+    observables : names, or dict of name to callable, optional
+        Default: all that exist. Fewer are faster, P … U above all. Callables are observables of
+        your own: ``function(z)`` or ``function(z, ntk)`` of drawn networks, see
+        :func:`kadanoff.ensembles.observe`; the answer is then an :class:`Observed`.
     layers : numbers, optional
         Layers to measure, 1 … L; default all. Cost of NTK observables grows with their number.
     rtol : float, optional
@@ -86,7 +93,7 @@ def ensemble(
 
     Returns
     -------
-    Ensemble
+    Ensemble, or Observed for observables of your own
 
     Raises
     ------
@@ -120,6 +127,8 @@ def ensemble(
         return module_ensemble(
             arch, X, n_networks, seed=seed, observables=observables, **streamed, **module_options
         )
+    if isinstance(observables, Mapping):
+        return observe(arch, X, n_networks, observables, seed=seed, device=device, **streamed)
     if module_options:
         raise UsageError(f"Unknown argument {next(iter(module_options))!r} for an architecture.")
     start = time.perf_counter()
@@ -139,6 +148,7 @@ def ensemble(
         undefined=undefined,
         seconds=time.perf_counter() - start,
         converged=converged,
+        joint=_joint(plan, moments),
     )
 
 
@@ -232,12 +242,23 @@ def _reference(arch: Network, X: Tensor) -> Reference:
 
 def estimates(plan: Plan, moments: Moments) -> dict[str, Measured]:
     """Observables and their errors from the sums so far."""
+    found = moments.estimate(_observables(plan))
+    return {name: _cleared(m) for name, m in found.items()}
+
+
+def _observables(plan: Plan) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
+    """From mean channels to the observables of a plan."""
     widths = torch.tensor(plan.arch.n[:-1], dtype=torch.float64)
     names = set(plan.names)
-    found = moments.estimate(
-        lambda means: observables(means, plan.ref.K, plan.ref.Theta, widths, names)
-    )
-    return {name: _cleared(m) for name, m in found.items()}
+    return lambda means: observables(means, plan.ref.K, plan.ref.Theta, widths, names)
+
+
+def _joint(plan: Plan, moments: Moments) -> Jackknife | None:
+    """The joint distribution of the observables, unless it is too large to keep."""
+    components = sum(plan.arch.L * len(plan.X) ** RANK[name] for name in plan.names)
+    if BINS * components > _MOST_JOINT:
+        return None
+    return moments.jackknife(_observables(plan))[1]
 
 
 def _cleared(m: Measured) -> Measured:

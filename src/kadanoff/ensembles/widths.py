@@ -184,7 +184,10 @@ def extrapolate(ensembles: Sequence[Ensemble], *, degree: int | None = None) -> 
 
 def _remainder(coefficients: list[Tensor], x: Tensor) -> Tensor:
     """What the first power left out is worth at 1/n = 0, from a geometric guess, by layer."""
-    sizes = [c.nan_to_num().abs().flatten(1).amax(1) for c in coefficients]
+    if not coefficients[0].ndim:
+        # one number, not one a layer
+        return _remainder([c[None] for c in coefficients], x)[0]
+    sizes = [c.nan_to_num().abs().reshape(len(c), -1).amax(1) for c in coefficients]
     steepest = torch.unique(x).flip(0)
     # at most one: a series that grows faster is bounded by its last term
     growth = torch.minimum(sizes[1] / sizes[0].clamp_min(1e-300), 1 / steepest[0])
