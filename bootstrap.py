@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 VENV = Path(os.environ.get("KADANOFF_VENV", ROOT / ".venv"))
 SCRIPTS = VENV / ("Scripts" if os.name == "nt" else "bin")
-TEST_EXTRAS = "test,docs,atlas,hf,sparse,files,gp,quantum,surrogates,ray"
+TEST_EXTRAS = "test,docs,atlas,hf,sparse,files,gp,quantum,surrogates,ray,lightning"
 
 
 def run(*command: str, check: bool = True) -> int:

@@ -160,6 +160,7 @@ def _command(name: str, command: Any) -> list[str]:
 
 def _findings() -> list[tuple[str, str]]:
     """The catalogue of findings: a page a kind, with a net that has it, as it is and repaired."""
+    import kadanoff.watching.rules  # noqa: F401  enters its kinds into the catalogue
     from kadanoff.diagnosis.catalogue import kinds, page
 
     kept = ROOT / "benchmarks" / "results" / "faults.json"
@@ -179,7 +180,8 @@ def _findings() -> list[tuple[str, str]]:
         pages.append((f"findings/{kind.code}.md", page(kind, picture)))
         lines.append(f"| {kind.id} | [{kind.code}]({kind.code}.md) | {kind.title} |")
     head = (
-        "# Findings\n\nWhat `kadanoff diagnose` can find, by number. A finding is **critical** if "
+        "# Findings\n\nWhat `kadanoff diagnose` can find, and from KD1501 on "
+        "`kadanoff.watch`, by number. A finding is **critical** if "
         "a net that has it does not train with the ordinary recipe, a **warning** if it trains "
         "slowly or only with care, a **note** if it is a fact. Causes stand before their "
         "consequences. `kadanoff diagnose --explain KD101` prints a page.\n\n"

@@ -25,6 +25,7 @@ From the ground up, each package imports only from those above it:
 ``diagnosis``      what is wrong with a model
 ``tuning``         what to change
 ``sparsity``       what to skip
+``watching``       what happens while a model trains
 ``studies``        papers, claim by claim, with the physics only they need
 ``atlas``          the map of papers
 ``cli``            the command line
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from kadanoff import style as style
     from kadanoff import trace as trace
     from kadanoff import tuning as tuning
+    from kadanoff import watching as watching
     from kadanoff.activations import Activation as Activation
     from kadanoff.activations import activation as activation
     from kadanoff.architecture import MLP as MLP
@@ -81,6 +83,7 @@ if TYPE_CHECKING:
     from kadanoff.rgflow.information import aspect as aspect
     from kadanoff.rgflow.run import flow as flow
     from kadanoff.tuning import tune as tune
+    from kadanoff.watching.loop import watch as watch
 
 __getattr__, __dir__, _names = attach(__name__)
 __all__ = ["__version__", *_names]  # pyright: ignore[reportUnsupportedDunderAll]

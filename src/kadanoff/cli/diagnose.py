@@ -24,6 +24,7 @@ def _explain(code: str | None) -> None:
     """Print the page of one kind of finding, or the list of all."""
     if code is None:
         return
+    import kadanoff.watching.rules  # noqa: F401  enters its kinds into the catalogue
     from kadanoff.diagnosis.catalogue import explain
     from kadanoff.style.progress import console
 

@@ -138,7 +138,14 @@ def forward_origin(
         if loss is not None:
             watch.in_loss = True
             loss(output)
-    return watch.nan or watch.inf
+    return _first(watch.nan, watch.inf)
+
+
+def _first(nan: Origin | None, inf: Origin | None) -> Origin | None:
+    """An infinity comes first; but one that a sum or a factor makes is as a rule a mask."""
+    if inf is not None and (nan is None or inf.op not in ("add", "sub", "rsub", "mul")):
+        return inf
+    return nan
 
 
 def backward_origin(

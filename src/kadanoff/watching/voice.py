@@ -1,0 +1,119 @@
+"""Says each finding once: as a warning, as an exception, or to whoever wants to know."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from kadanoff.diagnosis.result import Finding
+from kadanoff.errors import AnalysisError, UsageError
+from kadanoff.watching.film import Event, Film
+
+__all__ = ["FindingRaised", "FindingWarning", "OnFinding", "Voice"]
+
+OnFinding = str | Callable[[Event], Any] | None
+
+_ORDER = ("note", "warning", "critical")
+
+
+class FindingWarning(UserWarning):
+    """A finding, said while the model trains."""
+
+
+class FindingRaised(AnalysisError):
+    """A finding that ends the loop (``on_finding="raise"``).
+
+    Attributes
+    ----------
+    event : Event
+    """
+
+    exit_code = 1
+
+    def __init__(self, event: Event) -> None:
+        super().__init__(str(event), event.finding.remedy)
+        self.event = event
+
+
+class Voice:
+    """Enters findings into the film and says them.
+
+    Parameters
+    ----------
+    on_finding : {"warn", "raise"} or callable or None
+    forgotten : int
+        Steps after which what had ceased is said again.
+    aloud : bool
+        Whether this process speaks for all; exceptions are raised in each.
+
+    Raises
+    ------
+    UsageError
+        Another ``on_finding``.
+    """
+
+    def __init__(self, on_finding: OnFinding, forgotten: int, aloud: bool = True) -> None:
+        if not (on_finding in ("warn", "raise", None) or callable(on_finding)):
+            raise UsageError(
+                f"on_finding = {on_finding!r} is unknown.",
+                'Pass "warn", "raise", None, or a function of the event.',
+            )
+        self._on_finding, self._forgotten, self._aloud = on_finding, forgotten, aloud
+        self._said: dict[tuple[str, tuple[str, ...]], tuple[str, int]] = {}
+
+    def recall(self, film: Film) -> None:
+        """Take what a film holds as said.
+
+        Parameters
+        ----------
+        film : Film
+        """
+        for event in film.events:
+            finding = event.finding
+            self._said[(finding.code, finding.where)] = (finding.severity, event.step)
+
+    def hear(self, finding: Finding, step: int, film: Film) -> None:
+        """Say a finding if it is new, has become worse, or had ceased.
+
+        Parameters
+        ----------
+        finding : Finding
+        step : int
+        film : Film
+            It is entered there.
+        """
+        key = (finding.code, finding.where)
+        before, self._said[key] = self._said.get(key), (finding.severity, step)
+        if before is not None:
+            severity, last = before
+            worse = _ORDER.index(finding.severity) > _ORDER.index(severity)
+            if not worse and step - last < self._forgotten:
+                return
+        event = Event(step, finding)
+        film.events.append(event)
+        if finding.severity != "note":
+            self._say(event)
+
+    def _say(self, event: Event) -> None:
+        if self._on_finding == "raise":
+            raise FindingRaised(event)
+        if not self._aloud or self._on_finding is None:
+            return
+        if callable(self._on_finding):
+            self._on_finding(event)
+        else:
+            text = f"{event} {event.finding.remedy}".strip()
+            warnings.warn(text, FindingWarning, stacklevel=_loop_level())
+
+
+def _loop_level() -> int:
+    """How far up the stack the user's loop is: the first frame neither ours nor torch's."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None:
+        name = frame.f_globals.get("__name__", "")
+        if not name.startswith(("kadanoff.watching", "torch.")):
+            break
+        level, frame = level + 1, frame.f_back
+    return level
