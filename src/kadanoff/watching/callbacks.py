@@ -5,14 +5,16 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import nn
 
 from kadanoff.errors import require_extra
 from kadanoff.watching.film import Event, Film
-from kadanoff.watching.loop import Watch
 from kadanoff.watching.voice import FindingRaised
+
+if TYPE_CHECKING:
+    from kadanoff.watching.loop import Watch
 
 __all__ = ["WatchingCallback", "hugging_face", "lightning"]
 
@@ -22,14 +24,16 @@ class _Watching:
 
     Parameters
     ----------
+    make : callable
+        :class:`kadanoff.watching.Watch`.
     batch
-        As for :class:`kadanoff.watching.Watch`.
+        As for it.
     settings
         The other arguments.
     """
 
-    def __init__(self, batch: Any, settings: dict[str, Any]) -> None:
-        self._batch, self._settings = batch, settings
+    def __init__(self, make: type[Watch], batch: Any, settings: dict[str, Any]) -> None:
+        self._make, self._batch, self._settings = make, batch, settings
         self._state: dict[str, Any] | None = None
         self.watch: Watch | None = None
 
@@ -39,7 +43,7 @@ class _Watching:
         settings = dict(self._settings)
         if settings.get("on_finding") == "raise":
             settings["on_finding"] = self._raise
-        self.watch = Watch(model, self._batch, **settings)
+        self.watch = self._make(model, self._batch, **settings)
         if self._state is not None:
             self.watch.load_state_dict(self._state)
             self._state = None
@@ -79,7 +83,7 @@ class WatchingCallback(Protocol):
         ...
 
 
-def lightning(batch: Any, **settings: Any) -> WatchingCallback:
+def lightning(make: type[Watch], batch: Any, **settings: Any) -> WatchingCallback:
     """A callback for Lightning's ``Trainer`` (packages ``lightning`` and ``pytorch_lightning``).
 
     The module is called with the inputs of the batch, as ``module(inputs)``. The film is kept in
@@ -87,6 +91,8 @@ def lightning(batch: Any, **settings: Any) -> WatchingCallback:
 
     Parameters
     ----------
+    make : callable
+        :class:`kadanoff.watching.Watch`.
     batch
         What the module is looked at with.
     **settings
@@ -105,7 +111,7 @@ def lightning(batch: Any, **settings: Any) -> WatchingCallback:
     # the one the user trains with, where both are there
     name = "lightning.pytorch" if "lightning.pytorch" in sys.modules else "pytorch_lightning"
     base = require_extra(name, "lightning").Callback
-    return _lightning_class(base)(_Watching(batch, settings))
+    return _lightning_class(base)(_Watching(make, batch, settings))
 
 
 @functools.cache
@@ -139,7 +145,7 @@ def _lightning_class(base: type) -> Callable[[_Watching], Any]:
     return LightningCallback
 
 
-def hugging_face(batch: Any, **settings: Any) -> WatchingCallback:
+def hugging_face(make: type[Watch], batch: Any, **settings: Any) -> WatchingCallback:
     """A callback for the ``Trainer`` of transformers.
 
     That trainer tells its callbacks nothing of exceptions: after one that is not a finding, call
@@ -147,6 +153,8 @@ def hugging_face(batch: Any, **settings: Any) -> WatchingCallback:
 
     Parameters
     ----------
+    make : callable
+        :class:`kadanoff.watching.Watch`.
     batch
         What the model is looked at with, for instance a dict of tensors with ``labels``.
     **settings
@@ -163,7 +171,7 @@ def hugging_face(batch: Any, **settings: Any) -> WatchingCallback:
         Transformers is not installed.
     """
     base = require_extra("transformers", "hf").TrainerCallback
-    return _hugging_face_class(base)(_Watching(batch, settings))
+    return _hugging_face_class(base)(_Watching(make, batch, settings))
 
 
 @functools.cache

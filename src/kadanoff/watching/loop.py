@@ -272,7 +272,7 @@ class Watch:
         """
         from kadanoff.watching.callbacks import lightning
 
-        return lightning(batch, **settings)
+        return lightning(Watch, batch, **settings)
 
     @staticmethod
     def hugging_face(batch: Any, **settings: Any) -> WatchingCallback:
@@ -292,7 +292,7 @@ class Watch:
         """
         from kadanoff.watching.callbacks import hugging_face
 
-        return hugging_face(batch, **settings)
+        return hugging_face(Watch, batch, **settings)
 
     # -- going on after an interruption ----------------------------------------------------------
 
