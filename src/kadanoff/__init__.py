@@ -74,10 +74,10 @@ if TYPE_CHECKING:
     from kadanoff.critical import phase_diagram as phase_diagram
     from kadanoff.diagnosis import diagnose as diagnose
     from kadanoff.kernels import empirical_ntk as empirical_ntk
-    from kadanoff.kernels import kernel as kernel
-    from kadanoff.learning import predict as predict
     from kadanoff.program.front import compare as compare
     from kadanoff.program.front import ensemble as ensemble
+    from kadanoff.program.front import kernel as kernel
+    from kadanoff.program.front import predict as predict
     from kadanoff.results.store import load as load
     from kadanoff.results.store import save as save
     from kadanoff.rgflow.information import aspect as aspect

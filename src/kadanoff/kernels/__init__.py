@@ -1,6 +1,7 @@
 """Gram matrices of data sets: infinite-width NNGP and NTK, and empirical NTKs of real models.
 
 ``adapters``        Our kernels as GPyTorch and scikit-learn kernels
+``traced``          Kernels of any module: its forward, run on kernels instead of tensors
 ``uses``            What each parameter did in a forward pass
 ``composite``       The whole network as one function of the correlation ρ
 ``conv``            NNGP and NTK of convolutional networks with infinitely many channels

@@ -21,12 +21,17 @@ class Gram:
     Attributes
     ----------
     nngp, ntk : Tensor, shape (N1, N2), or None
-    method : {"composite", "three variables", "layers"}
+    method : {"composite", "three variables", "layers", "positions", "sampled", "pooled"}
     error : float
         Largest deviation from the layer-by-layer recursion on sampled entries, relative to the
         largest of them.
     nodes : int
         Interpolation nodes of the compiled map; 0 without one.
+    stderr : dict of str to Tensor
+        Standard error of each entry, by name, where something was sampled; entries at 0 are
+        exact. Empty where nothing was.
+    sampled : tuple of str
+        What was sampled, and why.
     """
 
     get: tuple[str, ...]
@@ -35,6 +40,8 @@ class Gram:
     method: str = ""
     error: float = 0.0
     nodes: int = 0
+    stderr: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    sampled: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Tensor]:
         return iter(getattr(self, name) for name in self.get)

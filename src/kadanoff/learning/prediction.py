@@ -146,7 +146,10 @@ def blocks(arch: Network, X_train: Tensor, y: Tensor, X_test: Tensor, ridge: flo
     return Blocks(K_AA, K_BA, K_BB, Theta_AA, Theta_BA, y, ridge)
 
 
-def _kernels(arch: Network, X: Tensor) -> tuple[Tensor, Tensor]:
+def _kernels(arch: Any, X: Tensor) -> tuple[Tensor, Tensor]:
+    if _is_kernel(arch):
+        K, Theta = arch(X, None, get=("nngp", "ntk"))
+        return K.double(), Theta.double()
     if X.shape[0] <= _FEW:
         from kadanoff.rgflow import flow
 
@@ -158,8 +161,13 @@ def _kernels(arch: Network, X: Tensor) -> tuple[Tensor, Tensor]:
     return K, Theta
 
 
+def _is_kernel(arch: Any) -> bool:
+    """Whether it is a kernel itself, of a module or a description."""
+    return hasattr(arch, "prepare") and callable(arch)
+
+
 def predict(
-    arch: Network,
+    arch: Any,
     X_train: Tensor,
     y_train: Tensor,
     X_test: Tensor,
@@ -178,7 +186,8 @@ def predict(
 
     Parameters
     ----------
-    arch : MLP or Residual
+    arch : MLP, Residual, or a kernel
+        What ``kadanoff.kernel`` returns will do at order 0, and keeps what it has compiled.
     X_train : Tensor, shape (N, n_0), X_test : Tensor, shape (M, n_0)
     y_train : Tensor
         Floats (N,) or (N, n_L): regression. Integers (N,): classes, fitted as one-hot rows.
@@ -241,13 +250,20 @@ def predict(
         raise UsageError(
             f"noise = {noise} belongs to method='bayes'.", "Use ridge= to regularise a descent."
         )
-    if not hasattr(arch, "metric"):
+    if _is_kernel(arch) and order == 1:
         raise UsageError(
-            f"{str(arch)[:80]!r} is not an architecture.", "Pass kadanoff.MLP or kadanoff.Residual."
+            "A kernel alone knows nothing of the order 1/n.",
+            "Use order=0, or pass the description itself (kadanoff.MLP).",
+        )
+    if not hasattr(arch, "metric") and not _is_kernel(arch):
+        raise UsageError(
+            f"{str(arch)[:80]!r} is not an architecture.",
+            "Pass kadanoff.MLP, kadanoff.Residual, or a torch module to kadanoff.predict.",
         )
     chosen(device)
     X_train, X_test = _points(arch, X_train, "training"), _points(arch, X_test, "test")
-    targets = as_targets(y_train, X_train.shape[0], arch.n_out)
+    n_out = getattr(arch, "n_out", None)
+    targets = as_targets(y_train, X_train.shape[0], n_out)
     y = targets.y
     if order == 1:
         out = _order_1(
@@ -303,7 +319,7 @@ def _left_out(
         return None
 
 
-def _points(arch: Network, X: Tensor, name: str) -> Tensor:
+def _points(arch: Any, X: Tensor, name: str) -> Tensor:
     try:
         X = torch.as_tensor(X)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -312,7 +328,7 @@ def _points(arch: Network, X: Tensor, name: str) -> Tensor:
         raise DataError(f"There are no {name} points.", f"Pass at least one {name} point.")
     if X.is_complex() or X.dtype == torch.bool:
         raise DataError(f"The {name} inputs have dtype {X.dtype}.", "Pass real numbers.")
-    return arch.inputs(X)
+    return arch.check(X) if _is_kernel(arch) else arch.inputs(X)
 
 
 def _from_posterior(post: Posterior, order: int) -> Prediction:

@@ -25,7 +25,9 @@
 ``finite``         What stays random at infinite width
 ``run``            Ensembles of modules
 ``result``, ``comparison``  What comes out, and two of them side by side
-``front``  kadanoff.ensemble and kadanoff.compare: one name for modules and described networks
+``module_kernel``  Infinite-width kernels of a module as a function of data sets
+``pooled``         Kernels by pooled sampling: what neither kernels nor draws of channels tell
+``front``  kadanoff.ensemble, compare, kernel, predict: one name for modules and described networks
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from kadanoff.program.initial import laws as laws
     from kadanoff.program.law import Law as Law
     from kadanoff.program.mode import Network as Network
+    from kadanoff.program.module_kernel import ModuleKernel as ModuleKernel
     from kadanoff.program.result import ModuleEnsemble as ModuleEnsemble
     from kadanoff.program.result import Quantity as Quantity
     from kadanoff.program.run import expect as expect

@@ -1,4 +1,4 @@
-"""One name for all ensembles: described networks and modules."""
+"""One name for described networks and modules: ensembles, kernels, predictions."""
 
 from __future__ import annotations
 
@@ -10,17 +10,22 @@ from torch import nn
 from kadanoff.ensembles.comparison import compare as compare_described
 from kadanoff.ensembles.run import ensemble as ensemble_described
 from kadanoff.errors import UsageError
+from kadanoff.kernels.gram import kernel as kernel_described
+from kadanoff.learning.prediction import predict as predict_described
 
 if TYPE_CHECKING:
     from kadanoff.architecture.network import Network
     from kadanoff.ensembles.comparison import Comparison
     from kadanoff.ensembles.result import Ensemble
     from kadanoff.ensembles.widths import Scaling
+    from kadanoff.kernels.gram import Kernel
+    from kadanoff.learning.prediction import Prediction
     from kadanoff.program.comparison import ModuleComparison
+    from kadanoff.program.module_kernel import ModuleKernel
     from kadanoff.program.result import ModuleEnsemble
     from kadanoff.rgflow.run import Flow
 
-__all__ = ["compare", "ensemble"]
+__all__ = ["compare", "ensemble", "kernel", "predict"]
 
 # arguments that only ensembles of described networks, or of a factory by seed, know
 _DESCRIBED = {"observables", "layers", "rows", "width", "rates", "batch"}
@@ -126,3 +131,87 @@ def compare(first: Any, second: Any, *args: Any, **options: Any) -> Comparison |
     if isinstance(first, ModuleEnsemble) or isinstance(second, ModuleEnsemble):
         return compare_modules(first, second, *args, **options)
     return compare_described(first, second, *args, **options)
+
+
+@overload
+def kernel(model: nn.Module, **options: Any) -> ModuleKernel: ...
+
+
+@overload
+def kernel(model: Network, **options: Any) -> Kernel: ...
+
+
+@overload
+def kernel(model: Any, **options: Any) -> Any: ...
+
+
+def kernel(model: Any, **options: Any) -> Any:
+    """The NNGP and NTK at infinite width, as a function of two data sets.
+
+    Parameters
+    ----------
+    model : nn.Module, Network or ConvNet
+        Any module: its forward is run on kernels, see
+        :class:`kadanoff.program.module_kernel.ModuleKernel`. A description: see
+        :func:`kadanoff.kernels.kernel`.
+    **options
+        As those take them.
+
+    Returns
+    -------
+    ModuleKernel, Kernel or ConvKernel
+        Call it as ``kernel(model)(X1, X2, get=("nngp", "ntk"))``.
+
+    Raises
+    ------
+    UsageError
+
+    Examples
+    --------
+    >>> import torch, kadanoff as kd
+    >>> model = torch.nn.Sequential(torch.nn.Linear(3, 64), torch.nn.ReLU(), torch.nn.Linear(64, 1))
+    >>> gram = kd.kernel(model)(torch.eye(3))
+    >>> gram.ntk.shape
+    torch.Size([3, 3])
+    """
+    if isinstance(model, nn.Module):
+        from kadanoff.program.module_kernel import ModuleKernel
+
+        return ModuleKernel(model, **options)
+    return kernel_described(model, **options)
+
+
+def predict(
+    model: Any, X_train: Any, y_train: Any, X_test: Any, *, kernel: Any = None, **options: Any
+) -> Prediction:
+    """What an ensemble of trained networks predicts at the test points.
+
+    Parameters
+    ----------
+    model : Network, nn.Module, or a kernel
+        A described network: see :func:`kadanoff.learning.predict`. A module, or what
+        ``kadanoff.kernel`` made of one: its infinite-width kernels, order 0. Pass the kernel
+        itself to keep what it has compiled from one call to the next.
+    X_train, X_test : array (N, …), (M, …)
+    y_train : array (N,) or (N, outputs)
+        Floats: regression. Integers (N,): classes, fitted as one-hot rows.
+    kernel : mapping, optional
+        Options of the module's kernel, such as ``{"parametrization": "ntk"}``.
+    **options
+        ``t``, ``eta``, ``method``, ``noise``, ``ridge``, as :func:`kadanoff.learning.predict`.
+
+    Returns
+    -------
+    Prediction
+
+    Raises
+    ------
+    UsageError, DataError, AnalysisError
+    """
+    if isinstance(model, nn.Module):
+        from kadanoff.program.module_kernel import ModuleKernel
+
+        model = ModuleKernel(model, **(kernel or {}))
+    elif kernel is not None:
+        raise UsageError("kernel= holds the options of a module's kernel.", "Leave it out.")
+    return predict_described(model, X_train, y_train, X_test, **options)

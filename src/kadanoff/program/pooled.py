@@ -1,0 +1,109 @@
+"""Kernels by pooled sampling: what neither kernels nor draws of channels tell.
+
+Networks of the ensemble run side by side and share their Gram matrices: one network of so many
+times the width (:mod:`kadanoff.program.pool`). Kernels are averages over networks and outputs.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kadanoff.errors import DataError, UsageError
+from kadanoff.program.law import Law
+from kadanoff.program.mode import Network
+from kadanoff.program.pool import together
+from kadanoff.trace.hf import main_output
+from kadanoff.trace.sandbox import untouched
+
+__all__ = ["pooled_kernels"]
+
+_SIDE_BY_SIDE, _GROUPS = 8, 8
+# a backward pass an input and network
+_MOST = 256
+
+
+def pooled_kernels(
+    model: nn.Module,
+    laws: Mapping[str, Law],
+    rates: Mapping[str, float],
+    inputs: Mapping[str, Tensor],
+    output: Callable[[Any], Tensor] | None,
+    ntk: bool,
+    seed: int,
+    where: str,
+    progress: Callable[..., None] | None = None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """K and Θ (N, N), one pair a group of networks.
+
+    Parameters
+    ----------
+    model : nn.Module
+    laws : mapping of str to Law
+    rates : mapping of str to float
+        λ of an entry of each parameter.
+    inputs : mapping of str to Tensor
+    output : callable, optional
+    ntk : bool
+    seed : int
+    where : str
+        What made this necessary, in words.
+    progress : callable, optional
+
+    Raises
+    ------
+    DataError
+        Too many inputs for a backward pass each.
+    UsageError
+        The output has positions.
+    """
+    count = len(next(iter(inputs.values())))
+    if count > _MOST:
+        raise DataError(
+            f"{where} is known by sampled networks only, with a backward pass for each of "
+            f"{count} inputs.",
+            f"Pass at most {_MOST} inputs at a time, or use kadanoff.empirical_ntk.",
+        )
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    batch = {n: v.to(dtype) if v.is_floating_point() else v for n, v in inputs.items()}
+    models = [copy.deepcopy(model) for _ in range(_SIDE_BY_SIDE)]
+    for group in range(_GROUPS):
+        states = np.random.SeedSequence([seed, group]).generate_state(_SIDE_BY_SIDE, np.uint64)
+
+        def one(s: int, pool: Any, states: Any = states) -> tuple[Tensor, Tensor]:
+            generator = torch.Generator().manual_seed(int(states[s] >> np.uint64(1)))
+            network = Network(models[s], laws, generator, "cpu", "exact", pool)
+            with torch.enable_grad(), network:
+                found = models[s](batch["0"]) if "0" in batch else models[s](**batch)
+                main = main_output(found) if output is None else output(found)
+                rows = _rows(main, count)
+                K = rows.detach().double() @ rows.detach().double().T / rows.shape[1]
+                if not ntk:
+                    return K, torch.zeros_like(K)
+                Theta = network.tangent(rows[:, 0], lambda name, _: rates[name])
+            return K, Theta
+
+        with torch.random.fork_rng(devices=[]), untouched(model):
+            torch.manual_seed(int(states[0] >> np.uint64(1)))
+            found = together(one, _SIDE_BY_SIDE)
+        yield (
+            torch.stack([K for K, _ in found]).mean(0),
+            torch.stack([T for _, T in found]).mean(0),
+        )
+        if progress:
+            progress(group + 1, _GROUPS)
+
+
+def _rows(main: Any, count: int) -> Tensor:
+    if not isinstance(main, Tensor) or main.ndim != 2 or len(main) != count:
+        shape = tuple(main.shape) if isinstance(main, Tensor) else type(main).__name__
+        raise UsageError(
+            f"The output has shape {shape}: a kernel is that of one vector a sample.",
+            "Pass output=lambda y: y[:, 0], or y.mean(1), to choose one.",
+        )
+    return main
