@@ -49,9 +49,7 @@ def ensemble(
 ) -> Any: ...
 
 
-def ensemble(
-    model: Any, X: Any, n_networks: int | None = None, *args: Any, **options: Any
-) -> Ensemble | ModuleEnsemble:
+def ensemble(model: Any, X: Any, n_networks: int | None = None, *args: Any, **options: Any) -> Any:
     """Statistics of an ensemble of random networks, with standard errors.
 
     Parameters
@@ -85,15 +83,15 @@ def ensemble(
     """
     from kadanoff.program.run import module_ensemble, takes_nothing
 
+    network: Any = model
     described = hasattr(model, "activations") and not isinstance(model, nn.Module)
     by_seed = callable(model) and not isinstance(model, nn.Module) and not takes_nothing(model)
     if described or by_seed or (options.keys() & _DESCRIBED and not isinstance(model, nn.Module)):
         n = 10_000 if n_networks is None else n_networks
-        return ensemble_described(model, X, n, *args, **options)
+        return ensemble_described(network, X, n, *args, **options)
     if args:
         raise UsageError("Pass the options of a module's ensemble by name.")
-    source: Any = model
-    return module_ensemble(source, X, 64 if n_networks is None else n_networks, **options)
+    return module_ensemble(network, X, 64 if n_networks is None else n_networks, **options)
 
 
 @overload

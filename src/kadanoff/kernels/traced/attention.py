@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from kadanoff.kernels.traced.symbols import Open
+from kadanoff.kernels.traced.symbols import Call, Open
 
 if TYPE_CHECKING:
     from kadanoff.kernels.traced.mode import Trace
@@ -17,23 +16,25 @@ if TYPE_CHECKING:
 __all__ = ["by_hand", "product", "scaled_dot_product", "softmax"]
 
 
-def product(
-    trace: Trace, func: Callable, name: str, args: tuple, kwargs: dict, x: Tensor, y: Tensor
-) -> Tensor:
-    """Scores, or their product with values."""
+def product(trace: Trace, call: Call, x: Tensor, y: Tensor) -> Tensor:
+    """Scores, or their product with values.
+
+    Parameters
+    ----------
+    trace : Trace
+    call : Call
+    x, y : Tensor
+        The operands.
+    """
     raise Open("heads are drawn")
 
 
-def softmax(
-    trace: Trace, func: Callable, name: str, args: tuple, kwargs: dict, given: dict
-) -> Tensor:
+def softmax(trace: Trace, call: Call) -> Tensor:
     """Probabilities."""
     raise Open("heads are drawn")
 
 
-def scaled_dot_product(
-    trace: Trace, func: Callable, name: str, args: tuple, kwargs: dict, given: dict
-) -> Tensor:
+def scaled_dot_product(trace: Trace, call: Call) -> Tensor:
     """F.scaled_dot_product_attention."""
     raise Open("heads are drawn")
 

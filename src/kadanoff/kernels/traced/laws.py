@@ -32,7 +32,17 @@ class Law(Protocol):
         generator: torch.Generator,
         device: Any = None,
         dtype: torch.dtype | None = None,
-    ) -> Tensor: ...
+    ) -> Tensor:
+        """One parameter of this law.
+
+        Parameters
+        ----------
+        shape : tuple of int
+        generator : torch.Generator
+        device, dtype
+            Of the numbers.
+        """
+        ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -90,12 +90,24 @@ def _product(sizes) -> int:
 
 
 def canonical_ids(batch: int, positions: int, channels: int) -> Tensor:
-    """All entries of a node in order, (batch, positions, channels)."""
+    """All entries of a node in order, (batch, positions, channels).
+
+    Parameters
+    ----------
+    batch, positions, channels : int
+    """
     return torch.arange(batch * positions * channels).view(batch, positions, channels)
 
 
 def split_ids(ids: Tensor, positions: int, channels: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Sample, position and channel of each entry; of zeros from padding −1 each."""
+    """Sample, position and channel of each entry; of zeros from padding −1 each.
+
+    Parameters
+    ----------
+    ids : Tensor
+    positions, channels : int
+        Of the node.
+    """
     zero = ids < 0
     n = torch.div(ids, positions * channels, rounding_mode="floor")
     p = torch.div(ids, channels, rounding_mode="floor") % positions

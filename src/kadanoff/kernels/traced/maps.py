@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +13,7 @@ from kadanoff.kernels.traced.layout import Layout, canonical_ids, layout_of, spl
 from kadanoff.kernels.traced.nodes import Affine, Embedding, Inputs, Node, Table
 from kadanoff.kernels.traced.positions import Convolved
 from kadanoff.kernels.traced.settling import gathered, rows_of, settle
-from kadanoff.kernels.traced.symbols import Data, Open, ParameterView, Random
+from kadanoff.kernels.traced.symbols import Call, Data, Open, ParameterView, Random
 
 if TYPE_CHECKING:
     from kadanoff.kernels.traced.mode import Trace
@@ -86,24 +85,30 @@ def _numbers(view: ParameterView, fan_in: int) -> tuple[float, float]:
     return view.parameter.variance * factor, view.parameter.rate * factor
 
 
-def linear(
-    trace: Trace, func: Callable, name: str, args: tuple, kwargs: dict, given: dict
-) -> Tensor:
+def linear(trace: Trace, call: Call) -> Tensor:
     """F.linear."""
-    return _dense(trace, given["input"], _weight(trace, given["weight"]), given.get("bias"), 1)
+    return _dense(
+        trace, call.given["input"], _weight(trace, call.given["weight"]), call.given.get("bias"), 1
+    )
 
 
-def addmm(
-    trace: Trace, func: Callable, name: str, args: tuple, kwargs: dict, given: dict
-) -> Tensor:
+def addmm(trace: Trace, call: Call) -> Tensor:
     """torch.addmm: bias + x W."""
-    if kwargs.get("beta", 1) != 1 or kwargs.get("alpha", 1) != 1:
+    if call.kwargs.get("beta", 1) != 1 or call.kwargs.get("alpha", 1) != 1:
         raise Open("it has factors of its own")
-    return _dense(trace, given["mat1"], _weight(trace, given["mat2"]), given["input"], 0)
+    return _dense(
+        trace, call.given["mat1"], _weight(trace, call.given["mat2"]), call.given["input"], 0
+    )
 
 
 def product_with_weight(trace: Trace, x: Tensor, weight: Tensor) -> Tensor:
-    """x W with a parameter W of two axes."""
+    """x W with a parameter W of two axes.
+
+    Parameters
+    ----------
+    trace : Trace
+    x, weight : Tensor
+    """
     view = _weight(trace, weight)
     if view.ids.ndim != 2:
         raise Open("a weight with more than two axes")
@@ -194,11 +199,9 @@ def _rows(trace: Trace, r: Random, x: Tensor) -> tuple[Node, Tensor | None, Layo
     return r.node, unique, layout
 
 
-def convolution(
-    trace: Trace, func: Callable, name: str, args: tuple, kwargs: dict, given: dict
-) -> Tensor:
+def convolution(trace: Trace, call: Call) -> Tensor:
     """F.conv1d, F.conv2d, F.conv3d."""
-    given = {"bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1, **given}
+    given = {"bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1, **call.given}
     x, view = given["input"], _weight(trace, given["weight"])
     d = view.ids.ndim - 2
     groups, kernel = int(given["groups"]), tuple(view.ids.shape[2:])
@@ -254,14 +257,12 @@ def _padding(
     return tuple((p, p) for p in _each(value, d))
 
 
-def embedding(
-    trace: Trace, func: Callable, name: str, args: tuple, kwargs: dict, given: dict
-) -> Tensor:
+def embedding(trace: Trace, call: Call) -> Tensor:
     """F.embedding: by tokens of the data, or by given ones."""
-    view, tokens = trace.symbol(given["weight"]), given["input"]
+    view, tokens = trace.symbol(call.given["weight"]), call.given["input"]
     if not isinstance(view, ParameterView) or view.ids.ndim != 2:
         raise Open("its table is no parameter")
-    if given.get("max_norm") is not None:
+    if call.given.get("max_norm") is not None:
         raise Open("max_norm rescales its rows")
     parameter = view.parameter
     if parameter.mean or not parameter.law.random:

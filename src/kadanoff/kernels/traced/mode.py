@@ -23,8 +23,8 @@ from kadanoff.kernels.traced.layout import Layout, layout_of, sample_split
 from kadanoff.kernels.traced.nodes import Node
 from kadanoff.kernels.traced.operations import HANDLERS, SHAPES
 from kadanoff.kernels.traced.sampled import Leaf, Sampled, owners
-from kadanoff.kernels.traced.symbols import Data, Opaque, Open, ParameterView, Random, Symbol
-from kadanoff.trace.operations import COMPOSITE, bind, canonical, operation_of
+from kadanoff.kernels.traced.symbols import Call, Data, Opaque, Open, ParameterView, Random, Symbol
+from kadanoff.trace.operations import COMPOSITE, canonical, operation_of
 from kadanoff.trace.recorder import opened
 
 __all__ = ["Refused", "Trace"]
@@ -130,7 +130,15 @@ class Trace(TorchFunctionMode):
         return self.register(token, symbol)
 
     def fresh(self, node: Node, ids: Tensor, layout: Layout) -> Random:
-        """A new origin of randomness; samples of it may be drawn."""
+        """A new origin of randomness; samples of it may be drawn.
+
+        Parameters
+        ----------
+        node : Node
+        ids : Tensor
+            Its entries in the user's shape.
+        layout : Layout
+        """
         node.path = self.path[-1] if self.path else ""
         return Random(Expression(leaf=Leaf(node, layout)), node, ids, layout=layout)
 
@@ -146,7 +154,16 @@ class Trace(TorchFunctionMode):
         return r.layout
 
     def sampled(self, symbol: Symbol, shape: tuple[int, ...], channels: tuple[int, ...]) -> Random:
-        """A node for what is only known by sampling, as a linear map wants it."""
+        """A node for what is only known by sampling, as a linear map wants it.
+
+        Parameters
+        ----------
+        symbol : Symbol
+        shape : tuple of int
+            Of the user's tensor.
+        channels : tuple of int
+            Axes that are averaged over.
+        """
         owner = owners(symbol.expression, self.batch, self.example)
         if owner is None:
             self.refuse("sampling", "it mixes the samples of a batch")
@@ -205,8 +222,9 @@ class Trace(TorchFunctionMode):
             return {key: self.noted(one) for key, one in item.items()}
         return item
 
-    def call(self, func: Callable, name: str, args: tuple, kwargs: dict) -> Expression:
+    def call(self, call: Call) -> Expression:
         """The expression of a call."""
+        func, name, args, kwargs = call.func, call.name, call.args, call.kwargs
         if name in _CASTS:
             return self.noted(args[0])
         kwargs = {k: v for k, v in kwargs.items()
@@ -320,11 +338,10 @@ class Trace(TorchFunctionMode):
         if name in _CASTS and isinstance(first, (ParameterView, Opaque)):
             return self.stand_in(args[0].shape, first)
         if name in SHAPES and isinstance(first, (Random, ParameterView)) and len(met) == 1:
-            return SHAPES[name](self, func, name, args, kwargs)
+            return SHAPES[name](self, Call(func, name, args, kwargs))
         handler = HANDLERS.get(name)
         if handler is not None:
-            given = bind(func, args, kwargs)
-            return handler(self, func, name, args, kwargs, given)
+            return handler(self, Call(func, name, args, kwargs))
         if isinstance(first, ParameterView) and all(isinstance(s, ParameterView) for s in met):
             numbers = [first.parameter.values()] if len(met) == 1 else [None]
             if numbers[0] is not None:
@@ -349,7 +366,7 @@ class Trace(TorchFunctionMode):
         if not self.sampling:
             raise Refused(self.here, name, reason)
         self._check_maps(name, args, kwargs)
-        expression = self.call(func, name, args, kwargs)
+        expression = self.call(Call(func, name, args, kwargs))
         with torch._C.DisableTorchFunction():
             try:
                 found = func(*self._writable(args), **self._writable(kwargs))

@@ -14,7 +14,7 @@ from kadanoff.kernels.traced.layout import Layout, canonical_ids
 from kadanoff.kernels.traced.nodes import Mixture, Node
 from kadanoff.kernels.traced.positions import Joined
 from kadanoff.kernels.traced.settling import gathered, rows_of, settle, table
-from kadanoff.kernels.traced.symbols import Open, ParameterView, Random
+from kadanoff.kernels.traced.symbols import Call, Open, ParameterView, Random
 
 if TYPE_CHECKING:
     from kadanoff.kernels.traced.mode import Trace
@@ -32,22 +32,21 @@ MOVES = {
 }  # fmt: skip
 
 
-def moved(trace: Trace, func: Callable, name: str, args: tuple, kwargs: dict) -> Any:
+def moved(trace: Trace, call: Call) -> Any:
     """The same function on the ids."""
-    first = trace.symbol(args[0])
+    first = trace.symbol(call.args[0])
     assert isinstance(first, (Random, ParameterView))
     ids = first.ids
     with torch._C.DisableTorchFunction():
-        if name == "pad":
-            found = _padded(func, first, args, kwargs)
-        elif name == "unfold" and args[0].ndim == 4 and not hasattr(Tensor.unfold, "_") \
-                and getattr(func, "__module__", "") == "torch.nn.functional":  # fmt: skip
-            found = func((ids + 1).double(), *args[1:], **kwargs).round().long() - 1
-        elif name == "view":
-            found = ids.reshape(*args[1:], **kwargs) if _sizes(args[1:]) else ids
+        if call.name == "pad":
+            found = _padded(call.func, first, call.args, call.kwargs)
+        elif call.func is torch.nn.functional.unfold:
+            found = call.func((ids + 1).double(), *call.args[1:], **call.kwargs).round().long() - 1
+        elif call.name == "view":
+            found = ids.reshape(*call.args[1:], **call.kwargs) if _sizes(call.args[1:]) else ids
         else:
-            found = func(ids, *args[1:], **kwargs)
-    expression = trace.call(func, name, args, kwargs)
+            found = call.func(ids, *call.args[1:], **call.kwargs)
+    expression = trace.call(call)
     if isinstance(found, Tensor):
         return trace.stand_in(found.shape, _with(first, found, expression))
     tokens = [
@@ -80,36 +79,30 @@ def _padded(func: Callable, first: Random | ParameterView, args: tuple, kwargs: 
     return func((first.ids + 1).double(), *args[1:], **kwargs).round().long() - 1
 
 
-def concatenated(
-    trace: Trace, func: Callable, name: str, args: tuple, kwargs: dict, given: dict
-) -> Tensor:
+def concatenated(trace: Trace, call: Call) -> Tensor:
     """torch.cat along positions or along channels."""
-    items = list(args[0] if args else kwargs["tensors"])
-    dim = kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else 0))
-    return _cat(trace, func, name, args, kwargs, items, int(dim) % items[0].ndim)
+    items = list(call.args[0] if call.args else call.kwargs["tensors"])
+    dim = call.argument("dim", 1, call.kwargs.get("axis", 0))
+    return _cat(trace, call, items, int(dim) % items[0].ndim)
 
 
-def stacked(
-    trace: Trace, func: Callable, name: str, args: tuple, kwargs: dict, given: dict
-) -> Tensor:
+def stacked(trace: Trace, call: Call) -> Tensor:
     """torch.stack: along a new axis of positions."""
-    items = list(args[0] if args else kwargs["tensors"])
-    dim = kwargs.get("dim", args[1] if len(args) > 1 else 0)
+    items = list(call.args[0] if call.args else call.kwargs["tensors"])
+    dim = call.argument("dim", 1, 0)
     dim = int(dim) % (items[0].ndim + 1)
     with trace:
         return torch.cat([item.unsqueeze(dim) for item in items], dim)
 
 
-def _cat(
-    trace: Trace, func: Callable, name: str, args: tuple, kwargs: dict, items: list, dim: int
-) -> Tensor:
+def _cat(trace: Trace, call: Call, items: list, dim: int) -> Tensor:
     symbols = [trace.symbol(item) for item in items]
     randoms = [s for s in symbols if isinstance(s, Random)]
     if not randoms:
         if symbols and all(isinstance(s, ParameterView) for s in symbols):
             raise Open("parameters joined to one another")
         raise Open("joined to what is not random")
-    expression = trace.call(func, name, args, kwargs)
+    expression = trace.call(call)
     if all(isinstance(s, Random) and s.node is randoms[0].node and s.key == randoms[0].key
            and s.scale == randoms[0].scale for s in symbols):  # fmt: skip
         ids = torch.cat([s.ids for s in randoms], dim)

@@ -66,7 +66,16 @@ class Environment(Protocol):
         ...
 
     def average(self, act: Activation, a: Tensor, b: Tensor, c: Tensor, ntk: bool) -> Pair:
-        """⟨σσ⟩ and ⟨σ'σ'⟩."""
+        """⟨σσ⟩ and ⟨σ'σ'⟩.
+
+        Parameters
+        ----------
+        act : Activation
+        a, b, c : Tensor
+            K11, K12, K22; a and c broadcast to b.
+        ntk : bool
+            Whether the second is needed.
+        """
         ...
 
     def sampled(self, node: Node) -> Pair:
@@ -132,7 +141,14 @@ class Node:
 
 
 def spread(one: Tensor, two: Tensor, like: Tensor) -> Pair:
-    """Numbers of both samples (B, P), shaped to multiply (B, P, P) or (B, P)."""
+    """Numbers of both samples (B, P), shaped to multiply (B, P, P) or (B, P).
+
+    Parameters
+    ----------
+    one, two : Tensor, shape (B, P)
+    like : Tensor
+        What they will multiply.
+    """
     return (one[:, :, None], two[:, None, :]) if like.ndim == 3 else (one, two)
 
 

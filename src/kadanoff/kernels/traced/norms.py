@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from kadanoff.kernels.traced.layout import Layout, canonical_ids
 from kadanoff.kernels.traced.nodes import Dropout, Gained, Mixture, Node, Normalised
 from kadanoff.kernels.traced.positions import Mean, Resampled
 from kadanoff.kernels.traced.settling import distributed, gathered, rows_of, settle
-from kadanoff.kernels.traced.symbols import Moment, Opaque, Open, ParameterView, Random
+from kadanoff.kernels.traced.symbols import Call, Moment, Opaque, Open, ParameterView, Random
 
 if TYPE_CHECKING:
     from kadanoff.kernels.traced.mode import Trace
@@ -50,44 +49,38 @@ def _settled(trace: Trace, x: Tensor, channels: tuple[int, ...]) -> tuple[Node, 
     return gathered(r, positions, channel), layout
 
 
-def _result(
-    trace: Trace, call: tuple, node: Node, layout: Layout, shape: tuple[int, ...]
-) -> Tensor:
+def _result(trace: Trace, call: Call, node: Node, layout: Layout, shape: tuple[int, ...]) -> Tensor:
     samples = 1 if layout.sample is None else trace.batch
     ids = layout.from_rows(canonical_ids(samples, node.positions, node.channels), samples)
-    return trace.stand_in(shape, Random(trace.call(*call), node, ids, layout=layout))
+    return trace.stand_in(shape, Random(trace.call(call), node, ids, layout=layout))
 
 
-def layer_norm(
-    trace: Trace, func: Callable, name: str, args: tuple, kwargs: dict, given: dict
-) -> Tensor:
+def layer_norm(trace: Trace, call: Call) -> Tensor:
     """F.layer_norm and F.rms_norm, over channels, or channels and positions."""
-    given = {"weight": None, "bias": None, "eps": None, **given}
+    given = {"weight": None, "bias": None, "eps": None, **call.given}
     x = given["input"]
     count = len(given["normalized_shape"])
     axes = tuple(range(x.ndim - count, x.ndim))
     epsilon = given["eps"]
     if epsilon is None:
-        epsilon = torch.finfo(trace.dtype).eps if name == "rms_norm" else 1e-5
-    return _normalised(trace, (func, name, args, kwargs), x, axes, float(epsilon),
-                       name == "layer_norm", given["weight"], given["bias"])  # fmt: skip
+        epsilon = torch.finfo(trace.dtype).eps if call.name == "rms_norm" else 1e-5
+    return _normalised(trace, call, x, axes, float(epsilon),
+                       call.name == "layer_norm", given["weight"], given["bias"])  # fmt: skip
 
 
-def group_norm(
-    trace: Trace, func: Callable, name: str, args: tuple, kwargs: dict, given: dict
-) -> Tensor:
+def group_norm(trace: Trace, call: Call) -> Tensor:
     """F.group_norm: all groups alike, with many channels each."""
-    given = {"weight": None, "bias": None, "eps": 1e-5, **given}
+    given = {"weight": None, "bias": None, "eps": 1e-5, **call.given}
     x, groups = given["input"], int(given["num_groups"])
     if x.shape[1] // groups < _FEW:
         raise Open("a group of one channel: its statistics are over positions alone")
     axes = tuple(range(1, x.ndim))
-    return _normalised(trace, (func, name, args, kwargs), x, axes, float(given["eps"]), True,
+    return _normalised(trace, call, x, axes, float(given["eps"]), True,
                        given["weight"], given["bias"])  # fmt: skip
 
 
 def _normalised(
-    trace: Trace, call: tuple, x: Tensor, axes: tuple[int, ...], epsilon: float, centre: bool,
+    trace: Trace, call: Call, x: Tensor, axes: tuple[int, ...], epsilon: float, centre: bool,
     weight: Any, bias: Any,
 ) -> Tensor:  # fmt: skip
     symbol = trace.symbol(x)
@@ -113,11 +106,9 @@ def _normalised(
     return _result(trace, call, found, layout, tuple(x.shape))
 
 
-def batch_norm(
-    trace: Trace, func: Callable, name: str, args: tuple, kwargs: dict, given: dict
-) -> Tensor:
+def batch_norm(trace: Trace, call: Call) -> Tensor:
     """F.batch_norm with its running statistics: a factor."""
-    given = {"weight": None, "bias": None, "training": False, "eps": 1e-5, **given}
+    given = {"weight": None, "bias": None, "training": False, "eps": 1e-5, **call.given}
     x = given["input"]
     symbol = trace.symbol(x)
     if not isinstance(symbol, Random):
@@ -135,14 +126,12 @@ def batch_norm(
     node, layout = _settled(trace, x, trace.layout(symbol).channels)
     rates = (rate_g * factor**2, rate_b)
     found = distributed(node, lambda n: Gained(n, gain * factor, rates))
-    return _result(trace, (func, name, args, kwargs), found, layout, tuple(x.shape))
+    return _result(trace, call, found, layout, tuple(x.shape))
 
 
-def dropout(
-    trace: Trace, func: Callable, name: str, args: tuple, kwargs: dict, given: dict
-) -> Tensor:
+def dropout(trace: Trace, call: Call) -> Tensor:
     """F.dropout: nothing in evaluation, fresh masks in training."""
-    given = {"p": 0.5, "training": True, **given}
+    given = {"p": 0.5, "training": True, **call.given}
     x = given["input"]
     symbol = trace.symbol(x)
     p = float(given["p"])
@@ -150,76 +139,74 @@ def dropout(
         assert symbol is not None
         return trace.stand_in(x.shape, symbol)
     if not isinstance(symbol, Random):
-        trace.refuse(name, "dropout in what is known by sampling only (call model.eval())")
-    if name != "dropout":
-        trace.refuse(name, "masks that channels or positions share (call model.eval())")
+        trace.refuse(call.name, "dropout in what is known by sampling only (call model.eval())")
+    if call.name != "dropout":
+        trace.refuse(call.name, "masks that channels or positions share (call model.eval())")
     if p >= 1:
         raise Open("it drops everything")
     node, layout = _settled(trace, x, trace.layout(symbol).channels)
     found = distributed(node, lambda n: Dropout(n, 1 - p))
-    return _result(trace, (func, name, args, kwargs), found, layout, tuple(x.shape))
+    return _result(trace, call, found, layout, tuple(x.shape))
 
 
-def pooling(
-    trace: Trace, func: Callable, name: str, args: tuple, kwargs: dict, given: dict
-) -> Tensor:
+def pooling(trace: Trace, call: Call) -> Tensor:
     """Average pooling and resizing: a linear map over positions."""
-    x = args[0]
+    x = call.args[0]
     symbol = trace.symbol(x)
     node, layout = _settled(trace, x, (1,))
     if layout.channels != (1,) or layout.sample != 0:
         raise Open("axes in another order than samples, channels, positions")
     assert symbol is not None
-    if name in ("interpolate", "upsample") and kwargs.get("mode", "nearest") not in (
+    if call.name in ("interpolate", "upsample") and call.kwargs.get("mode", "nearest") not in (
         "nearest", "linear", "bilinear", "bicubic", "trilinear", "area", "nearest-exact",
     ):  # fmt: skip
         raise Open("a resizing that is not linear")
     grid = tuple(x.shape[2:])
     with torch._C.DisableTorchFunction():
-        out = tuple(func(torch.zeros(1, 1, *grid), *args[1:], **kwargs).shape[2:])
+        out = tuple(call.func(torch.zeros(1, 1, *grid), *call.args[1:], **call.kwargs).shape[2:])
 
-    def call(t: Tensor) -> Tensor:
-        return func(t, *args[1:], **kwargs)
+    def apply(t: Tensor) -> Tensor:
+        return call.func(t, *call.args[1:], **call.kwargs)
 
     shape = (*x.shape[:2], *out)
     after = Layout(shape, 0, 1, (1,))
     total = math.prod(out)
     if total == 1:
         # one position: it is the mean over all where all weigh the same
-        weights = call(torch.eye(math.prod(grid), dtype=torch.float64).view(-1, 1, *grid))
+        weights = apply(torch.eye(math.prod(grid), dtype=torch.float64).view(-1, 1, *grid))
         weights = weights.reshape(-1)
         if bool((weights - weights[0]).abs().max() < 1e-15):
             every = torch.arange(math.prod(grid))[None]
             factor = float(weights[0]) * len(weights)
             found = distributed(node, lambda n: Mean(n, every, factor))
-            return _result(trace, (func, name, args, kwargs), found, after, shape)
-    found = distributed(node, lambda n: Resampled(n, call, grid, out))
-    return _result(trace, (func, name, args, kwargs), found, after, shape)
+            return _result(trace, call, found, after, shape)
+    found = distributed(node, lambda n: Resampled(n, apply, grid, out))
+    return _result(trace, call, found, after, shape)
 
 
-def _axes(given: dict, args: tuple, kwargs: dict, ndim: int) -> tuple[tuple[int, ...], bool]:
-    dim = kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else None))
-    keep = bool(kwargs.get("keepdim", args[2] if len(args) > 2 else False))
+def _axes(call: Call, ndim: int) -> tuple[tuple[int, ...], bool]:
+    dim = call.argument("dim", 1, call.kwargs.get("axis"))
+    keep = bool(call.argument("keepdim", 2, False))
     if dim is None:
         return tuple(range(ndim)), keep
     dims = (dim,) if isinstance(dim, int) else tuple(dim)
     return tuple(int(d) % ndim for d in dims), keep
 
 
-def mean(trace: Trace, func: Callable, name: str, args: tuple, kwargs: dict, given: dict) -> Tensor:
+def mean(trace: Trace, call: Call) -> Tensor:
     """mean and sum: over positions a linear map, over all channels a number."""
-    x = args[0]
+    x = call.args[0]
     symbol = trace.symbol(x)
     if not isinstance(symbol, Random):
         raise Open("a mean of what is known by sampling only")
-    axes, keep = _axes(given, args, kwargs, x.ndim)
+    axes, keep = _axes(call, x.ndim)
     layout = trace.layout(symbol)
     if any(d in layout.channels for d in axes):
-        if set(axes) == set(layout.channels) and name == "mean":
-            return _moment(trace, (func, name, args, kwargs), x, symbol, axes, keep)
+        if set(axes) == set(layout.channels) and call.name == "mean":
+            return _moment(trace, call, x, symbol, axes, keep)
         raise Open("a sum over channels")
     if layout.sample in axes:
-        trace.refuse(name, "it mixes the samples of a batch")
+        trace.refuse(call.name, "it mixes the samples of a batch")
     r = settle(trace, symbol, tuple(x.shape), layout.channels)
     if isinstance(trace.symbol(x), Opaque):
         raise Open("a mean of what is known by sampling only")
@@ -235,10 +222,10 @@ def mean(trace: Trace, func: Callable, name: str, args: tuple, kwargs: dict, giv
     order = torch.argsort(into, stable=True)
     count = int(into.max()) + 1
     groups = order.view(count, -1)
-    factor = float(groups.shape[1]) if name == "sum" else 1.0
+    factor = float(groups.shape[1]) if call.name == "sum" else 1.0
     found = distributed(source, lambda n: Mean(n, groups, factor))
     out = tuple(shape) if keep else tuple(n for d, n in enumerate(x.shape) if d not in axes)
-    token = _result(trace, (func, name, args, kwargs), found, kept, tuple(shape))
+    token = _result(trace, call, found, kept, tuple(shape))
     if keep:
         return token
     made = trace.symbol(token)
@@ -254,7 +241,7 @@ def kept_rows(layout: Layout, batch: int, width: int) -> int:
 
 
 def _moment(
-    trace: Trace, call: tuple, x: Tensor, symbol: Random, axes: tuple[int, ...], keep: bool
+    trace: Trace, call: Call, x: Tensor, symbol: Random, axes: tuple[int, ...], keep: bool
 ) -> Tensor:
     """A mean over channels: E[f(z)] of a Gaussian z, a number at infinite width."""
     node = symbol.node
@@ -262,7 +249,7 @@ def _moment(
     places = torch.div(symbol.ids, C, rounding_mode="floor").amin(axes, keepdim=keep)
     if bool((symbol.ids < 0).any()):
         raise Open("a mean over padding")
-    expression = trace.call(*call)
+    expression = trace.call(call)
     scale = symbol.scale
     zero = False
     if symbol.function is None:
@@ -290,30 +277,28 @@ def _moment(
     return trace.stand_in(places.shape, found)
 
 
-def variance(
-    trace: Trace, func: Callable, name: str, args: tuple, kwargs: dict, given: dict
-) -> Tensor:
+def variance(trace: Trace, call: Call) -> Tensor:
     """var over channels: of a centred node its variance."""
-    x = args[0]
+    x = call.args[0]
     symbol = trace.symbol(x)
     if not isinstance(symbol, Random) or symbol.function is not None:
         raise Open("a variance of what is not centred")
-    dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
+    dim = call.argument("dim", 1)
     if not isinstance(dim, (int, tuple, list)):
         raise Open("a variance over everything")
     axes = tuple(int(d) % x.ndim for d in ((dim,) if isinstance(dim, int) else dim))
     if set(axes) != set(trace.layout(symbol).channels) or not symbol.node.centred():
         raise Open("a variance over less than all channels")
-    keep = bool(kwargs.get("keepdim", False))
+    keep = bool(call.kwargs.get("keepdim", False))
     C, scale = symbol.node.channels, symbol.scale
     places = torch.div(symbol.ids, C, rounding_mode="floor").amin(axes, keepdim=keep)
-    root = name == "std"
+    root = call.name == "std"
 
     def function(v: Tensor) -> Tensor:
         v = v * scale**2
         return v.sqrt() if root else v
 
-    expression = trace.call(func, name, args, kwargs)
+    expression = trace.call(call)
     return trace.stand_in(places.shape, Moment(expression, symbol.node, function, places))
 
 

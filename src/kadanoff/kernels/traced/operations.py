@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from kadanoff.kernels.traced import attention, maps, moves, norms, pointwise
-from kadanoff.kernels.traced.symbols import Open, ParameterView
+from kadanoff.kernels.traced.symbols import Call, Open, ParameterView
 from kadanoff.trace.operations import TABLE
 
 if TYPE_CHECKING:
@@ -25,21 +25,19 @@ Handler = Callable[..., Any]
 SHAPES: dict[str, Handler] = dict.fromkeys(moves.MOVES, moves.moved)
 
 
-def product(
-    trace: Trace, func: Callable, name: str, args: tuple, kwargs: dict, given: dict
-) -> Tensor:
+def product(trace: Trace, call: Call) -> Tensor:
     """x @ y: a dense layer, or the products of attention."""
-    if len(args) < 2:
+    if len(call.args) < 2:
         raise Open("a product of another form")
-    x, y = args[:2]
-    if getattr(func, "__name__", "") == "__rmatmul__":
+    x, y = call.args[:2]
+    if call.reversed:
         x, y = y, x
     if maps.is_weight(trace, y):
         return maps.product_with_weight(trace, x, y)
     if maps.is_weight(trace, x) and y.ndim == 2:
         with trace:
             return y.mT @ x.mT
-    return attention.product(trace, func, name, args, kwargs, x, y)
+    return attention.product(trace, call, x, y)
 
 
 HANDLERS: dict[str, Handler] = {
@@ -92,25 +90,21 @@ HANDLERS.pop("glu", None)
 HANDLERS.pop("prelu", None)
 
 
-def _gated(
-    trace: Trace, func: Callable, name: str, args: tuple, kwargs: dict, given: dict
-) -> Tensor:
+def _gated(trace: Trace, call: Call) -> Tensor:
     """F.glu: one half times the sigmoid of the other."""
-    x, dim = given["input"], kwargs.get("dim", args[1] if len(args) > 1 else -1)
+    x, dim = call.given["input"], call.argument("dim", 1, -1)
     with trace:
         value, gate = x.chunk(2, dim)
         return value * gate.sigmoid()
 
 
-def _prelu(
-    trace: Trace, func: Callable, name: str, args: tuple, kwargs: dict, given: dict
-) -> Tensor:
+def _prelu(trace: Trace, call: Call) -> Tensor:
     """F.prelu: a leaky ReLU of its initial slope (its one slope's own gradient left out)."""
-    view = trace.symbol(given["weight"])
+    view = trace.symbol(call.given["weight"])
     slope = view.parameter.uniform() if isinstance(view, ParameterView) else None
     if slope is None:
         raise Open("its slopes differ")
-    return pointwise.leaky(trace, given["input"], slope)
+    return pointwise.leaky(trace, call.given["input"], slope)
 
 
 HANDLERS["glu"] = _gated

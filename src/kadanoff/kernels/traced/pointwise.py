@@ -14,6 +14,7 @@ from kadanoff.kernels.traced.layout import Layout, canonical_ids
 from kadanoff.kernels.traced.nodes import Gained, Inputs, Node, Product, Rescaled, Sum, Vector
 from kadanoff.kernels.traced.settling import distributed, gathered, rows_of, settle, table, vector
 from kadanoff.kernels.traced.symbols import (
+    Call,
     Data,
     Function,
     Moment,
@@ -65,35 +66,33 @@ def _uniform(a: Tensor) -> float | None:
     return float(first) if bool((a == first).all()) else None
 
 
-def entrywise(
-    trace: Trace, func: Callable, name: str, args: tuple, kwargs: dict, given: dict | None = None
-) -> Tensor:
+def entrywise(trace: Trace, call: Call) -> Tensor:
     """A function of one random tensor and numbers."""
-    places = [k for k, a in enumerate(args) if trace.symbol(a) is not None]
-    if len(places) != 1 or any(trace.symbol(v) is not None for v in kwargs.values()):
-        return _together(trace, func, name, args, kwargs)
+    places = [k for k, a in enumerate(call.args) if trace.symbol(a) is not None]
+    if len(places) != 1 or any(trace.symbol(v) is not None for v in call.kwargs.values()):
+        return _together(trace, call)
     at = places[0]
-    symbol = trace.symbol(args[at])
+    symbol = trace.symbol(call.args[at])
     if isinstance(symbol, Moment):
-        others, kwargs = _plain((*args[:at], None, *args[at + 1 :]), kwargs)
-        inner, call = symbol.function, func
+        others, plain = _plain((*call.args[:at], None, *call.args[at + 1 :]), call.kwargs)
+        inner = symbol.function
         found = replace(
             symbol,
-            function=lambda v: call(*others[:at], inner(v), *others[at + 1 :], **kwargs),
-            zero=False, expression=trace.call(func, name, args, kwargs),
+            function=lambda v: call.func(*others[:at], inner(v), *others[at + 1 :], **plain),
+            zero=False, expression=trace.call(call),
         )  # fmt: skip
-        return trace.stand_in(args[at].shape, found)
+        return trace.stand_in(call.args[at].shape, found)
     if not isinstance(symbol, Random):
         raise Open("it is known by sampling only" if isinstance(symbol, Opaque) else "no function")
-    if _training(name, args, kwargs):
+    if _training(call.name, call.args, call.kwargs):
         raise Open("it draws at random")
-    others, plain = _plain((*args[:at], None, *args[at + 1 :]), kwargs)
-    func = _OUT_OF_PLACE.get(getattr(func, "__name__", ""), func)
-    key = (name, symbol.key, symbol.scale, at, *_words(others, plain))
+    others, plain = _plain((*call.args[:at], None, *call.args[at + 1 :]), call.kwargs)
+    func = _OUT_OF_PLACE.get(getattr(call.func, "__name__", ""), call.func)
+    key = (call.name, symbol.key, symbol.scale, at, *_words(others, plain))
     function = _composed(func, symbol.function, symbol.scale, others, at, plain)
     found = replace(symbol, function=function, key=key, scale=1.0,
-                    expression=trace.call(func, name, args, kwargs))  # fmt: skip
-    return trace.stand_in(args[at].shape, found)
+                    expression=trace.call(call))  # fmt: skip
+    return trace.stand_in(call.args[at].shape, found)
 
 
 def _training(name: str, args: tuple, kwargs: dict) -> bool:
@@ -112,19 +111,20 @@ _OUT_OF_PLACE = {
 }  # fmt: skip
 
 
-def _together(trace: Trace, func: Callable, name: str, args: tuple, kwargs: dict) -> Tensor:
+def _together(trace: Trace, call: Call) -> Tensor:
     """A function of several functions of the same entries."""
-    places = [k for k, a in enumerate(args) if isinstance(trace.symbol(a), Random)]
-    symbols: list[Any] = [trace.symbol(args[k]) for k in places]
+    places = [k for k, a in enumerate(call.args) if isinstance(trace.symbol(a), Random)]
+    symbols: list[Any] = [trace.symbol(call.args[k]) for k in places]
     same = len(places) > 1 and all(
         isinstance(s, Random) and s.node is symbols[0].node and s.ids.shape == symbols[0].ids.shape
         and torch.equal(s.ids, symbols[0].ids) for s in symbols
     )  # fmt: skip
-    rest = [a for k, a in enumerate(args) if k not in places]
+    rest = [a for k, a in enumerate(call.args) if k not in places]
     if not same or any(trace.symbol(a) is not None for a in rest):
         raise Open("a function of several random tensors")
-    func = _OUT_OF_PLACE.get(getattr(func, "__name__", ""), func)
-    others, plain = _plain(tuple(None if k in places else a for k, a in enumerate(args)), kwargs)
+    func = _OUT_OF_PLACE.get(getattr(call.func, "__name__", ""), call.func)
+    held = tuple(None if k in places else a for k, a in enumerate(call.args))
+    others, plain = _plain(held, call.kwargs)
     parts = {k: (s.function, s.scale) for k, s in zip(places, symbols)}
 
     def function(z: Tensor) -> Tensor:
@@ -133,11 +133,11 @@ def _together(trace: Trace, func: Callable, name: str, args: tuple, kwargs: dict
             values[k] = (z if inner is None else inner(z)) * scale
         return func(*values, **plain)
 
-    key = (name, *(s.key for s in symbols), *(s.scale for s in symbols), *places,
+    key = (call.name, *(s.key for s in symbols), *(s.scale for s in symbols), *places,
            *_words(others, plain))  # fmt: skip
     found = replace(symbols[0], function=function, key=key, scale=1.0,
-                    expression=trace.call(func, name, args, kwargs))  # fmt: skip
-    return trace.stand_in(args[places[0]].shape, found)
+                    expression=trace.call(call))  # fmt: skip
+    return trace.stand_in(call.args[places[0]].shape, found)
 
 
 # -- two operands ------------------------------------------------------------------------------
@@ -197,12 +197,12 @@ def _independent(one: Node, two: Node) -> bool:
 
 
 def _result(
-    trace: Trace, func: Callable, name: str, args: tuple, kwargs: dict, node: Node,
+    trace: Trace, call: Call, node: Node,
     shape: tuple[int, ...], layout: Layout,
 ) -> Tensor:  # fmt: skip
     samples = 1 if layout.sample is None else trace.batch
     ids = layout.from_rows(canonical_ids(samples, node.positions, node.channels), samples)
-    expression = trace.call(func, name, args, kwargs)
+    expression = trace.call(call)
     return trace.stand_in(shape, Random(expression, node, ids, layout=layout))
 
 
@@ -236,14 +236,13 @@ def _signed(trace: Trace, shape: Any, symbol: Any, sign: float) -> Tensor:
     return trace.stand_in(shape, replace(symbol, scale=symbol.scale * sign))
 
 
-def _sum(trace: Trace, func: Callable, name: str, args: tuple, kwargs: dict, sign: float) -> Tensor:
-    x, y = args[:2]
-    alpha = kwargs.get("alpha", 1)
+def _sum(trace: Trace, call: Call, sign: float) -> Tensor:
+    x, y = call.args[:2]
+    alpha = call.kwargs.get("alpha", 1)
     if alpha != 1:
         with trace:
-            return func(x, y * alpha)
-    reverse = getattr(func, "__name__", "").startswith("__r")
-    if reverse:
+            return call.func(x, y * alpha)
+    if call.reversed:
         x, y = y, x
     if isinstance(trace.symbol(x), Random) and _number(trace, y) == 0:
         return _signed(trace, x.shape, trace.symbol(x), 1.0)
@@ -259,64 +258,60 @@ def _sum(trace: Trace, func: Callable, name: str, args: tuple, kwargs: dict, sig
             node = distributed(r.node, lambda n, rate=learnt[1]: Gained(n, 1.0, (0.0, rate)))
             return trace.stand_in(other.shape, replace(r, node=node))
     if _number(trace, x) is not None or _number(trace, y) is not None or _same_entries(trace, x, y):
-        return entrywise(trace, func, name, args, kwargs)
+        return entrywise(trace, call)
     one, two, shape, layout = _aligned(trace, x, y)
     if not _independent(one, two):
         raise Open("a sum of terms that depend on each other")
     node = Sum((one, two), one.positions, one.channels)
-    return _result(trace, func, name, args, kwargs, node, shape, layout)
+    return _result(trace, call, node, shape, layout)
 
 
-def add(trace: Trace, func: Callable, name: str, args: tuple, kwargs: dict, given: dict) -> Tensor:
+def add(trace: Trace, call: Call) -> Tensor:
     """x + y."""
-    return _sum(trace, func, name, args, kwargs, 1.0)
+    return _sum(trace, call, 1.0)
 
 
-def subtract(
-    trace: Trace, func: Callable, name: str, args: tuple, kwargs: dict, given: dict
-) -> Tensor:
+def subtract(trace: Trace, call: Call) -> Tensor:
     """x − y: kernels of independent terms know no sign."""
-    return _sum(trace, func, name, args, kwargs, -1.0)
+    return _sum(trace, call, -1.0)
 
 
-def multiply(
-    trace: Trace, func: Callable, name: str, args: tuple, kwargs: dict, given: dict
-) -> Tensor:
+def multiply(trace: Trace, call: Call) -> Tensor:
     """x y."""
-    x, y = args[:2]
+    x, y = call.args[:2]
     for one, other in ((x, y), (y, x)):
         factor, symbol = _number(trace, other), trace.symbol(one)
         if factor is not None and isinstance(symbol, Random):
             scaled = replace(symbol, scale=symbol.scale * factor,
-                             expression=trace.call(func, name, args, kwargs))  # fmt: skip
+                             expression=trace.call(call))  # fmt: skip
             return trace.stand_in(torch.broadcast_shapes(one.shape, getattr(other, "shape", ())),
                                   scaled)  # fmt: skip
         if factor is not None and isinstance(symbol, ParameterView):
             scaled = replace(symbol, factor=symbol.factor * factor,
-                             expression=trace.call(func, name, args, kwargs))  # fmt: skip
+                             expression=trace.call(call))  # fmt: skip
             return trace.stand_in(one.shape, scaled)
         if isinstance(symbol, Random) and isinstance(trace.symbol(other), Moment):
-            return _rescaled(trace, func, name, args, kwargs, one, other, False)
+            return _rescaled(trace, call, one, other, False)
         learnt = _learnt(trace, other)
         if isinstance(symbol, Random) and learnt is not None:
             r = settle(trace, symbol, tuple(one.shape), trace.layout(symbol).channels)
             value, rate = learnt
             node = distributed(r.node, lambda n, v=value, q=rate: Gained(n, v, (q, 0.0)))
-            expression = trace.call(func, name, args, kwargs)
+            expression = trace.call(call)
             return trace.stand_in(one.shape, replace(r, node=node, expression=expression))
     if isinstance(trace.symbol(x), Moment) or isinstance(trace.symbol(y), Moment):
-        return entrywise(trace, func, name, args, kwargs)
+        return entrywise(trace, call)
     if _same_entries(trace, x, y):
-        return entrywise(trace, func, name, args, kwargs)
+        return entrywise(trace, call)
     one, two, shape, layout = _aligned(trace, x, y)
     for node, other, t in ((one, two, y), (two, one, x)):
         if trace.symbol(t) is None or isinstance(trace.symbol(t), Data):
             uniform = _along(t, layout, shape)
             found = distributed(node, lambda n, o=other, u=uniform: _vector(n, o, u))
-            return _result(trace, func, name, args, kwargs, found, shape, layout)
+            return _result(trace, call, found, shape, layout)
     if not _independent(one, two):
         raise Open("a product of factors that depend on each other")
-    return _result(trace, func, name, args, kwargs, Product(one, two), shape, layout)
+    return _result(trace, call, Product(one, two), shape, layout)
 
 
 def _vector(node: Node, factor: Node, uniform: bool) -> Vector:
@@ -330,27 +325,25 @@ def _along(t: Tensor, layout: Layout, shape: tuple[int, ...]) -> bool:
     return all(d - up < 0 or t.shape[d - up] == 1 for d in layout.channels)
 
 
-def divide(
-    trace: Trace, func: Callable, name: str, args: tuple, kwargs: dict, given: dict
-) -> Tensor:
+def divide(trace: Trace, call: Call) -> Tensor:
     """x / y."""
-    x, y = args[:2]
-    if kwargs.get("rounding_mode") is not None:
+    x, y = call.args[:2]
+    if call.kwargs.get("rounding_mode") is not None:
         raise Open("it rounds")
     factor = _number(trace, y)
-    if factor is not None and factor != 0 and not getattr(func, "__name__", "").startswith("__r"):
-        return multiply(trace, torch.mul, "mul", (x, 1 / factor), {}, {})
+    if factor is not None and factor != 0 and not call.reversed:
+        return multiply(trace, Call(torch.mul, "mul", (x, 1 / factor), {}))
     if isinstance(trace.symbol(x), Random) and isinstance(trace.symbol(y), Moment):
-        return _rescaled(trace, func, name, args, kwargs, x, y, True)
+        return _rescaled(trace, call, x, y, True)
     symbol = trace.symbol(y)
     if isinstance(trace.symbol(x), Random) and (symbol is None or isinstance(symbol, Data)):
         with trace:
             return x * (1.0 / y)
-    return entrywise(trace, func, name, args, kwargs)
+    return entrywise(trace, call)
 
 
 def _rescaled(
-    trace: Trace, func: Callable, name: str, args: tuple, kwargs: dict, x: Tensor, by: Tensor,
+    trace: Trace, call: Call, x: Tensor, by: Tensor,
     inverse: bool,
 ) -> Tensor:  # fmt: skip
     moment = trace.symbol(by)
@@ -368,15 +361,13 @@ def _rescaled(
     inner = moment.function
     function = (lambda v: 1 / inner(v)) if inverse else inner
     node = distributed(source, lambda n: Rescaled(n, moment.node, function, index))
-    return _result(trace, func, name, args, kwargs, node, shape, layout)
+    return _result(trace, call, node, shape, layout)
 
 
-def masked(
-    trace: Trace, func: Callable, name: str, args: tuple, kwargs: dict, given: dict
-) -> Tensor:
+def masked(trace: Trace, call: Call) -> Tensor:
     """masked_fill with 0: positions that count for nothing."""
-    x, mask = args[0], kwargs.get("mask", args[1] if len(args) > 1 else None)
-    value = kwargs.get("value", args[2] if len(args) > 2 else None)
+    x, mask = call.args[0], call.argument("mask", 1)
+    value = call.argument("value", 2)
     if not isinstance(trace.symbol(x), Random) or _number(trace, value) != 0:
         raise Open("entries are overwritten")
     if not isinstance(mask, Tensor):
@@ -386,6 +377,13 @@ def masked(
 
 
 def leaky(trace: Trace, x: Tensor, slope: float) -> Tensor:
-    """A leaky ReLU of that slope."""
+    """A leaky ReLU of that slope.
+
+    Parameters
+    ----------
+    trace : Trace
+    x : Tensor
+    slope : float
+    """
     with trace:
         return F.leaky_relu(x, slope)

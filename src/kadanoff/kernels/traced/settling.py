@@ -130,7 +130,15 @@ def rows_of(trace: Trace, r: Random, layout: Layout | None = None) -> tuple[Tens
 
 
 def gathered(r: Random, positions: Tensor, channel: Tensor) -> Node:
-    """The node at these positions, and of these channels."""
+    """The node at these positions, and of these channels.
+
+    Parameters
+    ----------
+    r : Random
+    positions : Tensor of int
+    channel : Tensor of int
+        The channels that are kept.
+    """
     node, count = r.node, len(channel)
     whole = count == node.channels
     if whole and torch.equal(positions, torch.arange(node.positions)):
@@ -144,7 +152,17 @@ def gathered(r: Random, positions: Tensor, channel: Tensor) -> Node:
 
 
 def vector(trace: Trace, value: Tensor, shape: torch.Size, layout: Layout) -> Inputs:
-    """Numbers, of data or the same for all samples, broadcast to a tensor of that layout."""
+    """Numbers, of data or the same for all samples, broadcast to a tensor of that layout.
+
+    Parameters
+    ----------
+    trace : Trace
+    value : Tensor
+    shape : torch.Size
+        What it is broadcast to.
+    layout : Layout
+        Of that.
+    """
     symbol = trace.symbol(value)
     if symbol is not None and not isinstance(symbol, Data):
         raise Open("it is no number")
@@ -177,7 +195,16 @@ def vector(trace: Trace, value: Tensor, shape: torch.Size, layout: Layout) -> In
 def table(
     trace: Trace, view: ParameterView, shape: tuple[int, ...], layout: Layout
 ) -> tuple[Table, Tensor]:
-    """Entries of a random parameter beside a tensor of that layout: node and its first entries."""
+    """Entries of a random parameter beside a tensor of that layout: node and its first entries.
+
+    Parameters
+    ----------
+    trace : Trace
+    view : ParameterView
+    shape : tuple of int
+    layout : Layout
+        Of the tensor it meets.
+    """
     parameter = view.parameter
     if parameter.mean:
         raise Open(f"{parameter.name} has a mean")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 from torch import Tensor
 
@@ -11,10 +13,53 @@ from kadanoff.kernels.traced.expressions import Expression
 from kadanoff.kernels.traced.laws import Parameter
 from kadanoff.kernels.traced.layout import Layout
 from kadanoff.kernels.traced.nodes import Node
+from kadanoff.trace.operations import bind
 
-__all__ = ["Data", "Moment", "Opaque", "Open", "ParameterView", "Random", "Symbol"]
+__all__ = ["Call", "Data", "Moment", "Opaque", "Open", "ParameterView", "Random", "Symbol"]
 
 Function = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One call of a torch function.
+
+    Attributes
+    ----------
+    func : callable
+    name : str
+        Its canonical name.
+    args, kwargs
+        What it is called with.
+    """
+
+    func: Callable[..., Any]
+    name: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    @cached_property
+    def given(self) -> dict[str, Any]:
+        """The arguments by name, in whatever order the function takes them."""
+        return bind(self.func, self.args, self.kwargs)
+
+    def argument(self, name: str, place: int, default: Any = None) -> Any:
+        """An argument by name or place.
+
+        Parameters
+        ----------
+        name : str
+        place : int
+        default : optional
+        """
+        if name in self.kwargs:
+            return self.kwargs[name]
+        return self.args[place] if len(self.args) > place else default
+
+    @property
+    def reversed(self) -> bool:
+        """Whether Python swapped the operands."""
+        return getattr(self.func, "__name__", "").startswith("__r")
 
 
 class Open(Exception):
