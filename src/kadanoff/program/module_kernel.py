@@ -52,6 +52,9 @@ class ModuleKernel:
         Of one sample: rows (N, d) are brought into it, for those who pass flat rows.
     output : callable, optional
         ``output(model(X))``: the tensor (N, …) whose kernel is wanted.
+    heads : {"real", "infinite"}
+        The head dimension of softmax attention. "infinite", for scores q·k/d: they stop to
+        fluctuate, and attention closes (tied q = k as in neural-tangents, or uniform).
     draws : int
         Random networks' worth of heads or channels, in each of four runs, where something has to
         be sampled.
@@ -75,6 +78,7 @@ class ModuleKernel:
         laws: Mapping[str, Law] | None = None,
         input_shape: Sequence[int] | None = None,
         output: Callable[[Any], Tensor] | None = None,
+        heads: str = "real",
         draws: int = 32,
         seed: int = 0,
         device: Any = None,
@@ -91,6 +95,9 @@ class ModuleKernel:
                 f"The kernel of a module is computed on the CPU, not on {device!r}.",
                 "Leave device= out.",
             )
+        if heads not in ("real", "infinite"):
+            raise UsageError(f"heads must be 'real' or 'infinite', got {heads!r}.")
+        self.heads = heads
         self.arch = self.model = unwrap(model)[0]
         self.laws: dict[str, Law] = dict(laws_of(self.model, override=laws))
         self.parametrization, self.draws, self.seed = parametrization, draws, seed
@@ -183,7 +190,9 @@ class ModuleKernel:
         key = (*((n, tuple(v.shape[1:]), v.is_floating_point()) for n, v in inputs.items()), modes)
         if key not in self._traced:
             try:
-                self._traced[key] = trace(self.model, self.parameters, inputs, output=self.output)
+                self._traced[key] = trace(
+                    self.model, self.parameters, inputs, output=self.output, heads=self.heads
+                )
             except Refused as reason:
                 self._traced[key] = reason
         return self._traced[key]
@@ -273,7 +282,7 @@ class ModuleKernel:
 
     def fingerprint(self) -> str:
         """Changes with anything that changes the numbers."""
-        digest = hashlib.sha256(repr((self.model, self.seed, self.draws)).encode())
+        digest = hashlib.sha256(repr((self.model, self.seed, self.draws, self.heads)).encode())
         for name, parameter in self.parameters.items():
             digest.update(repr((name, parameter.law, parameter.rate)).encode())
             values = parameter.values()

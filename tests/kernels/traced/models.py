@@ -120,3 +120,33 @@ def stax_models():
         "circular": pooled(conv(3, mode="circular"), relu()),
         "imagenorm": pooled(conv(3), nn.LayerNorm((8, 6, 6), 1e-12, False), relu(), conv(), relu()),
     }  # fmt: skip
+
+
+class Attention(nn.Module):
+    """stax.GlobalSelfAttention with one head: without a softmax, or with tied queries and keys."""
+
+    def __init__(self, n=8, softmax=False, bias=True):
+        super().__init__()
+        self.key, self.value = nn.Linear(n, n, bias=False), nn.Linear(n, n, bias=False)
+        self.query = self.key if softmax else nn.Linear(n, n, bias=False)
+        self.out, self.softmax = nn.Linear(n, n, bias=bias), softmax
+
+    def forward(self, x):
+        rows = x.flatten(2).transpose(1, 2)
+        key, value = self.key(rows), self.value(rows)
+        if self.softmax:
+            weights = (key @ key.transpose(1, 2) / key.shape[-1]).softmax(-1)
+        else:
+            weights = self.query(rows) @ key.transpose(1, 2) / key.shape[-1] ** 0.5
+        return self.out(weights @ value).transpose(1, 2).unflatten(2, x.shape[2:])
+
+
+def attention_model(softmax):
+    """With the laws of its weights."""
+    model = pooled(
+        conv(3), nn.ReLU(), conv(), Attention(softmax=softmax, bias=not softmax), nn.ReLU()
+    )
+    std = {"query": 0.9, "key": 1.1, "value": 1.2, "out": 1.3}
+    own = {f"3.{k}.weight": Law(std=v * 8**-0.5) for k, v in std.items()}
+    own["3.out.bias"] = Law(std=0.3)
+    return model, laws_of(model, own=own)

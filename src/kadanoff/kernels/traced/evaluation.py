@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -64,6 +65,14 @@ class Graph:
                 for source in node.inputs:
                     self.full[source] = True
         self.watched = {one for node in self.order for one in node.watched()}
+        self.whole = {one for node in self.order if node.watches_all() for one in node.watched()}
+        self.pairwise = _ordered(self.output, lambda node: node.between())
+        self.uses_between = {
+            node: sum(other.between().count(node) for other in self.pairwise)
+            for node in self.pairwise
+        }
+        self.whole = {one for node in self.order if node.watches_all() for one in node.watched()}
+        self.pairwise = _ordered(self.output, lambda node: node.between())
         self.uses = {node: sum(other.inputs.count(node) for other in self.order)
                      for node in self.order}  # fmt: skip
 
@@ -91,13 +100,15 @@ class Graph:
         return most
 
 
-def _ordered(output: Node) -> list[Node]:
+def _ordered(
+    output: Node, inputs: Callable[[Node], tuple[Node, ...]] = lambda node: node.inputs
+) -> list[Node]:
     order: list[Node] = []
     done: set[Node] = set()
     stack = [output]
     while stack:
         node = stack[-1]
-        waiting = [one for one in node.inputs if one not in done]
+        waiting = [one for one in inputs(node) if one not in done]
         if waiting:
             stack += waiting
             continue
@@ -117,7 +128,7 @@ class _Run:
         values: tuple[Values, Values],
         pairs: tuple[Tensor, Tensor],
         own: Tensor,
-        variances: tuple[dict[Node, Tensor], dict[Node, Tensor]] | None,
+        variances: tuple[dict[Any, Tensor], dict[Any, Tensor]] | None,
         ntk: bool,
         seed: int = 0,
         draws: int = 1,
@@ -126,6 +137,7 @@ class _Run:
         self.own = own
         self.given = variances
         self.found: dict[Node, Tensor] = {}  # variances met on the way, a row a pair
+        self.matrices: dict[Node, Tensor] = {}
         self.kept: dict[Node, Pair] = {}
         self.seed, self.draws = seed, draws
 
@@ -144,6 +156,14 @@ class _Run:
             V = self.found[node]
             return V[i] if len(V) > 1 else V, V[j] if len(V) > 1 else V
         one, two = self.given[0][node], self.given[1][node]
+        return (one[i] if len(one) > 1 else one), (two[j] if len(two) > 1 else two)
+
+    def matrix(self, node: Node) -> Pair:
+        i, j = self.pairs
+        if self.given is None:
+            M = self.matrices[node]
+            return (M[i], M[j]) if len(M) > 1 else (M, M)
+        one, two = (given[node, "all"] for given in self.given)
         return (one[i] if len(one) > 1 else one), (two[j] if len(two) > 1 else two)
 
     def data(self, node: Node) -> Pair:
@@ -178,14 +198,17 @@ class _Run:
 
     def __call__(self) -> Pair:
         graph = self.graph
-        left = dict(graph.uses)
+        between = self.given is not None
+        left = dict(graph.uses_between if between else graph.uses)
         left[graph.output] += 1
-        for node in graph.order:
+        for node in graph.pairwise if between else graph.order:
             self.kept[node] = S, _ = node.forward(self)
-            if node in graph.watched and self.given is None:
+            if node in graph.watched and not between:
                 V = S.diagonal(dim1=1, dim2=2) if graph.full[node] else S
                 self.found[node] = (V if len(V) == 1 else V[self.own]).clone().clamp_min_(0)
-            for source in node.inputs:
+            if node in graph.whole and not between:
+                self.matrices[node] = (S if len(S) == 1 else S[self.own]).clone()
+            for source in node.between() if between else node.inputs:
                 left[source] -= 1
                 if not left[source]:
                     del self.kept[source]
@@ -271,14 +294,16 @@ def _own(graph: Graph, values: Values, count: int, batch: int, ntk: bool, apply:
             torch.ones(len(part), dtype=torch.bool), None, ntk,
         )  # fmt: skip
         k, theta = run()
-        return run.found, k.expand(len(part)), theta.expand(len(part))
+        found = {**run.found, **{(node, "all"): m for node, m in run.matrices.items()}}
+        return found, k.expand(len(part)), theta.expand(len(part))
 
     found = list(apply(work, torch.arange(count).split(batch)))
-    variances = {}
-    for node in graph.watched:
-        rows = [f[0][node] for f in found]
+    variances: dict[Any, Tensor] = {}
+    for key in found[0][0]:
+        node = key[0] if isinstance(key, tuple) else key
+        rows = [f[0][key] for f in found]
         shared = all(len(r) == 1 for r in rows) and node.shared
-        variances[node] = rows[0] if shared else torch.cat(rows)
+        variances[key] = rows[0] if shared else torch.cat(rows)
     return variances, torch.cat([f[1] for f in found]), torch.cat([f[2] for f in found])
 
 

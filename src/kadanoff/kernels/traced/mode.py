@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from kadanoff.errors import UsageError
-from kadanoff.kernels.traced.attention import by_hand
+from kadanoff.kernels.traced.attention import Scores, by_hand, has_scores, scores
 from kadanoff.kernels.traced.expressions import Expression, constant, pick
 from kadanoff.kernels.traced.laws import Parameter
 from kadanoff.kernels.traced.layout import Layout, layout_of, sample_split
@@ -67,14 +67,18 @@ class Trace(TorchFunctionMode):
         Samples in the trace.
     sampling : bool
         Whether operations that do not close may be sampled; else they are refused.
+    heads : {"real", "infinite"}
+        The head dimension of softmax attention.
     """
 
     def __init__(
         self, model: nn.Module, parameters: Mapping[str, Parameter], batch: int,
         sampling: bool = True,
+        heads: str = "real",
     ) -> None:  # fmt: skip
         super().__init__()
         self.model, self.batch, self.sampling = model, batch, sampling
+        self.heads = heads
         self.symbols: dict[int, tuple[Tensor, Symbol]] = {}
         self.spans: dict[str, list[tuple[int, int]]] = {}  # entries used as a linear map
         self.settled: dict[tuple, Node] = {}
@@ -335,10 +339,12 @@ class Trace(TorchFunctionMode):
         first = self.symbol(args[0]) if args else None
         if name in _CASTS and isinstance(first, Random):
             return self.stand_in(args[0].shape, first)
-        if name in _CASTS and isinstance(first, (ParameterView, Opaque)):
+        if name in _CASTS and isinstance(first, (ParameterView, Opaque, Scores)):
             return self.stand_in(args[0].shape, first)
         if name in SHAPES and isinstance(first, (Random, ParameterView)) and len(met) == 1:
             return SHAPES[name](self, Call(func, name, args, kwargs))
+        if has_scores(self, Call(func, name, args, kwargs)):
+            return scores(self, Call(func, name, args, kwargs))
         handler = HANDLERS.get(name)
         if handler is not None:
             return handler(self, Call(func, name, args, kwargs))

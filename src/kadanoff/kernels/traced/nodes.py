@@ -61,6 +61,10 @@ class Environment(Protocol):
         """E[x²] of the first and of the second sample of each pair, (B, P) each."""
         ...
 
+    def matrix(self, node: Node) -> Pair:
+        """E[x_p x_q] within the first and within the second sample of each pair, (B, P, P)."""
+        ...
+
     def data(self, node: Node) -> Pair:
         """The data of a leaf at the first and at the second sample of each pair."""
         ...
@@ -126,6 +130,14 @@ class Node:
     def watched(self) -> tuple[Node, ...]:
         """Inputs whose own variances are needed."""
         return ()
+
+    def between(self) -> tuple[Node, ...]:
+        """Inputs whose kernels between two samples are needed."""
+        return self.inputs
+
+    def watches_all(self) -> bool:
+        """Whether the watched inputs are needed between all positions of a sample."""
+        return False
 
     def demand(self, full: bool) -> bool:
         """Whether all pairs of positions of the inputs are needed."""
@@ -222,6 +234,14 @@ class Affine(Node):
         super().__init__((source,), positions, channels, gaussian=True)
         self.C_W, self.C_b, self.rates, self.taps = C_W, C_b, rates, taps
         self.own_source()
+
+    def between(self) -> tuple[Node, ...]:
+        """Inputs whose kernels between two samples are needed."""
+        return self.inputs
+
+    def watches_all(self) -> bool:
+        """Whether the watched inputs are needed between all positions of a sample."""
+        return False
 
     def demand(self, full: bool) -> bool:
         return full

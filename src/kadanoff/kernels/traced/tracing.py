@@ -96,6 +96,7 @@ def trace(
     *,
     output: Callable[[Any], Tensor] | None = None,
     sampling: bool = True,
+    heads: str = "real",
 ) -> Traced:
     """Run the model's forward on kernels.
 
@@ -109,6 +110,8 @@ def trace(
         What of the model's output to take.
     sampling : bool
         Whether what does not close may be sampled.
+    heads : {"real", "infinite"}
+        The head dimension of softmax attention.
 
     Raises
     ------
@@ -120,7 +123,7 @@ def trace(
     sizes = [n for p in parameters.values() for n in p.shape]
     sizes += [n for value in inputs.values() for n in value.shape[1:]]
     batch = batch_for(sizes)
-    mode = Trace(model, parameters, batch, sampling)
+    mode = Trace(model, parameters, batch, sampling, heads)
     example = {}
     for name, value in inputs.items():
         few = value[torch.arange(batch) % len(value)]
