@@ -6,6 +6,7 @@ times the width (:mod:`kadanoff.program.pool`). Kernels are averages over networ
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -78,11 +79,11 @@ def pooled_kernels(
         def one(s: int, pool: Any, states: Any = states) -> tuple[Tensor, Tensor]:
             generator = torch.Generator().manual_seed(int(states[s] >> np.uint64(1)))
             network = Network(models[s], laws, generator, "cpu", "exact", pool)
-            with torch.enable_grad(), network:
+            with torch.enable_grad(), network, _watched(models[s]) as linear:
                 found = models[s](batch["0"]) if "0" in batch else models[s](**batch)
                 main = main_output(found) if output is None else output(found)
                 rows = _rows(main, count)
-                K = rows.detach().double() @ rows.detach().double().T / rows.shape[1]
+                K = _integrated(linear, rows, laws)
                 if not ntk:
                     return K, torch.zeros_like(K)
                 Theta = network.tangent(rows[:, 0], lambda name, _: rates[name])
@@ -97,6 +98,39 @@ def pooled_kernels(
         )
         if progress:
             progress(group + 1, _GROUPS)
+
+
+@contextlib.contextmanager
+def _watched(model: nn.Module) -> Iterator[list[tuple[str, Tensor, Tensor]]]:
+    """Name, input and output of each call of a dense layer."""
+    calls: list[tuple[str, Tensor, Tensor]] = []
+
+    def kept(name: str) -> Callable[..., None]:
+        return lambda _, args, out: calls.append((name, args[0], out))
+
+    hooks = [module.register_forward_hook(kept(name)) for name, module in model.named_modules()
+             if isinstance(module, nn.Linear)]  # fmt: skip
+    try:
+        yield calls
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _integrated(
+    calls: list[tuple[str, Tensor, Tensor]], rows: Tensor, laws: Mapping[str, Law]
+) -> Tensor:
+    """K of the output: its readout integrated out where it is a dense layer, which one sees."""
+    if calls and calls[-1][2] is rows:
+        name, x, _ = calls[-1]
+        prefix = f"{name}." if name else ""
+        weight, bias = laws.get(f"{prefix}weight"), laws.get(f"{prefix}bias")
+        if weight is not None and weight.gaussian and x.ndim == 2:
+            x = x.detach().double()
+            offset = 0.0 if bias is None else bias.std**2 + bias.mean**2
+            return weight.std**2 * (x @ x.T) + offset
+    found = rows.detach().double()
+    return found @ found.T / rows.shape[1]
 
 
 def _rows(main: Any, count: int) -> Tensor:

@@ -182,7 +182,10 @@ class _Run:
         S, T = drawn(node, covariances, self.values[0], count, self.seed, self.draws, self.ntk)
         P = node.positions
         i, j = self.pairs
-        return tuple(X.view(count, P, count, P).transpose(1, 2)[i, j] for X in (S, T))  # pyright: ignore[reportReturnType]
+        S, T = (X.view(count, P, count, P).transpose(1, 2)[i, j] for X in (S, T))
+        if not self.graph.full[node]:
+            return S.diagonal(dim1=1, dim2=2), T.diagonal(dim1=1, dim2=2)
+        return S, T
 
     def _matrix(self, pair: Pair, count: int) -> Pair:
         """All positions of all samples against each other, from all pairs i >= j."""

@@ -148,6 +148,8 @@ def _aligned(trace: Trace, x: Tensor, y: Tensor) -> tuple[Node, Node, tuple[int,
     shape = tuple(torch.broadcast_shapes(x.shape, y.shape))
     first, second = trace.symbol(x), trace.symbol(y)
     randoms = [(s, t) for s, t in ((first, x), (second, y)) if isinstance(s, Random)]
+    if not randoms or any(isinstance(s, Opaque) for s in (first, second)):
+        raise Open("an operand is known by sampling only")
     lead = max(randoms, key=lambda item: item[1].numel())
     layout = _layout(trace, lead[0], shape)
     nodes = [_node(trace, t, s, shape, layout) for s, t in ((first, x), (second, y))]
