@@ -172,10 +172,10 @@ def table(rows: list[dict]) -> str:
     lines = [
         "### Kernels of modules, beside neural-tangents 0.6.5",
         "",
-        "NNGP and NTK together, float64, one thread each, in one run. *An entry* is a distinct pair",
-        "of inputs; theirs is the batch that is fastest an entry. *First*: the first call, which",
-        "traces and compiles. Memory: growth of the process beyond its imports and inputs. *Load*:",
-        "the machine's load average meanwhile (2 cores).",
+        "NNGP and NTK together, float64, one thread each, in one run. *An entry* is a distinct",
+        "pair of inputs; theirs is the batch that is fastest an entry. *First*: the first call,",
+        "which traces and compiles. Memory: growth of the process beyond its imports and inputs.",
+        "*Load*: the machine's load average meanwhile (2 cores).",
         "",
         "| network | ours, s an entry | its | faster | first, s | its first | MB | its MB | "
         "differs | load |",
@@ -191,9 +191,12 @@ def table(rows: list[dict]) -> str:
             f"{theirs.get('mb', float('nan')):.0f} | {r.get('difference', float('nan')):.0e} | "
             f"{r['load']:.0f} |"
         )
-    lines += ["", "cnn: three 3×3 convolutions, ReLU, global pooling, 32×32×3. wide resnet: three "
-              "pre-activation blocks at strides 1, 2, 2 with projections, 32×32×3. attention: two "
-              "residual blocks of tied softmax attention and ReLU layers on 64 tokens."]  # fmt: skip
+    lines += [
+        "",
+        "cnn: three 3×3 convolutions, ReLU, global pooling, 32×32×3. wide resnet: three",
+        "pre-activation blocks at strides 1, 2, 2 with projections, 32×32×3. attention: two",
+        "residual blocks of tied softmax attention and ReLU layers on 64 tokens.",
+    ]
     return "\n".join(lines) + "\n"
 
 
