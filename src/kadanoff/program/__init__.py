@@ -24,6 +24,7 @@
 ``pool``           Replicas side by side: the infinite-width limit
 ``finite``         What stays random at infinite width
 ``run``            Ensembles of modules
+``sizes``          How large each parameter's gradient is, and its power of width or depth
 ``result``, ``comparison``  What comes out, and two of them side by side
 ``module_kernel``  Infinite-width kernels of a module as a function of data sets
 ``pooled``         Kernels by pooled sampling: what neither kernels nor draws of channels tell
@@ -52,6 +53,11 @@ if TYPE_CHECKING:
     from kadanoff.program.result import Quantity as Quantity
     from kadanoff.program.run import expect as expect
     from kadanoff.program.run import module_ensemble as module_ensemble
+    from kadanoff.program.sizes import GradientPower as GradientPower
+    from kadanoff.program.sizes import GradientSize as GradientSize
+    from kadanoff.program.sizes import gradient_powers as gradient_powers
+    from kadanoff.program.sizes import gradient_sizes as gradient_sizes
+    from kadanoff.program.sizes import power_fit as power_fit
 
 __getattr__, __dir__, _names = attach(__name__)
 __all__ = [*_names]  # pyright: ignore[reportUnsupportedDunderAll]
