@@ -43,6 +43,8 @@ __all__ = ["Row", "run"]
 RESULTS = Path(__file__).parent / "results"
 PARTS = RESULTS / "architectures.parts"
 DEPTH = {"mlp_16": 16, "mlp_32": 32, "mlp_100": 100}
+# wide enough that uniform recurrent matrices are answered by their law
+WIDTH = {"lstm": 256, "gru": 256}
 SKIP = ("mlp_16", "mlp_32", "mlp_100", "lora", "regression", "nanogpt")
 SAMPLES = 2
 INSTANCES = 800
@@ -97,6 +99,8 @@ class Row:
 def plan_of(family: Family, method: str, seed: int, depth: int) -> Plan:
     """The sampling of one family."""
     sizes = {**family.sizes, "depth": min(depth, family.sizes["depth"])}
+    if family.name in WIDTH:
+        sizes["width"] = WIDTH[family.name]
     factory = functools.partial(WithLoss, family, sizes)
     x, y = family.data(family.batch if family.coupled else SAMPLES, 0)
     found = laws(factory)
@@ -260,6 +264,15 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def together(rows: list[Row], networks: int) -> list[Row]:
+    """These rows and the kept ones of other families, of as many networks each."""
+    kept = RESULTS / "architectures.json"
+    old = json.loads(kept.read_text("utf-8"))["rows"] if kept.exists() else []
+    fresh = {row.family for row in rows}
+    rows += [Row(**r) for r in old if r["family"] not in fresh and r["networks"] == networks]
+    return sorted(rows, key=lambda row: row.family)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("families", nargs="*", default=[n for n in zoo.FAMILIES if n not in SKIP])
@@ -276,6 +289,7 @@ def main() -> None:
         print(f"{name:20} rms z {row.mean_rms:.2f} {row.spread_rms:.2f}  worst {row.worst_at}")
     parts = sorted(PARTS.glob(f"*-{options.networks}-{options.depth}.json"))
     rows = [Row(**json.loads(p.read_text("utf-8"))) for p in parts]
+    rows = together(rows, options.networks)
     write_json(
         RESULTS / "architectures.json",
         {

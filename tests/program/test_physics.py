@@ -171,10 +171,10 @@ def test_a_transformer_has_the_values_of_really_initialised_ones():
     assert ours.loss.value > 6.5
 
 
-def _llama():
+def _llama(layers: int = 1):
     transformers = pytest.importorskip("transformers")
     config = transformers.LlamaConfig(
-        vocab_size=V, hidden_size=256, intermediate_size=512, num_hidden_layers=1,
+        vocab_size=V, hidden_size=256, intermediate_size=512, num_hidden_layers=layers,
         num_attention_heads=4, num_key_value_heads=2, use_cache=False, initializer_range=0.1,
         max_position_embeddings=LENGTH, bos_token_id=1, eos_token_id=2,
     )  # fmt: skip
@@ -197,3 +197,86 @@ def test_the_pooled_limit_is_that_of_infinite_width_where_finite_networks_are_a_
     # without the projection off known directions gradients would grow by M/(S n) a map
     ratios = [limit.gradients[n].value / narrow.gradients[n].value for n in limit.gradients]
     assert 0.8 < np.median(ratios) < 1.25
+
+
+# infinite width in closed form, 2048 heads sampled: mean square and row correlation by block
+GPT2_LIMIT = [(1.970, 0.2607), (4.019, 0.3597), (6.106, 0.4145), (8.214, 0.4511)]
+LLAMA_LIMIT = [(17.20, 0.0309), (34.66, 0.0368), (52.15, 0.0394), (69.66, 0.0409)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("build", "prefix", "golden", "bias"),
+    [
+        # what is left of 1/n: S = 8 replicas of width 256 are one network of width 2048
+        (lambda: _gpt2(256), "transformer.h", GPT2_LIMIT, 0.003),
+        (lambda: _llama(4), "model.layers", LLAMA_LIMIT, 0.002),
+    ],
+)
+def test_the_limit_of_transformers_is_the_closed_form(build, prefix, golden, bias):
+    x, y = _tokens()
+    ens = kd.ensemble(build(), ({"input_ids": x}, y), 48, limit=True, probes=0)
+    assert ens.loss.n == 6  # pools of eight replicas
+    for block, (mean_square, correlation) in enumerate(golden):
+        found = ens.calls[f"{prefix}.{block}:add#1"]
+        q = found["second_moment"]
+        assert_consistent(mean_square, q.value, q.stderr, relative_error=0.02)
+        q = found["correlation"]
+        assert_consistent(correlation, q.value, q.stderr, relative_error=0.06, bias=bias)
+
+
+@pytest.mark.slow
+def test_gpt2_small_at_its_own_initialisation_from_the_meta_device():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.GPT2Config(resid_pdrop=0, embd_pdrop=0, attn_pdrop=0, use_cache=False)
+    with torch.device("meta"):
+        model = transformers.GPT2LMHeadModel(config).eval()
+    generator = torch.Generator().manual_seed(1)
+    x, y = (torch.randint(0, 50257, (2, 24), generator=generator) for _ in range(2))
+    ens = kd.ensemble(model, ({"input_ids": x}, y), 10, probes=0)
+    assert not ens.drawn
+    # 60 networks of an independent implementation, with their errors
+    blocks = {0: (0.006835, 1.6e-5), 5: (0.04521, 1.8e-4), 11: (0.09433, 3.7e-4)}
+    for block, (value, error) in blocks.items():
+        q = ens.calls[f"transformer.h.{block}:add#1"]["second_moment"]
+        assert_consistent(value, q.value, math.hypot(error, q.stderr), relative_error=0.04)
+    correlations = {0: (0.2141, 0.0019), 11: (0.5272, 0.0035)}
+    for block, (value, error) in correlations.items():
+        q = ens.calls[f"transformer.h.{block}:add#1"]["correlation"]
+        assert_consistent(value, q.value, math.hypot(error, q.stderr), relative_error=0.06)
+    gradients = {
+        "0.attn.c_attn": (5.94e-6, 1.1e-7), "0.attn.c_proj": (4.08e-4, 7e-6),
+        "6.attn.c_attn": (5.56e-7, 6e-9), "11.mlp.c_fc": (4.24e-7, 2e-9),
+        "11.mlp.c_proj": (9.55e-6, 6e-8),
+    }  # fmt: skip
+    for name, (value, error) in gradients.items():
+        q = ens.gradients[f"transformer.h.{name}.weight"]
+        assert_consistent(value, q.value, math.hypot(error, q.stderr), relative_error=0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("training", [True, False])
+def test_a_resnet_has_the_values_of_really_initialised_ones(training):
+    transformers = pytest.importorskip("transformers")
+    config = transformers.ResNetConfig(
+        embedding_size=32, hidden_sizes=[32, 64, 128], depths=[2, 2, 2], layer_type="basic",
+        num_labels=10,
+    )  # fmt: skip
+
+    def factory():
+        return transformers.ResNetForImageClassification(config).train(training)
+
+    images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(4))
+    batch = ({"pixel_values": images}, torch.arange(4))
+    ours = kd.ensemble(factory, batch, 60, probes=0, method="undrawn")
+    theirs = kd.ensemble(factory, batch, 60, probes=0, method="instances", seed=1)
+    table = kd.compare(ours, theirs)
+    # tails are heavy without batch statistics: logarithms of what is positive
+    z = [
+        (a.log_value - b.log_value) / math.hypot(a.log_spread, b.log_spread) * a.n**0.5
+        for a, b in ((line.first, line.second) for line in table.lines)
+        if a.log_spread > 1e-4 and b.log_spread > 1e-4
+    ]
+    assert len(z) > 60
+    assert max(map(abs, z)) < 4.5
+    assert 0.5 < np.sqrt(np.mean(np.square(z))) < 1.7

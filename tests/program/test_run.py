@@ -189,3 +189,65 @@ def test_draws_larger_than_allowed_are_refused():
     model = nn.Sequential(nn.Linear(6, 64), nn.Tanh(), nn.LSTM(64, 64, batch_first=True))
     with pytest.raises(AnalysisError, match=r"Drawing 2\.weight_ih_l0 needs .* GB"):
         kd.ensemble(model, X, 2, limit_bytes=2000)
+
+
+def test_a_law_that_was_measured_widens_the_spread():
+    model = nn.Linear(400, 4000, bias=False)
+    x = torch.ones(1, 400)
+    found = {}
+    for error in (0.0, 0.1):
+        laws = {"weight": Law(std=0.05, std_error=0.05 * error)}
+        found[error] = kd.ensemble(model, x, 60, probes=0, method="undrawn", laws=laws)
+    exact, uncertain = (found[e][""]["second_moment"] for e in (0.0, 0.1))
+    assert exact.spread < 0.04 * exact.value
+    # the mean square goes as the square of the std: twice its relative error
+    relative = uncertain.spread / uncertain.value
+    assert abs(relative - 0.2) < 4 * uncertain.spread_stderr / uncertain.value + 0.01
+    assert "std is known to 10.0%" in found[0.1].notes[0]
+    assert not found[0.0].notes
+
+
+class Routed(nn.Module):
+    """Tokens go to one of three experts."""
+
+    def __init__(self, width=48):
+        super().__init__()
+        self.embed, self.router = nn.Linear(6, width), nn.Linear(width, 3, bias=False)
+        self.experts = nn.ModuleList(nn.Linear(width, width) for _ in range(3))
+        self.head = nn.Linear(width, 3)
+
+    def forward(self, x):
+        x = self.embed(x).tanh().flatten(0, 1)
+        chosen = self.router(x).argmax(-1)
+        out = torch.zeros_like(x)
+        for e, expert in enumerate(self.experts):
+            rows = (chosen == e).nonzero()[:, 0]
+            if len(rows):
+                out = out.index_add(0, rows, expert(x[rows]))
+        return self.head(out.reshape(3, 5, -1).mean(1))
+
+
+def test_the_limit_of_a_model_with_a_router_leaves_its_experts_at_their_width():
+    laws = _normal_laws(Routed())
+    limit = kd.ensemble(Routed(), (X, Y), 16, limit=True, laws=laws, probes=0, replicas=4)
+    finite = kd.ensemble(Routed(), (X, Y), 60, laws=laws, probes=0, method="undrawn")
+    assert any("experts.0.weight" in note and "a router" in note for note in limit.notes)
+    assert not any("head" in note for note in limit.notes)
+    for key in ("embed", "head"):
+        a, b = (e[key]["second_moment"] for e in (limit, finite))
+        assert abs(a.value - b.value) < 4 * (a.stderr + b.stderr) + 0.1 * b.value
+
+
+def test_norms_and_attention_have_second_moments_too():
+    ens = _ensemble(3)
+    found = ens["layers.0.norm1"]["second_moment"]
+    assert abs(found.value - 2) < 0.01  # unit gain and unit shift
+    assert "layers.0.self_attn:scaled_dot_product_attention" in ens.calls
+
+
+def test_gram_matrices_beyond_memory_are_refused_with_their_bytes(monkeypatch):
+    monkeypatch.setattr("kadanoff.devices.free_memory", lambda: 1 << 20)
+    model = nn.Linear(6, 8, bias=False)
+    x = torch.randn(5000, 6)
+    with pytest.raises(AnalysisError, match=r"5,000 rows .* 800,000,000 bytes"):
+        kd.ensemble(model, x, 8, limit=True, laws={"weight": Law(std=0.4)}, replicas=2, probes=0)

@@ -75,7 +75,10 @@ def kept_as_it_is(model: nn.Module) -> list[str]:
         weight = module._parameters.get("weight")
         real = weight is not None and weight.is_floating_point()
         own = any(p.is_floating_point() for p in module.parameters())
-        if not real and not own and next(module.children(), None) is None:
+        held = "weight" in {*module._buffers, *module.__dict__, *dir(type(module))}
+        packed = any("pack" in name for name in (*module.__dict__, *module._buffers))
+        alone = next(module.children(), None) is None
+        if not real and not own and alone and (held or packed):
             out.append(
                 f"{path or 'the model'} ({title}) keeps its weight in another form, quantised or "
                 "packed: it is the same in every network"

@@ -36,6 +36,7 @@ def mapped(network: Network, x: Tensor, view: View, side: Side) -> Tensor | str:
     if found is None:
         return NO_MATRIX
     matrix, asked = found
+    network.asked.append((view.source.name, rows))
     if not matrix.undrawn(rows):
         return CHEAPER
     if x.shape[-1] != (matrix.columns if asked == "right" else matrix.rows):

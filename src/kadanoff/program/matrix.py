@@ -28,11 +28,13 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from kadanoff.devices import check_room
 from kadanoff.ensembles.undrawn import Known, answered, fresh_part, remembered, residue
 from kadanoff.gaussian.cholesky import GramFactor, gram_factor
 
 __all__ = ["Matrix", "Question", "Side", "cheaper_undrawn"]
 
+_MANY = 4096  # rows from which memory is looked at
 Side = Literal["right", "left"]
 Pool = Callable[[Tensor], Tensor]
 
@@ -167,6 +169,7 @@ class Matrix:
             found = GramFactor(rest, None)
             r = n
         else:
+            _check_room(len(X), self.pool is not None)
             gram = self._mean(rest @ rest.mT)
             found = gram_factor(gram, floor)
             r = found.L.shape[1]
@@ -276,6 +279,22 @@ class Matrix:
         self.known = {"right": None, "left": None}
         self.W = W
         return W
+
+
+def _check_room(M: int, pooled: bool) -> None:
+    """Refuse Gram matrices that main memory has no room for.
+
+    Raises
+    ------
+    AnalysisError
+    """
+    if M < _MANY:
+        return  # a few hundred MB at most
+    remedy = "Use fewer or smaller samples: it takes the square of their positions."
+    if pooled:
+        remedy += " limit=False draws the weights of maps that see so many rows."
+    # the product, its factor, and a copy of each while they are made
+    check_room(4 * 8 * M * M, f"The Gram matrix of {M:,} rows of one map", remedy)
 
 
 def _joined(pairs: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor] | None:

@@ -10,6 +10,7 @@ in numbers, drawn at that moment and consistent with every answer given before: 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -55,6 +56,8 @@ class Network(TorchFunctionMode):
         Average over replicas (:mod:`kadanoff.program.pool`).
     limit_bytes : int, optional
         Largest parameter that may be drawn.
+    apart : frozenset of str
+        Parameters that replicas do not average over.
 
     Attributes
     ----------
@@ -85,10 +88,13 @@ class Network(TorchFunctionMode):
         method: str = "exact",
         pool: Pool | None = None,
         limit_bytes: int | None = None,
+        apart: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__()
         self.device, self.method, self.pool = torch.device(device), method, pool
-        self.limit_bytes = limit_bytes
+        self.limit_bytes, self.apart = limit_bytes, apart
+        # which parameter was asked how many rows, in order
+        self.asked: list[tuple[str, int]] = []
         if isinstance(seed, torch.Generator):
             self.generator = seed
         else:
@@ -102,10 +108,20 @@ class Network(TorchFunctionMode):
             law = laws.get(name)
             if law is None:
                 raise UsageError(f"There is no law for the parameter {name}.")
-            source = Source(name, parameter.shape, parameter.dtype, law, self)
+            source = Source(name, parameter.shape, parameter.dtype, self._possible(law), self)
             self.sources[name] = source
             rows = parameter.shape[0] if parameter.ndim else 1
             self._views[id(parameter)] = View(source, parameter, stop=rows)
+
+    def _possible(self, law: Law) -> Law:
+        """The law as it may well be: where its std was measured, one that the measurement allows.
+
+        Networks then differ by what is not known, too, and so do their spreads.
+        """
+        if not law.std_error or not law.std or self.pool is not None:
+            return law
+        relative = min(law.std_error / law.std, 0.5)
+        return law.scaled(math.exp(relative * float(self.normal((), torch.float64))))
 
     def __enter__(self) -> Network:
         super().__enter__()
@@ -122,10 +138,11 @@ class Network(TorchFunctionMode):
         """Independent standard normal numbers."""
         return torch.randn(shape, generator=self.generator, device=self.device, dtype=dtype)
 
-    def matrix(self, rows: int, columns: int, std: float, orthogonal: bool = False) -> Matrix:
-        """An undrawn matrix of this network."""
-        kind = Orthogonal if orthogonal else Matrix
-        return kind(rows, columns, std, self.normal, self.pool, self.method == "undrawn")
+    def matrix(self, name: str, rows: int, columns: int, law: Law) -> Matrix:
+        """An undrawn matrix of this network, (a part of) the parameter of that name."""
+        kind = Orthogonal if law.kind == "orthogonal" else Matrix
+        pool = None if name in self.apart else self.pool
+        return kind(rows, columns, law.std, self.normal, pool, self.method == "undrawn")
 
     def allow(self, size: int, name: str) -> None:
         """Stop before a draw that would not fit."""

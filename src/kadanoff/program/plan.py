@@ -6,7 +6,7 @@ import contextlib
 import copy
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +23,7 @@ from kadanoff.program.records import Record, Task, channels, measure, objective,
 from kadanoff.trace.hf import main_output, tensors_in
 from kadanoff.trace.sandbox import untouched
 
-__all__ = ["Notes", "Plan", "sums"]
+__all__ = ["Notes", "Plan", "merged", "sums"]
 
 # of each number: networks that have it, sum, sum of squares; positive ones, and their logarithms
 MOMENTS = 6
@@ -62,6 +62,8 @@ class Plan:
         Entries of each parameter.
     first : tuple of Record
         Networks 0, 1, ... that have been run already.
+    apart : frozenset of str
+        Parameters over which replicas are not averaged.
     """
 
     model: nn.Module
@@ -76,6 +78,7 @@ class Plan:
     block: int = 4
     sizes: dict[str, int] = field(default_factory=dict)
     first: tuple[Record, ...] = ()
+    apart: frozenset[str] = frozenset()
 
     def run(self, block: int, size: int) -> list[tuple[int, dict[str, Tensor]]]:
         """Sums over the networks of block number ``block``, a piece a network."""
@@ -84,11 +87,8 @@ class Plan:
             if self.replicas > 1:
                 done = self.first if first == 0 else ()
                 records = done or self.pooled(first, size)[0]
-                total: dict[str, Tensor] = {}
-                for record in records:
-                    for key, value in sums(record).items():
-                        total[key] = total[key] + value if key in total else value
-                return [(len(records), total)]
+                # replicas that share Gram matrices are one sample: their numbers move together
+                return [(len(records), sums(merged(records)))]
             done = self.first if first == 0 else ()
             rest = [self.network(i)[0] for i in range(first + len(done), first + size)]
             return [(1, sums(record)) for record in (*done, *rest)]
@@ -105,11 +105,11 @@ class Plan:
         refuse_infinite(record, index)
         return record, notes
 
-    def bare(self, index: int) -> Network:
+    def bare(self, index: int, method: str | None = None) -> Network:
         """Forward, loss and backward of network ``index``, and nothing kept: what it costs."""
         probes = torch.Generator().manual_seed(index)
         generator = torch.Generator(self.device).manual_seed(index)
-        network = Network(self.model, self.laws, generator, self.device, self.method)
+        network = Network(self.model, self.laws, generator, self.device, method or self.method)
         with torch.enable_grad(), untouched(self.model, quiet=True), network:
             output = self.model(*self.task.args, **self.task.kwargs)
             main = main_output(output)
@@ -124,8 +124,9 @@ class Plan:
     ) -> tuple[Record, Notes]:
         generator = torch.Generator(self.device).manual_seed(seed)
         network = Network(
-            model, self.laws, generator, self.device, self.method, pool, self.limit_bytes
-        )
+            model, self.laws, generator, self.device, self.method, pool, self.limit_bytes,
+            self.apart,
+        )  # fmt: skip
         guard = untouched(model, seed=noise, quiet=True, graph=True)
         with guard if pool is None else contextlib.nullcontext(), network:
             record = measure(model, network, self.task, probes, self.sizes)
@@ -170,12 +171,29 @@ class Plan:
             refuse_infinite(record, first + i)
         return [record for record, _ in found], found[0][1]
 
+    def different_ways(self) -> frozenset[str]:
+        """Parameters that are asked other rows in one network than in another: experts.
+
+        With one of a list of blocks' siblings all are named, those that agreed by chance included.
+        """
+        ways: dict[str, set[tuple[int, ...]]] = {}
+        runs = [self.bare(i, "undrawn").asked for i in range(self.replicas)]
+        for run in runs:
+            rows: dict[str, tuple[int, ...]] = dict.fromkeys(self.laws, ())
+            for name, count in run:
+                rows[name] = (*rows[name], count)
+            for name, counts in rows.items():
+                ways.setdefault(_siblings(name), set()).add(counts)
+        found = {name for name, seen in ways.items() if len(seen) > 1}
+        return frozenset(name for name in self.laws if _siblings(name) in found)
+
     def fingerprint(self) -> str:
         """Changes with anything that changes the numbers."""
         digest = hashlib.sha256()
         task = self.task
         for item in (
             self.method, self.seed, self.replicas, self.block, self.device.type, task.probes,
+            sorted(self.apart),
             sorted((n, repr(law)) for n, law in self.laws.items()),
             [(n, type(m).__name__, m.training) for n, m in self.model.named_modules()],
         ):  # fmt: skip
@@ -183,6 +201,27 @@ class Plan:
         for tensor in tensors_in((task.args, task.kwargs, task.targets)):
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
+
+
+def _siblings(name: str) -> str:
+    """A parameter's name without the last number in it: of the expert, not of the layer."""
+    return re.sub(r"\.\d+(?!.*\.\d+(\.|$))(?=\.|$)", ".*", name)
+
+
+def merged(records: Sequence[Record]) -> Record:
+    """One record of several replicas: the mean of each number over those that have it."""
+    values: dict[tuple[str, str], list[float]] = {}
+    gradients: dict[str, list[float]] = {}
+    for record in records:
+        for key, value in record.values.items():
+            values.setdefault(key, []).append(value)
+        for name, value in record.gradients.items():
+            gradients.setdefault(name, []).append(value)
+    return Record(
+        {key: sum(found) / len(found) for key, found in values.items()},
+        {name: sum(found) / len(found) for name, found in gradients.items()},
+        sum(record.loss for record in records) / len(records),
+    )
 
 
 def sums(record: Record) -> dict[str, Tensor]:

@@ -17,9 +17,13 @@ from torch import Tensor
 
 from kadanoff.errors import AnalysisError
 
-__all__ = ["together"]
+__all__ = ["DifferentWays", "together"]
 
 _PATIENCE = 600.0  # seconds a replica waits for the others
+
+
+class DifferentWays(AnalysisError):
+    """Replicas that went different ways through the model and cannot share its products."""
 
 
 class _Meeting:
@@ -36,10 +40,10 @@ class _Meeting:
         slots = list(self.slots)
         self.barrier.wait(_PATIENCE)
         if any(s.shape != slots[0].shape for s in slots):
-            raise AnalysisError(
+            raise DifferentWays(
                 "The replicas of the infinite-width limit went different ways through the model "
                 "(a router sent them different numbers of tokens).",
-                "Such a model has no limit that replicas can share; use limit=False.",
+                "Use limit=False: networks of the model's own width.",
             )
         return torch.stack(slots).mean(0)
 
@@ -66,7 +70,7 @@ def together(run: Callable[[int, Callable[[Tensor], Tensor]], Any], count: int) 
     if real:
         raise real[0]
     if errors:
-        raise AnalysisError(
+        raise DifferentWays(
             "The replicas of the infinite-width limit did not meet: the model calls other layers "
             "in one than in another.",
             "Use limit=False.",

@@ -22,6 +22,7 @@ from kadanoff.trace.jacobians import jacobians_along, jacobians_to_output
 from kadanoff.trace.layers import Call, Layers
 from kadanoff.trace.losses import default_loss
 from kadanoff.trace.recorder import Recorder
+from kadanoff.trace.statistics import Statistics, reduce
 
 __all__ = ["FIELDS", "NTK", "OUTPUT", "Host", "Record", "Task", "call_keys", "measure"]
 
@@ -145,9 +146,12 @@ def measure(
         Entries of each parameter.
     """
     correlations: list[tuple[float, float]] = []
+    normed: dict[int, Statistics] = {}
 
     def observe(call: Call, _args: tuple, _kwargs: dict, output: Any) -> None:
         correlations.append(_two_correlations(output, call, task.samples))
+        if call.kind in ("norm", "attention") and isinstance(output, Tensor) and output.ndim > 1:
+            normed[len(correlations) - 1] = reduce(output, call.channel)
 
     layers = Layers(graph=task.probes > 0, adds=True, observe=observe)
     with torch.enable_grad():
@@ -161,8 +165,8 @@ def measure(
             )
         calls, keys = layers.calls, call_keys(layers.calls)
         record = Record(order=keys)
-        for call, key, pair in zip(calls, keys, correlations):
-            _statistics(record, call, key, pair)
+        for i, (call, key, pair) in enumerate(zip(calls, keys, correlations)):
+            _statistics(record, call, key, pair, call.statistics or normed.get(i))
         _of_output(record, main)
         value = objective(output, main, task, generator)
         record.loss = float(value.detach())
@@ -216,11 +220,12 @@ def _normal(shape: Any, like: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(shape, generator=generator).to(like.device, like.dtype)
 
 
-def _statistics(record: Record, call: Call, key: str, pair: tuple[float, float]) -> None:
+def _statistics(
+    record: Record, call: Call, key: str, pair: tuple[float, float], found: Statistics | None
+) -> None:
     if call.kind not in _KINDS:
         return
-    if call.statistics is not None:
-        found = call.statistics
+    if found is not None:
         for name in ("second_moment", "mean", "kurtosis", "correlation"):
             values = getattr(found, name)
             if values.numel():

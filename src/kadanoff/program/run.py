@@ -24,7 +24,8 @@ from kadanoff.program.initial import laws as laws_of
 from kadanoff.program.law import Law
 from kadanoff.program.mode import refuse
 from kadanoff.program.plan import Notes, Plan
-from kadanoff.program.records import OUTPUT, Task
+from kadanoff.program.pool import DifferentWays
+from kadanoff.program.records import OUTPUT, Record, Task
 from kadanoff.program.result import ModuleEnsemble, Quantity, quantities
 from kadanoff.trace.hf import tensors_in
 from kadanoff.trace.recorder import unwrap
@@ -81,7 +82,9 @@ def module_ensemble(
         ``rtol`` times its mean.
     limit : bool
         The infinite-width limit: ``replicas`` networks share their Gram matrices, which makes
-        them one network of that many times the width, at fixed head dimension.
+        them one network of that many times the width, at fixed head dimension. At least two such
+        pools are run; errors and spreads are those between pools. Experts, which a router sends
+        other rows in each replica, stay at their own width; ``notes`` says so.
     method : {"exact", "undrawn", "drawn", "instances"}
         "exact" answers each linear map by its law where that is cheaper than drawing the weight;
         "undrawn" wherever there is a law; "drawn" draws every weight from its law; "instances"
@@ -140,20 +143,34 @@ def module_ensemble(
     plan = replace(plan, task=replace(plan.task, ntk=ntk))
     n_networks = _whole("n_networks", n_networks, 2)
     if limit:
-        n_networks = max(plan.replicas, n_networks // plan.replicas * plan.replicas)
+        n_networks = max(2, n_networks // plan.replicas) * plan.replicas
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as workers do: more would change the order of sums
     try:
         with torch.enable_grad():
-            done, notes = plan.pooled(0, plan.replicas) if limit else plan.network(0)
+            plan, done, notes = _first(plan, limit)
     finally:
         torch.set_num_threads(threads)
-    plan = replace(plan, first=tuple(done) if isinstance(done, list) else (done,))
+    plan = replace(plan, first=tuple(done))
     moments, converged = stream(
         plan, n_networks, _judged, rtol=rtol, checkpoint=checkpoint, n_jobs=n_jobs,
         progress=progress, batch=None,
     )  # fmt: skip
     return _result(plan, moments, notes, words, limit, converged, time.perf_counter() - start)
+
+
+def _first(plan: Plan, limit: bool) -> tuple[Plan, list[Record], Notes]:
+    """The first network, or the first replicas; with what replicas cannot share found out."""
+    if not limit:
+        record, notes = plan.network(0)
+        return plan, [record], notes
+    try:
+        return plan, *plan.pooled(0, plan.replicas)
+    except DifferentWays:
+        plan = replace(plan, apart=plan.different_ways())
+        if not plan.apart:
+            raise
+    return plan, *plan.pooled(0, plan.replicas)
 
 
 def make_plan(
@@ -266,31 +283,40 @@ def _result(
     seconds: float,
 ) -> ModuleEnsemble:
     found = quantities(moments)
-    calls: dict[str, dict[str, Quantity]] = {}
-    met = [name.rpartition("|")[0] for name in found if not name.endswith(("|gradient", "|loss"))]
-    for key in dict.fromkeys((*notes.order, *(key for key in met if key != OUTPUT), OUTPUT)):
-        fields = {
-            name.rpartition("|")[2]: q
-            for name, q in found.items()
-            if name.rpartition("|")[0] == key and not name.endswith("|gradient")
-        }
-        if fields:
-            calls[key] = fields
+    met: dict[str, dict[str, Quantity]] = {}
+    for name, q in found.items():
+        key, _, field = name.rpartition("|")
+        if key and field != "gradient":
+            met.setdefault(key, {})[field] = q
+    order = dict.fromkeys((*notes.order, *(key for key in met if key != OUTPUT), OUTPUT))
+    calls = {key: met[key] for key in order if key in met}
     gradients = {
         name: found[f"{name}|gradient"] for name in plan.sizes if f"{name}|gradient" in found
     }
     return ModuleEnsemble(
         calls, gradients, found["|loss"], list(notes.chain), words, notes.drawn,
         not_self_averaging(plan.model), moments.n, plan.method, limit, plan.seed, seconds,
-        converged, [*kept_as_it_is(plan.model), *_uncertain(plan.laws)],
+        converged, [*kept_as_it_is(plan.model), *_uncertain(plan.laws), *_apart(plan.apart)],
     )  # fmt: skip
+
+
+def _apart(names: frozenset[str]) -> list[str]:
+    """What the infinite-width limit left at its own width."""
+    if not names:
+        return []
+    return [
+        f"{', '.join(sorted(names)[:3])}{', …' if len(names) > 3 else ''} see other rows in each "
+        "replica (a router chooses them), which therefore do not share them: these maps are at "
+        "the model's own width, all others at infinite width"
+    ]
 
 
 def _uncertain(laws: Mapping[str, Law]) -> list[str]:
     """Parameters whose law was measured on so few entries that the results feel it."""
     return [
         f"the law of {name} was measured: its std is known to {law.std_error / law.std:.1%}, which "
-        "is not in the errors given here (laws= states it exactly)"
+        "is in the spreads, and a part of the means' errors that more networks do not lower "
+        "(laws= states it exactly)"
         for name, law in laws.items()
         if law.std > 0 and law.std_error > 0.005 * law.std
     ]

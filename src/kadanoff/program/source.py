@@ -105,13 +105,14 @@ class Source:
             self._split = split
             columns = self.shape[split:].numel()
             found = self._blocks[start, stop] = self.network.matrix(
-                stop - start, columns, self.law.std, self.law.kind == "orthogonal"
+                self.name, stop - start, columns, law
             )
         return found
 
     def plain(self, x: Tensor, side: Side) -> bool:
         """Whether the law differs from a normal one where that would show, or costs nothing."""
-        if self.law.kind in ("normal", "orthogonal") or self.network.pool is not None:
+        pooled = self.network.pool is not None and self.name not in self.network.apart
+        if self.law.kind in ("normal", "orthogonal") or pooled:
             return False
         if self.shape.numel() <= _CHEAP and self.network.method != "undrawn":
             return True
@@ -172,7 +173,7 @@ class Source:
             return None
         known, free = self._known(), self._free()
         if self._rest is None:
-            self._rest = self.network.matrix(len(free), self.shape[1], self.law.std)
+            self._rest = self.network.matrix(self.name, len(free), self.shape[1], self.law)
         if not self._rest.undrawn(x.shape[:-1].numel()):
             return None
         table = torch.cat([rows for _, rows in self._tables])
