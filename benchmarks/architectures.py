@@ -34,8 +34,8 @@ from benchmarks import zoo
 from benchmarks.zoo.family import Family
 from kadanoff.files import atomic_write, write_json
 from kadanoff.program.initial import laws
-from kadanoff.program.plan import Plan
-from kadanoff.program.records import Record
+from kadanoff.program.plan import ModulePlan
+from kadanoff.program.records import NetworkRecord
 from kadanoff.program.run import make_plan
 
 __all__ = ["Row", "run"]
@@ -96,7 +96,7 @@ class Row:
     networks: int
 
 
-def plan_of(family: Family, method: str, seed: int, depth: int) -> Plan:
+def plan_of(family: Family, method: str, seed: int, depth: int) -> ModulePlan:
     """The sampling of one family."""
     sizes = {**family.sizes, "depth": min(depth, family.sizes["depth"])}
     if family.name in WIDTH:
@@ -114,7 +114,7 @@ def plan_of(family: Family, method: str, seed: int, depth: int) -> Plan:
     return plan
 
 
-def numbers(records: list[Record]) -> dict[str, Tensor]:
+def numbers(records: list[NetworkRecord]) -> dict[str, Tensor]:
     """Each number over networks; gradients without their common factor."""
     columns: dict[str, list[float]] = {}
     for record in records:

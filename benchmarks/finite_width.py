@@ -18,7 +18,7 @@ import torch
 from kadanoff.architecture import MLP
 from kadanoff.files import atomic_open, atomic_write, write_json
 from kadanoff.learning import predict
-from kadanoff.learning.correction import Measured, extrapolate, measure_correction
+from kadanoff.learning.correction import MeasuredCorrection, extrapolate, measure_correction
 from kadanoff.learning.finite_width import TERMS
 from kadanoff.learning.finite_width_cov import COV_TERMS
 from kadanoff.rgflow import flow
@@ -114,7 +114,7 @@ def run(index: int, quick: bool) -> dict:
     return row
 
 
-def _pooled(parts: list[dict]) -> Measured:
+def _pooled(parts: list[dict]) -> MeasuredCorrection:
     """Mean of independent measurements with equal numbers of networks."""
 
     def mean(name):
@@ -125,7 +125,7 @@ def _pooled(parts: list[dict]) -> Measured:
 
     pairs = sum(p["pairs"] for p in parts)
     residual = max(p["residual"] for p in parts)
-    return Measured(
+    return MeasuredCorrection(
         parts[0]["n"], mean("value"), error("stderr"), mean("cov"), error("cov_stderr"),
         pairs, residual,
     )  # fmt: skip

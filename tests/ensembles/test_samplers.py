@@ -17,7 +17,7 @@ from kadanoff.ensembles.direct import (
 from kadanoff.ensembles.limit import reference
 from kadanoff.ensembles.moments import Moments
 from kadanoff.ensembles.normals import Normals
-from kadanoff.ensembles.plan import Plan
+from kadanoff.ensembles.plan import EnsemblePlan
 from kadanoff.ensembles.run import estimates
 from kadanoff.ensembles.statistics import channels
 from kadanoff.ensembles.tangent import ntk, probe_rows, pull
@@ -100,7 +100,7 @@ def test_whole_layers_agree_with_probes():
     exact = kd.ensemble(arch, X, 12_000, seed=3, observables=[*"VABDF", "Theta"])
     ref = reference(arch, X)
     names = frozenset(exact.names())
-    plan = Plan(arch, X, ref, names, frozenset({1}), "direct", 4, 0)
+    plan = EnsemblePlan(arch, X, ref, names, frozenset({1}), "direct", 4, 0)
     moments = Moments()
     need = channels(set(names), 1)
     for block in range(64):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from kadanoff.architecture import Network
@@ -127,12 +128,13 @@ def _order_1(found: Prediction, arch: Network) -> dict[str, Any]:
         "width": arch.n[1],
         "correction": _rms(found.mean - found.terms[leading]),
         "correction_terms": {name: _rms(found.terms[name]) for name in names},
-        "numerical_error": float(found.terms["quadrature_error"].max()),
+        "numerical_error": float(torch.as_tensor(found.terms["quadrature_error"]).max()),
     }
 
 
-def _rms(x: Tensor) -> float:
-    return float(x.norm() / x.numel() ** 0.5)
+def _rms(x: Tensor | float) -> float:
+    size = torch.as_tensor(x)
+    return float(size.norm() / size.numel() ** 0.5)
 
 
 def _errors(found: Prediction, target: Tensor, noise: float) -> dict[str, float]:

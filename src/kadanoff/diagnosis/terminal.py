@@ -14,7 +14,7 @@ from rich.text import Text
 from kadanoff.diagnosis.block_table import Column, block_columns
 from kadanoff.diagnosis.blocks import Blocks, Group, blocks_of
 from kadanoff.style.numbers import percent, short, uncertain
-from kadanoff.style.terminal import View
+from kadanoff.style.terminal import TerminalView
 
 if TYPE_CHECKING:
     from kadanoff.diagnosis.result import Diagnosis, Estimate, Finding, LayerReport
@@ -24,7 +24,7 @@ __all__ = ["diagnosis_terminal", "loss_line", "span", "trial_line"]
 MAX_ROWS = 34
 
 
-def diagnosis_terminal(diagnosis: Diagnosis, *, calls: bool = False) -> View:
+def diagnosis_terminal(diagnosis: Diagnosis, *, calls: bool = False) -> TerminalView:
     """Return what ``rich`` prints for a diagnosis; at most 100 columns wide.
 
     Parameters
@@ -33,7 +33,7 @@ def diagnosis_terminal(diagnosis: Diagnosis, *, calls: bool = False) -> View:
     calls : bool
         A row a call also where the model has blocks; else those have a row each.
     """
-    return View(lambda c: _parts(diagnosis, c.write, c.plain, c.width, calls))
+    return TerminalView(lambda c: _parts(diagnosis, c.write, c.plain, c.width, calls))
 
 
 def _parts(

@@ -37,7 +37,7 @@ def relative_error(values: dict[str, Measured]) -> float:
     return worst
 
 
-class Plan(Protocol):
+class Sampling(Protocol):
     """What is sampled, block by block; sends itself to workers."""
 
     @property
@@ -77,7 +77,7 @@ class _Precision:
 
 
 def stream(
-    plan: Plan,
+    plan: Sampling,
     n_networks: int,
     estimate: Callable[[Moments], dict[str, Measured]],
     *,
@@ -91,7 +91,7 @@ def stream(
 
     Parameters
     ----------
-    plan : Plan or ModulePlan
+    plan : EnsemblePlan, FactoryPlan or ModulePlan
         What is sampled.
     n_networks : int
         How many; the most if ``rtol`` is given.
@@ -150,7 +150,7 @@ def _checked(blocks: int) -> bool:
 
 
 def _results(
-    plan: Plan, todo: Sequence[tuple[int, int]], n_jobs: int | None, batch: int | None
+    plan: Sampling, todo: Sequence[tuple[int, int]], n_jobs: int | None, batch: int | None
 ) -> Generator[list[Piece], None, None]:
     import joblib
 
@@ -167,7 +167,9 @@ def _results(
         yield from _window(plan, todo[at : at + window], n_jobs)
 
 
-def _window(plan: Plan, todo: Sequence[tuple[int, int]], n_jobs: int | None) -> list[list[Piece]]:
+def _window(
+    plan: Sampling, todo: Sequence[tuple[int, int]], n_jobs: int | None
+) -> list[list[Piece]]:
     import joblib
 
     # a pool of processes dies with one of its workers; blocks are pure, so they are just redone
@@ -195,7 +197,7 @@ def _worker_died(error: Exception) -> bool:
     return lost or "WorkerCrashed" in names or isinstance(error, BrokenPipeError)
 
 
-def _task(plan: Plan, block: int, size: int) -> list[Piece]:
+def _task(plan: Sampling, block: int, size: int) -> list[Piece]:
     """One block on one thread: more threads are slower here and change the order of sums."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

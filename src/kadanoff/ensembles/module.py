@@ -22,7 +22,7 @@ from kadanoff.ensembles.result import Ensemble
 from kadanoff.ensembles.statistics import channels, observables, wanted_names
 from kadanoff.errors import AnalysisError, DataError, UsageError
 
-__all__ = ["ModulePlan", "learning_rates", "module_ensemble", "network_ntk"]
+__all__ = ["FactoryPlan", "learning_rates", "module_ensemble", "network_ntk"]
 
 _BLOCK = 64
 
@@ -72,7 +72,7 @@ def network_ntk(
 
 
 @dataclass(frozen=True)
-class ModulePlan:
+class FactoryPlan:
     """Sampling of a factory's networks; sends itself to workers."""
 
     factory: Callable[[int], nn.Module]
@@ -174,7 +174,7 @@ def module_ensemble(
     if len(inputs) > 1:
         undefined["U6"] = "the six-point vertex is measured for one input"
     names = wanted_names(observables, undefined)
-    plan = ModulePlan(factory, inputs, names, width, seed, rates)
+    plan = FactoryPlan(factory, inputs, names, width, seed, rates)
     start = time.perf_counter()
     zero = torch.zeros(1, len(inputs), len(inputs), dtype=torch.float64)
     widths = torch.tensor([width], dtype=torch.float64)

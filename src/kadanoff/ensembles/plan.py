@@ -18,14 +18,14 @@ from kadanoff.ensembles.probed import differential_sums, probed_sums
 from kadanoff.ensembles.statistics import channels, layer_sums
 from kadanoff.ensembles.trunk import forward
 
-__all__ = ["PIECES", "Plan"]
+__all__ = ["PIECES", "EnsemblePlan"]
 
 PIECES = 16  # a block is summed in this many pieces, each small enough for the cache
 _CACHE = 2**17  # numbers of float64 in 1 MiB
 
 
 @dataclass(frozen=True)
-class Plan:
+class EnsemblePlan:
     """The sampling of one architecture; sends itself to workers."""
 
     arch: Network
@@ -105,7 +105,7 @@ class Plan:
             out[l] = value.to("cpu")
         return out
 
-    def _on_device(self) -> Plan:
+    def _on_device(self) -> EnsemblePlan:
         return dataclasses.replace(self, X=self.X.to(self.device), ref=self.ref.to(self.device))
 
     def fingerprint(self) -> str:

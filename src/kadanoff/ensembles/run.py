@@ -19,7 +19,7 @@ from kadanoff.ensembles.blocks import stream
 from kadanoff.ensembles.limit import Reference, reference
 from kadanoff.ensembles.moments import BINS, Jackknife, Measured, Moments
 from kadanoff.ensembles.own import Observed, observe
-from kadanoff.ensembles.plan import Plan
+from kadanoff.ensembles.plan import EnsemblePlan
 from kadanoff.ensembles.result import Ensemble
 from kadanoff.ensembles.statistics import observables, wanted_names
 from kadanoff.errors import UsageError
@@ -168,7 +168,7 @@ def make_plan(
     layers: Iterable[int] | None,
     rows: int,
     device: str,
-) -> tuple[Plan, dict[str, str]]:
+) -> tuple[EnsemblePlan, dict[str, str]]:
     """Check a request and say what will be measured, and what cannot be and why.
 
     Parameters
@@ -201,12 +201,12 @@ def make_plan(
     # the first layer is Gaussian at any width: only whole layers look at it
     indices = frozenset(l - 1 for l in chosen if l > 1 or whole)
     ref = _reference(arch, inputs)
-    plan = Plan(arch, inputs, ref, names, indices, sampler, rows, seed, device)
+    plan = EnsemblePlan(arch, inputs, ref, names, indices, sampler, rows, seed, device)
     return plan, undefined
 
 
 def _sampler(arch: Network, method: str) -> str:
-    """exact | weights | probed | direct, see :class:`Plan`."""
+    """exact | weights | probed | direct, see :class:`EnsemblePlan`."""
     if method not in ("exact", "weights"):
         raise UsageError(f"method must be 'exact' or 'weights', got {method!r}.")
     if method == "exact" and arch.init == "uniform":
@@ -240,20 +240,20 @@ def _reference(arch: Network, X: Tensor) -> Reference:
     return reference(arch, X)
 
 
-def estimates(plan: Plan, moments: Moments) -> dict[str, Measured]:
+def estimates(plan: EnsemblePlan, moments: Moments) -> dict[str, Measured]:
     """Observables and their errors from the sums so far."""
     found = moments.estimate(_observables(plan))
     return {name: _cleared(m) for name, m in found.items()}
 
 
-def _observables(plan: Plan) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
+def _observables(plan: EnsemblePlan) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
     """From mean channels to the observables of a plan."""
     widths = torch.tensor(plan.arch.n[:-1], dtype=torch.float64)
     names = set(plan.names)
     return lambda means: observables(means, plan.ref.K, plan.ref.Theta, widths, names)
 
 
-def _joint(plan: Plan, moments: Moments) -> Jackknife | None:
+def _joint(plan: EnsemblePlan, moments: Moments) -> Jackknife | None:
     """The joint distribution of the observables, unless it is too large to keep."""
     components = sum(plan.arch.L * len(plan.X) ** RANK[name] for name in plan.names)
     if BINS * components > _MOST_JOINT:

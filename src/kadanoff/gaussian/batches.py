@@ -24,7 +24,7 @@ from torch import Tensor
 
 from kadanoff.gaussian import lattices as rule
 from kadanoff.gaussian.cholesky import batch_factors
-from kadanoff.gaussian.subsets import Function, Pattern, Plan, Shape, insert, make_plan, norms
+from kadanoff.gaussian.subsets import Function, Pattern, Shape, SubsetPlan, insert, make_plan, norms
 
 __all__ = ["Solved", "batched", "over_subsets"]
 
@@ -41,7 +41,7 @@ _HERMITE = 7
 class Solved:
     """Averages over some subsets of one size by two steps of the lattice, the finer one first."""
 
-    plan: Plan
+    plan: SubsetPlan
     at: Tensor
     levels: tuple[dict[Shape, Tensor], dict[Shape, Tensor]]
 
@@ -158,7 +158,7 @@ class _Subsets:
 
 def _average(
     functions: Sequence[Function],
-    plan: Plan,
+    plan: SubsetPlan,
     subsets: _Subsets,
     which: Tensor,
     step: float,
@@ -186,7 +186,7 @@ def _average(
 
 def _block(
     functions: Sequence[Function],
-    plan: Plan,
+    plan: SubsetPlan,
     L: Tensor,
     slope: Tensor,
     step: float,
@@ -233,7 +233,7 @@ class _Last:
     """u -> ⟨f(u + w ξ)⟩ for every subset of a batch and every product of functions."""
 
     def __init__(
-        self, functions: Sequence[Function], plan: Plan, L: Tensor, step: float, reach: float
+        self, functions: Sequence[Function], plan: SubsetPlan, L: Tensor, step: float, reach: float
     ) -> None:
         m = L.shape[1]
         # who looks further wants more digits

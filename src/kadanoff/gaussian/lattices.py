@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from kadanoff.gaussian.cholesky import pivoted
-from kadanoff.gaussian.subsets import Pattern, Plan, Shape, insert, make_plan, norms
+from kadanoff.gaussian.subsets import Pattern, Shape, SubsetPlan, insert, make_plan, norms
 
 __all__ = [
     "lagrange",
@@ -146,7 +146,7 @@ def lattice_size(q: int, step: float, reach: float) -> float:
 class _Rule:
     """Averages over one subset of samples of everything that ``plan`` lists."""
 
-    def __init__(self, functions, K: Tensor, plan: Plan, reach: float, even: bool) -> None:
+    def __init__(self, functions, K: Tensor, plan: SubsetPlan, reach: float, even: bool) -> None:
         self.functions, self.K, self.plan = functions, K, plan
         self.reach, self.even, self.step = reach, even, FIRST_STEP
         self.spacing = _SPACING * unit_of(K)
@@ -259,7 +259,7 @@ class _Smoothed:
     def __init__(
         self,
         functions: Sequence[Function],
-        plan: Plan,
+        plan: SubsetPlan,
         spread: float,
         width: float,
         step: float,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Key", "Pattern", "Plan", "Shape", "insert", "make_plan", "norms"]
+__all__ = ["Key", "Pattern", "Shape", "SubsetPlan", "insert", "make_plan", "norms"]
 
 Function = Callable[[Tensor], Tensor]
 Pattern = tuple[int, ...]
@@ -23,7 +23,7 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Plan:
+class SubsetPlan:
     """How many factors each sample holds, and which products of functions that can be.
 
     ``keys`` lists the products of each sample of a subset by their number of factors; ``used`` the
@@ -76,7 +76,9 @@ class Plan:
         return out
 
 
-def make_plan(patterns: Sequence[Pattern], size: int, homes: Sequence[range] | None = None) -> Plan:
+def make_plan(
+    patterns: Sequence[Pattern], size: int, homes: Sequence[range] | None = None
+) -> SubsetPlan:
     """The plan of subsets of ``size`` samples; ``homes[s]`` are the functions of sample s, or all.
 
     Without ``homes`` every sample has the same keys, whatever the order of the samples.
@@ -99,7 +101,7 @@ def make_plan(patterns: Sequence[Pattern], size: int, homes: Sequence[range] | N
             wanted.setdefault(shape, set()).add(keys)
     lists = tuple(_sorted_keys(wanted, s if homes is not None else None) for s in range(size))
     used = {shape: _places(lists, group) for shape, group in wanted.items()}
-    return Plan(sorted(wanted), lists, used, slots)
+    return SubsetPlan(sorted(wanted), lists, used, slots)
 
 
 def _ways(pattern: Pattern, size: int, homes: Sequence[range] | None) -> list[tuple[int, ...]]:
@@ -172,7 +174,7 @@ def norms(
 def insert(
     found: dict[Pattern, Tensor],
     patterns: Sequence[Pattern],
-    plan: Plan,
+    plan: SubsetPlan,
     at: Tensor,
     stacked: dict[Shape, Tensor],
 ) -> None:
@@ -183,7 +185,7 @@ def insert(
     found : dict of pattern to Tensor, shape (N,) * len(pattern)
         Where to; changed in place.
     patterns : sequence of tuples of ints
-    plan : Plan
+    plan : SubsetPlan
     at : Tensor, shape (B, size)
     stacked : dict of shape to Tensor, shape (B, keys, ...)
         Averages by the keys of each sample.

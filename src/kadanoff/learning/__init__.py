@@ -14,6 +14,7 @@
 ``response``          How the end of training answers to each order-1/n piece of the network
 ``spectrum``          Speed and stability of training, read off the spectrum of the NTK
 ``tensors``           Order-1/n tensors of the output layer, asked of the flow
+``terms``             The contributions that a prediction is the sum of
 ``trained``           Ensembles of real networks, trained in a batch, to hold predictions against
 """
 

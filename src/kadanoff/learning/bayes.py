@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from kadanoff.errors import AnalysisError, DataError, DomainError, UsageError
 from kadanoff.learning.dynamics import duplicates, eigenbasis, inverse_of
+from kadanoff.learning.terms import PosteriorTerms
 
 __all__ = [
     "LeaveOneOut",
@@ -43,17 +44,14 @@ class Posterior:
         Covariance of one output at infinite width, or the mean of it over outputs at order 1/n.
     log_evidence : float
         log p(y), natural logarithm, all outputs together.
-    terms : dict
-        The pieces, with the 1/n in them: ``mean_0``, ``mean_1``, ``cov_0``, ``cov_1``,
-        ``log_evidence_0``, ``log_evidence_1``, ``kernel_shift`` (N+M, N+M: posterior minus
-        infinite-width kernel) and ``hebbian`` (n_L, n_L, M, M: the posterior covariance between
-        outputs i and j that the shared metric makes).
+    terms : PosteriorTerms
+        The pieces, with the 1/n in them.
     """
 
     mean: Tensor
     cov: Tensor
     log_evidence: float
-    terms: dict[str, Tensor | float] = field(default_factory=dict)
+    terms: PosteriorTerms
 
 
 @dataclass(frozen=True)
@@ -312,7 +310,7 @@ def posterior(
     fit = float((y * tilde).sum())
     evidence_0 = -0.5 * fit - 0.5 * n_out * (logdet + n_train * math.log(2 * math.pi))
     if V is None or G1 is None or n is None:
-        return Posterior(mean_0, cov_0, evidence_0, {"mean_0": mean_0, "cov_0": cov_0})
+        return Posterior(mean_0, cov_0, evidence_0, PosteriorTerms(mean_0, cov_0, evidence_0))
 
     W = tilde @ tilde.mT - n_out * inverse
     project = torch.cat([-K[B, A] @ inverse, torch.eye(K.shape[0] - n_train, dtype=K.dtype)], 1)
@@ -334,16 +332,16 @@ def posterior(
         + 0.125 * torch.einsum("abcd,ab,cd->", V_A, W, W)
     ) / n
     same = torch.einsum("iixy->xy", hebbian) / n_out
-    terms: dict[str, Tensor | float] = {
-        "mean_0": mean_0,
-        "mean_1": mean_1,
-        "cov_0": cov_0,
-        "cov_1": cov_1 + same,
-        "log_evidence_0": evidence_0,
-        "log_evidence_1": float(evidence_1),
-        "kernel_shift": shift,
-        "hebbian": hebbian,
-    }
+    terms = PosteriorTerms(
+        mean_0=mean_0,
+        mean_1=mean_1,
+        cov_0=cov_0,
+        cov_1=cov_1 + same,
+        log_evidence_0=evidence_0,
+        log_evidence_1=float(evidence_1),
+        kernel_shift=shift,
+        hebbian=hebbian,
+    )
     return Posterior(mean_0 + mean_1, cov_0 + cov_1 + same, evidence_0 + float(evidence_1), terms)
 
 

@@ -22,11 +22,11 @@ from kadanoff.ensembles.tangent import output_ntk
 from kadanoff.ensembles.trunk import drawn_trunk
 from kadanoff.learning.trained import Weights, descend, draw_batch, outputs, train_weights
 
-__all__ = ["Measured", "extrapolate", "measure_correction", "network_ntk", "newton_step"]
+__all__ = ["MeasuredCorrection", "extrapolate", "measure_correction", "network_ntk", "newton_step"]
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredCorrection:
     """n (trained - infinite width) of the mean, (M, n_L), and covariance, (n_L, n_L, M, M)."""
 
     n: int
@@ -104,7 +104,7 @@ def measure_correction(
     block: int = 512,
     algorithm: str = "descent",
     progress: Callable[..., None] | None = None,
-) -> Measured:
+) -> MeasuredCorrection:
     """Train ``pairs`` pairs to the end; measure the order 1/n of their mean and covariance.
 
     Parameters
@@ -121,7 +121,7 @@ def measure_correction(
 
     Returns
     -------
-    Measured
+    MeasuredCorrection
     """
     X = torch.cat([X_train, X_test])
     n = arch.n[-2]
@@ -184,7 +184,7 @@ def measure_correction(
     shape = (M, n_out, M, n_out)
     cov = cov.reshape(shape).permute(1, 3, 0, 2)
     cov_error = stderr[cut:].reshape(shape).permute(1, 3, 0, 2)
-    return Measured(n, n * mean, n * error, n * cov, n * cov_error, pairs, residual)
+    return MeasuredCorrection(n, n * mean, n * error, n * cov, n * cov_error, pairs, residual)
 
 
 def _mean_only(known: Tensor, cut: int) -> Tensor:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, as_tensor
@@ -12,6 +12,7 @@ from kadanoff.architecture import Network
 from kadanoff.learning.bayes import LeaveOneOut, Posterior, leave_one_out, posterior
 from kadanoff.learning.corrections import OTHER_BLOCKS, part_of
 from kadanoff.learning.tensors import blocks_of_test_points, output_tensors
+from kadanoff.learning.terms import PosteriorTerms
 
 __all__ = ["first_order_posterior"]
 
@@ -39,13 +40,10 @@ def first_order_posterior(
     N, M, n_out, n = y.shape[0], X_test.shape[0], y.shape[1], arch.n[-2]
     exact = posterior(K, y, noise=noise)
     blocks = list(blocks_of_test_points(N, M))
-    terms: dict[str, Any] = {
-        "mean_1": y.new_zeros(M, n_out),
-        "cov_1": y.new_zeros(M, M),
-        "kernel_shift": y.new_zeros(N + M, N + M),
-        "hebbian": y.new_zeros(n_out, n_out, M, M),
-    }
-    errors = {"mean_1": y.new_zeros(M, n_out), "cov_1": y.new_zeros(M, M)}
+    mean, mean_error = y.new_zeros(M, n_out), y.new_zeros(M, n_out)
+    cov, cov_error = y.new_zeros(M, M), y.new_zeros(M, M)
+    kernel_shift, hebbian = y.new_zeros(N + M, N + M), y.new_zeros(n_out, n_out, M, M)
+    evidence = math.nan
     left_out = None
     train = slice(0, N)
     for k, rows in enumerate(blocks):
@@ -65,21 +63,25 @@ def first_order_posterior(
         pieces = {name: [as_tensor(one[name]) for one in found] for name in _PIECES}
         value = {name: rule.value(results) for name, results in pieces.items()}
         at = torch.cat([torch.arange(N), N + torch.arange(rows.start, rows.stop)])
-        terms["mean_1"][rows] = value["mean_1"]
-        errors["mean_1"][rows] = rule.error(pieces["mean_1"])
-        terms["cov_1"][rows, rows] = value["cov_1"]
-        errors["cov_1"][rows, rows] = rule.error(pieces["cov_1"])
-        terms["hebbian"][:, :, rows, rows] = value["hebbian"]
-        terms["kernel_shift"][at[:, None], at] = value["kernel_shift"]
+        mean[rows] = value["mean_1"]
+        mean_error[rows] = rule.error(pieces["mean_1"])
+        cov[rows, rows] = value["cov_1"]
+        cov_error[rows, rows] = rule.error(pieces["cov_1"])
+        hebbian[:, :, rows, rows] = value["hebbian"]
+        kernel_shift[at[:, None], at] = value["kernel_shift"]
         if rows.start == 0:
-            terms["log_evidence_1"] = float(value["log_evidence_1"])
-    terms |= {"mean_0": exact.mean, "cov_0": exact.cov, "log_evidence_0": exact.log_evidence}
-    terms["quadrature_error"] = errors["mean_1"]
-    terms["cov_quadrature_error"] = errors["cov_1"]
-    whole = Posterior(
-        exact.mean + terms["mean_1"],
-        exact.cov + terms["cov_1"],
-        exact.log_evidence + terms["log_evidence_1"],
-        terms,
+            evidence = float(value["log_evidence_1"])
+    terms = PosteriorTerms(
+        mean_0=exact.mean,
+        cov_0=exact.cov,
+        log_evidence_0=exact.log_evidence,
+        mean_1=mean,
+        cov_1=cov,
+        log_evidence_1=evidence,
+        kernel_shift=kernel_shift,
+        hebbian=hebbian,
+        quadrature_error=mean_error,
+        cov_quadrature_error=cov_error,
     )
+    whole = Posterior(exact.mean + mean, exact.cov + cov, exact.log_evidence + evidence, terms)
     return whole, left_out, [OTHER_BLOCKS] if len(blocks) > 1 else []

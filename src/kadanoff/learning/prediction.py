@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ from kadanoff.learning.dynamics import Blocks, as_targets
 from kadanoff.learning.gradient_descent import trained_covariance, trained_mean
 from kadanoff.learning.inference import first_order_posterior
 from kadanoff.learning.response import ALGORITHMS
+from kadanoff.learning.terms import GradientTerms, PosteriorTerms
 from kadanoff.results import Result, Table
 from kadanoff.rgflow import flow
 from kadanoff.rgflow.validity import MOST_SHIFT, warn_beyond
@@ -51,11 +52,12 @@ class Prediction(Result):
     output_cov : Tensor or None, shape (n_L, n_L, M, M)
         At order 1: covariance of outputs i and j at points a and b. The shared features correlate
         the outputs of a network through the labels.
-    terms : dict
+    terms : GradientTerms or PosteriorTerms
         Each contribution, 1/n included, that the mean is the sum of, and (``cov_*``) each that
         ``output_cov`` is the sum of; more for ``"bayes"``. At order 1 also ``quadrature_error``
         (M, n_L), the numerical error of the mean's correction (distance of two levels of the
         rule), the same for each term (``quadrature_error_*``), and ``cov_quadrature_error``.
+        Read them as attributes or by name, as of a dict.
     order, method, t, eta
         As asked for.
     classes : Tensor or None
@@ -75,7 +77,7 @@ class Prediction(Result):
     method: str
     t: float
     eta: float | None
-    terms: dict[str, Any] = field(default_factory=dict)
+    terms: GradientTerms | PosteriorTerms
     classes: Tensor | None = None
     log_evidence: float | None = None
     notes: tuple[str, ...] = ()
@@ -288,7 +290,7 @@ def predict(
             out = replace(out, leave_one_out=_left_out(b.K_AA, y, noise))
         else:
             mean = trained_mean(b, t, eta)
-            terms = {"infinite_width": mean}
+            terms = GradientTerms(infinite_width=mean)
             left_out = _left_out(b.Theta_AA, y, ridge, b.inverse) if math.isinf(t) else None
             cov = trained_covariance(b, t, eta)
             out = Prediction(mean, cov, 0, method, t, eta, terms, leave_one_out=left_out)
@@ -339,7 +341,7 @@ def _from_posterior(post: Posterior, order: int) -> Prediction:
         "bayes",
         math.inf,
         None,
-        dict(post.terms),
+        post.terms,
         log_evidence=post.log_evidence,
     )
 
@@ -383,7 +385,7 @@ def _order_1(
         post, left_out, notes = first_order_posterior(
             arch, X_train, y, X_test, K, noise=noise, device=device, progress=progress
         )
-        mean = torch.as_tensor(post.terms["mean_0"])
+        mean = post.terms.mean_0
         _warn_strong(arch, post.mean - mean, mean, notes)
         return replace(_from_posterior(post, 1), leave_one_out=left_out, notes=tuple(notes))
     b = blocks(arch, X_train, y, X_test)
@@ -411,11 +413,15 @@ def _order_1(
         notes.append(
             f"A variance is negative at n = {n}: the order 1/n exceeds the infinite-width one."
         )
-    terms: dict[str, Any] = {"infinite_width": kernel_mean, **found.mean}
-    terms |= {"cov_infinite_width": kernel_cov}
-    terms |= {f"cov_{name}": value for name, value in found.cov.items()}
-    terms |= {"quadrature_error": found.mean_error, "cov_quadrature_error": found.cov_error}
-    terms |= {f"quadrature_error_{name}": error for name, error in found.term_errors.items()}
+    terms = GradientTerms(
+        infinite_width=kernel_mean,
+        **found.mean,
+        cov_infinite_width=kernel_cov,
+        **{f"cov_{name}": value for name, value in found.cov.items()},
+        quadrature_error=found.mean_error,
+        cov_quadrature_error=found.cov_error,
+        **{f"quadrature_error_{name}": error for name, error in found.term_errors.items()},
+    )
     return Prediction(
         mean,
         cov,

@@ -18,13 +18,13 @@ from kadanoff.architecture import Network
 from kadanoff.architecture.drawing import GeneratorNumbers, draw_weights
 from kadanoff.errors import AnalysisError, UsageError
 
-__all__ = ["Ensemble", "descend", "draw_batch", "outputs", "train_ensemble", "train_weights"]
+__all__ = ["TrainedEnsemble", "descend", "draw_batch", "outputs", "train_ensemble", "train_weights"]
 
 Weights = list[tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
-class Ensemble:
+class TrainedEnsemble:
     """Outputs of trained networks.
 
     Attributes
@@ -269,7 +269,7 @@ def train_ensemble(
     dtype: torch.dtype = torch.float64,
     block: int = 1024,
     progress: Callable[..., None] | None = None,
-) -> Ensemble:
+) -> TrainedEnsemble:
     """Draw networks, train each by full-batch descent, and read them at the test points.
 
     Parameters
@@ -284,7 +284,7 @@ def train_ensemble(
 
     Returns
     -------
-    Ensemble
+    TrainedEnsemble
     """
     starts, ends, residual, done = [], [], 0.0, 0
     block += block % 2
@@ -309,7 +309,7 @@ def train_ensemble(
         if progress is not None:
             progress(done, n_networks)
     start, end = _pairs_first(starts, antithetic), _pairs_first(ends, antithetic)
-    return Ensemble(start, end, antithetic, residual)
+    return TrainedEnsemble(start, end, antithetic, residual)
 
 
 def _pairs_first(blocks: list[Tensor], antithetic: bool) -> Tensor:

@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from kadanoff.program.draws import CREATED, TRANSFERS, View, origin, written
+from kadanoff.program.draws import CREATED, TRANSFERS, StorageView, origin, written
 from kadanoff.program.law import Law
 
 __all__ = ["Drawing", "Fate"]
@@ -61,7 +61,7 @@ class _Memory:
 
     alive: StorageWeakRef
     law: Law | None
-    pieces: dict[View, Law | None] = field(default_factory=dict)
+    pieces: dict[StorageView, Law | None] = field(default_factory=dict)
     twin: Tensor | None = None
     before: Law | None = None
     changes: int = 0
@@ -131,7 +131,7 @@ class Drawing(TorchDispatchMode):
     def read(self, tensor: Tensor) -> Law | None:
         """The law of a view's entries; None if unknown or if they have several."""
         memory = self._memory_of(tensor)
-        view = View.of(tensor)
+        view = StorageView.of(tensor)
         if view in memory.pieces:
             return memory.pieces[view]
         if not memory.pieces:
@@ -146,15 +146,15 @@ class Drawing(TorchDispatchMode):
         if law is None:
             memory.before = memory.law or memory.before
             memory.changes += 1
-        if View.of(tensor).whole(tensor):
+        if StorageView.of(tensor).whole(tensor):
             memory.law, memory.pieces = law, {}
         else:
-            memory.pieces[View.of(tensor)] = law
+            memory.pieces[StorageView.of(tensor)] = law
 
     def change(self, tensor: Tensor, rule: Callable[[Law], Law | None]) -> None:
         """Apply a rule, entry by entry, to a view."""
         memory = self._memory_of(tensor)
-        if View.of(tensor).whole(tensor) and memory.pieces and memory.law is not None:
+        if StorageView.of(tensor).whole(tensor) and memory.pieces and memory.law is not None:
             memory.law = rule(memory.law)
             memory.pieces = {v: None if p is None else rule(p) for v, p in memory.pieces.items()}
             return
@@ -164,8 +164,8 @@ class Drawing(TorchDispatchMode):
     def inherit(self, tensor: Tensor, source: Tensor, rule: Callable[[Law], Law | None]) -> None:
         """Say that a tensor's entries are those of another one, through a rule."""
         memory, theirs = self._memory_of(tensor), self._memory_of(source)
-        view = View.of(source)
-        alike = view == View.of(tensor) and view.whole(source) and view.whole(tensor)
+        view = StorageView.of(source)
+        alike = view == StorageView.of(tensor) and view.whole(source) and view.whole(tensor)
         if theirs.pieces and theirs.law is not None and alike:
             memory.law = rule(theirs.law)
             memory.pieces = {v: None if p is None else rule(p) for v, p in theirs.pieces.items()}
@@ -272,7 +272,11 @@ class Drawing(TorchDispatchMode):
 
     def _prepare(self, tensor: Tensor) -> None:
         """Make room for the values of a tensor that is about to be written as a whole."""
-        if not tensor.is_meta or tensor.numel() > SHADOWED or not View.of(tensor).whole(tensor):
+        if (
+            not tensor.is_meta
+            or tensor.numel() > SHADOWED
+            or not StorageView.of(tensor).whole(tensor)
+        ):
             return
         if self._shadows([tensor]) is None:
             self._memory_of(tensor).twin = torch.zeros(tensor.numel(), dtype=tensor.dtype)
@@ -304,7 +308,7 @@ def _fixed(law: Law | None) -> bool:
 
 
 def _rows(
-    tensor: Tensor, pieces: dict[View, Law | None]
+    tensor: Tensor, pieces: dict[StorageView, Law | None]
 ) -> tuple[tuple[int, int, Law | None], ...] | None:
     """Views as ranges of rows of a contiguous tensor; None where one is none."""
     found = []

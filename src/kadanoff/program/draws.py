@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kadanoff.program.law import Law
 
-__all__ = ["CREATED", "TRANSFERS", "View", "origin", "written"]
+__all__ = ["CREATED", "TRANSFERS", "StorageView", "origin", "written"]
 
 # operations that draw, in a way that no law here describes
 CREATED = {
@@ -29,7 +29,7 @@ _INITIALISERS = ("torch.nn.init", "transformers.initialization")
 
 
 @dataclass(frozen=True)
-class View:
+class StorageView:
     """Where in its storage a tensor lies."""
 
     offset: int
@@ -37,7 +37,7 @@ class View:
     stride: tuple[int, ...]
 
     @classmethod
-    def of(cls, tensor: Tensor) -> View:
+    def of(cls, tensor: Tensor) -> StorageView:
         return cls(int(tensor.storage_offset()), tuple(tensor.size()), tuple(tensor.stride()))
 
     def whole(self, tensor: Tensor) -> bool:
@@ -57,7 +57,7 @@ class View:
         return True
 
 
-class Laws(Protocol):
+class DrawnLaws(Protocol):
     """The side of a drawing that transfers need."""
 
     def read(self, tensor: Tensor) -> Law | None: ...
@@ -74,7 +74,7 @@ class Laws(Protocol):
 
 
 # (laws, args, kwargs, outputs with memory of their own, arguments written to) -> dealt with
-Transfer = Callable[[Laws, tuple[Any, ...], dict[str, Any], list[Tensor], list[Tensor]], bool]
+Transfer = Callable[[DrawnLaws, tuple[Any, ...], dict[str, Any], list[Tensor], list[Tensor]], bool]
 
 
 def written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
@@ -117,7 +117,9 @@ def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], place: int, name: s
     return other if value is None else value
 
 
-def _normal(laws: Laws, args: Any, kwargs: Any, fresh: list[Tensor], changed: list[Tensor]) -> bool:
+def _normal(
+    laws: DrawnLaws, args: Any, kwargs: Any, fresh: list[Tensor], changed: list[Tensor]
+) -> bool:
     """normal_(mean, std), randn, randn_like."""
     mean, std = 0.0, 1.0
     if changed:
@@ -132,7 +134,7 @@ def _normal(laws: Laws, args: Any, kwargs: Any, fresh: list[Tensor], changed: li
 
 
 def _normal_of(
-    laws: Laws, args: Any, kwargs: Any, fresh: list[Tensor], changed: list[Tensor]
+    laws: DrawnLaws, args: Any, kwargs: Any, fresh: list[Tensor], changed: list[Tensor]
 ) -> bool:
     """torch.normal(mean, std), numbers both."""
     mean, std = (laws.scalar(a) for a in args[:2])
@@ -144,7 +146,7 @@ def _normal_of(
 
 
 def _uniform(
-    laws: Laws, args: Any, kwargs: Any, fresh: list[Tensor], changed: list[Tensor]
+    laws: DrawnLaws, args: Any, kwargs: Any, fresh: list[Tensor], changed: list[Tensor]
 ) -> bool:
     """uniform_(low, high), rand, rand_like."""
     low, high = 0.0, 1.0
@@ -159,7 +161,9 @@ def _uniform(
     return True
 
 
-def _random(laws: Laws, args: Any, kwargs: Any, fresh: list[Tensor], changed: list[Tensor]) -> bool:
+def _random(
+    laws: DrawnLaws, args: Any, kwargs: Any, fresh: list[Tensor], changed: list[Tensor]
+) -> bool:
     """Draws that no law here describes."""
     for tensor in (*fresh, *changed):
         laws.write(tensor, None)
@@ -168,7 +172,7 @@ def _random(laws: Laws, args: Any, kwargs: Any, fresh: list[Tensor], changed: li
 
 def _fill(value: float | None) -> Transfer:
     def transfer(
-        laws: Laws, args: Any, kwargs: Any, fresh: list[Tensor], changed: list[Tensor]
+        laws: DrawnLaws, args: Any, kwargs: Any, fresh: list[Tensor], changed: list[Tensor]
     ) -> bool:
         number = value
         if number is None:
@@ -182,14 +186,18 @@ def _fill(value: float | None) -> Transfer:
     return transfer
 
 
-def _same(laws: Laws, args: Any, kwargs: Any, fresh: list[Tensor], changed: list[Tensor]) -> bool:
+def _same(
+    laws: DrawnLaws, args: Any, kwargs: Any, fresh: list[Tensor], changed: list[Tensor]
+) -> bool:
     """Copies of the first argument."""
     for tensor in fresh:
         laws.inherit(tensor, args[0], lambda law: law)
     return True
 
 
-def _copy(laws: Laws, args: Any, kwargs: Any, fresh: list[Tensor], changed: list[Tensor]) -> bool:
+def _copy(
+    laws: DrawnLaws, args: Any, kwargs: Any, fresh: list[Tensor], changed: list[Tensor]
+) -> bool:
     """target.copy_(source); entries repeated by broadcasting are no longer independent."""
     target, source = args[0], args[1]
     law = laws.read(source)
@@ -205,7 +213,7 @@ def _affine(rule: Callable[[Law, float], Law | None], swapped: bool = False) -> 
     """tensor ∘ number, and number ∘ tensor where that is the same."""
 
     def transfer(
-        laws: Laws, args: Any, kwargs: Any, fresh: list[Tensor], changed: list[Tensor]
+        laws: DrawnLaws, args: Any, kwargs: Any, fresh: list[Tensor], changed: list[Tensor]
     ) -> bool:
         if len(args) < 2:
             return False
@@ -226,7 +234,7 @@ def _affine(rule: Callable[[Law, float], Law | None], swapped: bool = False) -> 
     return transfer
 
 
-def _signs(laws: Laws, args: Any, fresh: list[Tensor], changed: list[Tensor]) -> bool:
+def _signs(laws: DrawnLaws, args: Any, fresh: list[Tensor], changed: list[Tensor]) -> bool:
     """An orthogonal matrix whose columns are multiplied by signs stays one."""
     if not all(isinstance(a, Tensor) for a in args[:2]):
         return False
@@ -238,13 +246,17 @@ def _signs(laws: Laws, args: Any, fresh: list[Tensor], changed: list[Tensor]) ->
     return True
 
 
-def _sign(laws: Laws, args: Any, kwargs: Any, fresh: list[Tensor], changed: list[Tensor]) -> bool:
+def _sign(
+    laws: DrawnLaws, args: Any, kwargs: Any, fresh: list[Tensor], changed: list[Tensor]
+) -> bool:
     for tensor in (*fresh, *changed):
         laws.write(tensor, Law(0.0, 1.0, "normal", source="signs"))
     return True
 
 
-def _qr(laws: Laws, args: Any, kwargs: Any, fresh: list[Tensor], changed: list[Tensor]) -> bool:
+def _qr(
+    laws: DrawnLaws, args: Any, kwargs: Any, fresh: list[Tensor], changed: list[Tensor]
+) -> bool:
     """Q of a matrix of independent normal entries is orthogonal; R is of no law here."""
     law = laws.read(args[0])
     if law is None or law.kind != "normal" or law.mean != 0 or len(fresh) != 2 or changed:
@@ -256,7 +268,9 @@ def _qr(laws: Laws, args: Any, kwargs: Any, fresh: list[Tensor], changed: list[T
     return True
 
 
-def _erfinv(laws: Laws, args: Any, kwargs: Any, fresh: list[Tensor], changed: list[Tensor]) -> bool:
+def _erfinv(
+    laws: DrawnLaws, args: Any, kwargs: Any, fresh: list[Tensor], changed: list[Tensor]
+) -> bool:
     """√2 erf⁻¹ of a uniform number between -a and a is normal, cut at √2 erf⁻¹(a)."""
 
     def rule(law: Law) -> Law | None:
@@ -273,7 +287,9 @@ def _erfinv(laws: Laws, args: Any, kwargs: Any, fresh: list[Tensor], changed: li
     return True
 
 
-def _clamp(laws: Laws, args: Any, kwargs: Any, fresh: list[Tensor], changed: list[Tensor]) -> bool:
+def _clamp(
+    laws: DrawnLaws, args: Any, kwargs: Any, fresh: list[Tensor], changed: list[Tensor]
+) -> bool:
     """Cutting where nothing lies changes nothing."""
     low = laws.scalar(_argument(args, kwargs, 1, "min", -math.inf))
     high = laws.scalar(_argument(args, kwargs, 2, "max", math.inf))
@@ -295,7 +311,9 @@ def _clamp(laws: Laws, args: Any, kwargs: Any, fresh: list[Tensor], changed: lis
     return True
 
 
-def _cat(laws: Laws, args: Any, kwargs: Any, fresh: list[Tensor], changed: list[Tensor]) -> bool:
+def _cat(
+    laws: DrawnLaws, args: Any, kwargs: Any, fresh: list[Tensor], changed: list[Tensor]
+) -> bool:
     """Tensors side by side: one law if all have it; ranges of rows along the first axis."""
     parts = [p for p in args[0] if p.numel()]
     dim = _argument(args, kwargs, 1, "dim", 0)
@@ -335,7 +353,7 @@ def _less(law: Law, number: float) -> Law | None:
 
 
 def _negated(
-    laws: Laws, args: Any, kwargs: Any, fresh: list[Tensor], changed: list[Tensor]
+    laws: DrawnLaws, args: Any, kwargs: Any, fresh: list[Tensor], changed: list[Tensor]
 ) -> bool:
     for tensor in changed:
         laws.change(tensor, lambda law: law.scaled(-1.0))

@@ -23,7 +23,7 @@ from kadanoff.program.classes import laws_of_classes
 from kadanoff.program.law import Law
 from kadanoff.program.measured import agreement, law_of_entries, orthogonal, patterned
 
-__all__ = ["Evidence", "Freshness", "looks_trained"]
+__all__ = ["Freshness", "ParameterEvidence", "looks_trained"]
 
 # mean and standard deviation of the Tracy–Widom law for real matrices (Tracy, Widom 1996)
 TW_MEAN, TW_STD = -1.2065, 1.2680
@@ -41,7 +41,7 @@ State = Literal["fresh", "trained", "constant", "unclear"]
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ParameterEvidence:
     """What one parameter says.
 
     Attributes
@@ -71,12 +71,12 @@ class Freshness:
     state : "fresh", "trained", "partly" or "unclear"
         "partly": some weights are fresh beside trained ones (a new head, adapters, a checkpoint
         that was loaded in part).
-    evidence : tuple of Evidence
+    evidence : tuple of ParameterEvidence
         One for each parameter.
     """
 
     state: Literal["fresh", "trained", "partly", "unclear"]
-    evidence: tuple[Evidence, ...] = field(repr=False)
+    evidence: tuple[ParameterEvidence, ...] = field(repr=False)
 
     def __bool__(self) -> bool:
         """Whether any weight looks trained."""
@@ -133,38 +133,38 @@ def looks_trained(model: nn.Module, laws: dict[str, Law] | None = None) -> Fresh
     return Freshness(state, tuple(evidence))
 
 
-def examine(name: str, parameter: Tensor, law: Law | None = None) -> Evidence:
+def examine(name: str, parameter: Tensor, law: Law | None = None) -> ParameterEvidence:
     """The evidence of one parameter; ``law`` is what it would have if fresh."""
     x = parameter.detach()
     if x.is_meta or not x.is_floating_point() or x.numel() == 0:
-        return Evidence(name, "unclear", 0.0, "no values")
+        return ParameterEvidence(name, "unclear", 0.0, "no values")
     if not bool(torch.isfinite(x).all()):
-        return Evidence(name, "unclear", 0.0, "not finite")
+        return ParameterEvidence(name, "unclear", 0.0, "not finite")
     if bool((x == x.reshape(-1)[0]).all()):
-        return Evidence(name, "constant", 0.0, "all entries alike")
+        return ParameterEvidence(name, "constant", 0.0, "all entries alike")
     whole, x = x, _sampled(x).double()
     if patterned(x):
-        return Evidence(name, "constant", 0.0, "entries follow a rule")
+        return ParameterEvidence(name, "constant", 0.0, "entries follow a rule")
     if x.ndim < 2 or min(_as_matrix(x).shape) < SMALLEST:
         return _small(name, whole, law)
     if law is not None and law.kind == "constant":
-        return Evidence(name, "trained", math.inf, "its entries started out fixed")
+        return ParameterEvidence(name, "trained", math.inf, "its entries started out fixed")
     matrix = _as_matrix(x)
     # rows of zeros (padding) belong to no spectrum
     matrix = matrix[(matrix != 0).any(1)]
     if min(matrix.shape) < SMALLEST:
         return _small(name, whole, law)
     if orthogonal(matrix):
-        return Evidence(name, "fresh", 0.0, "orthogonal")
+        return ParameterEvidence(name, "fresh", 0.0, "orthogonal")
     tests = [*_unequal(matrix), _edge(matrix)]
     z, why = max(tests, key=lambda test: abs(test[0]))
     if abs(z) > REJECT:
-        return Evidence(name, "trained", z, why)
+        return ParameterEvidence(name, "trained", z, why)
     if law is not None and law.kind == "uniform" and _blurred(x, law):
         over = float((x - law.mean).abs().max()) / law.reach
         moved = f"entries up to {over:.2f} of the bound they started within"
-        return Evidence(name, "trained", math.inf, moved)
-    return Evidence(name, "fresh", z, why)
+        return ParameterEvidence(name, "trained", math.inf, moved)
+    return ParameterEvidence(name, "fresh", z, why)
 
 
 def _blurred(x: Tensor, law: Law) -> bool:
@@ -196,14 +196,14 @@ def _as_matrix(x: Tensor) -> Tensor:
     return x.flatten(0, -2) if x.ndim == 3 and len(x) < SMALLEST else x.flatten(1)
 
 
-def _small(name: str, x: Tensor, law: Law | None) -> Evidence:
+def _small(name: str, x: Tensor, law: Law | None) -> ParameterEvidence:
     """A vector or a thin matrix: only its law can tell."""
     if law is None or not law.random:
-        return Evidence(name, "unclear", 0.0, "too small to tell")
+        return ParameterEvidence(name, "unclear", 0.0, "too small to tell")
     z, which = agreement(x, law)
     if abs(z) < REJECT:
-        return Evidence(name, "fresh", z, f"agrees with {law.source}")
-    return Evidence(name, "unclear", z, f"another law than {law.source}: {which}")
+        return ParameterEvidence(name, "fresh", z, f"agrees with {law.source}")
+    return ParameterEvidence(name, "unclear", z, f"another law than {law.source}: {which}")
 
 
 def _unequal(matrix: Tensor) -> list[tuple[float, str]]:

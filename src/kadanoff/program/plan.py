@@ -19,11 +19,18 @@ from kadanoff.program.hosts import Real
 from kadanoff.program.law import Law
 from kadanoff.program.mode import Network
 from kadanoff.program.pool import together
-from kadanoff.program.records import Record, Task, channels, measure, objective, refuse_infinite
+from kadanoff.program.records import (
+    NetworkRecord,
+    Task,
+    channels,
+    measure,
+    objective,
+    refuse_infinite,
+)
 from kadanoff.trace.hf import main_output, tensors_in
 from kadanoff.trace.sandbox import untouched
 
-__all__ = ["Notes", "Plan", "merged", "sums"]
+__all__ = ["ModulePlan", "Notes", "merged", "sums"]
 
 # of each number: networks that have it, sum, sum of squares; positive ones, and their logarithms
 MOMENTS = 6
@@ -39,7 +46,7 @@ class Notes:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ModulePlan:
     """The sampling of one module; sends itself to workers.
 
     Attributes
@@ -60,7 +67,7 @@ class Plan:
         Networks in a block: the unit of dispatch and checkpoint.
     sizes : dict of str to int
         Entries of each parameter.
-    first : tuple of Record
+    first : tuple of NetworkRecord
         Networks 0, 1, ... that have been run already.
     apart : frozenset of str
         Parameters over which replicas are not averaged.
@@ -77,7 +84,7 @@ class Plan:
     limit_bytes: int | None = None
     block: int = 4
     sizes: dict[str, int] = field(default_factory=dict)
-    first: tuple[Record, ...] = ()
+    first: tuple[NetworkRecord, ...] = ()
     apart: frozenset[str] = frozenset()
 
     def run(self, block: int, size: int) -> list[tuple[int, dict[str, Tensor]]]:
@@ -93,7 +100,7 @@ class Plan:
             rest = [self.network(i)[0] for i in range(first + len(done), first + size)]
             return [(1, sums(record)) for record in (*done, *rest)]
 
-    def network(self, index: int) -> tuple[Record, Notes]:
+    def network(self, index: int) -> tuple[NetworkRecord, Notes]:
         """Network number ``index`` and how it was answered."""
         stream = np.random.SeedSequence([self.seed, index]).generate_state(3, np.uint64) >> 1
         probes = torch.Generator().manual_seed(int(stream[1]))
@@ -121,7 +128,7 @@ class Plan:
 
     def _undrawn(
         self, model: nn.Module, seed: int, probes: torch.Generator, noise: int, pool: Any = None
-    ) -> tuple[Record, Notes]:
+    ) -> tuple[NetworkRecord, Notes]:
         generator = torch.Generator(self.device).manual_seed(seed)
         network = Network(
             model, self.laws, generator, self.device, self.method, pool, self.limit_bytes,
@@ -137,7 +144,9 @@ class Plan:
         }
         return record, Notes(tuple(record.order), tuple(record.chain), drawn)
 
-    def _instance(self, seed: int, probes: torch.Generator, noise: int) -> tuple[Record, Notes]:
+    def _instance(
+        self, seed: int, probes: torch.Generator, noise: int
+    ) -> tuple[NetworkRecord, Notes]:
         assert self.factory is not None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -149,7 +158,7 @@ class Plan:
             record = measure(model, Real(model), self.task, probes, self.sizes)
         return record, Notes(tuple(record.order), tuple(record.chain), {})
 
-    def pooled(self, first: int, size: int) -> tuple[list[Record], Notes]:
+    def pooled(self, first: int, size: int) -> tuple[list[NetworkRecord], Notes]:
         """``size`` networks side by side, every wide product averaged over them."""
         states = [
             np.random.SeedSequence([self.seed, first + i]).generate_state(3, np.uint64) >> 1
@@ -159,7 +168,7 @@ class Plan:
         for model in models:
             _quiet(model)
 
-        def one(i: int, pool: Any) -> tuple[Record, Notes]:
+        def one(i: int, pool: Any) -> tuple[NetworkRecord, Notes]:
             probes = torch.Generator().manual_seed(int(states[i][1]))
             with torch.enable_grad():
                 return self._undrawn(models[i], int(states[i][0]), probes, 0, pool)
@@ -208,7 +217,7 @@ def _siblings(name: str) -> str:
     return re.sub(r"\.\d+(?!.*\.\d+(\.|$))(?=\.|$)", ".*", name)
 
 
-def merged(records: Sequence[Record]) -> Record:
+def merged(records: Sequence[NetworkRecord]) -> NetworkRecord:
     """One record of several replicas: the mean of each number over those that have it."""
     values: dict[tuple[str, str], list[float]] = {}
     gradients: dict[str, list[float]] = {}
@@ -217,14 +226,14 @@ def merged(records: Sequence[Record]) -> Record:
             values.setdefault(key, []).append(value)
         for name, value in record.gradients.items():
             gradients.setdefault(name, []).append(value)
-    return Record(
+    return NetworkRecord(
         {key: sum(found) / len(found) for key, found in values.items()},
         {name: sum(found) / len(found) for name, found in gradients.items()},
         sum(record.loss for record in records) / len(records),
     )
 
 
-def sums(record: Record) -> dict[str, Tensor]:
+def sums(record: NetworkRecord) -> dict[str, Tensor]:
     """One network's numbers as sums that add up over networks."""
     out = {}
     for name, value in channels(record):

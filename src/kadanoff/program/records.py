@@ -24,7 +24,7 @@ from kadanoff.trace.losses import default_loss
 from kadanoff.trace.recorder import Recorder
 from kadanoff.trace.statistics import Statistics, reduce
 
-__all__ = ["FIELDS", "NTK", "OUTPUT", "Host", "Record", "Task", "call_keys", "measure"]
+__all__ = ["FIELDS", "NTK", "OUTPUT", "Host", "NetworkRecord", "Task", "call_keys", "measure"]
 
 FIELDS = (
     "second_moment",
@@ -90,7 +90,7 @@ class Task:
 
 
 @dataclass
-class Record:
+class NetworkRecord:
     """One network's numbers.
 
     Attributes
@@ -131,7 +131,7 @@ def measure(
     task: Task,
     generator: torch.Generator,
     sizes: dict[str, int],
-) -> Record:
+) -> NetworkRecord:
     """Forward and backward of one network, and what is kept of it.
 
     Parameters
@@ -164,7 +164,7 @@ def measure(
                 "Return the output tensor, or a tuple or dict that holds it.",
             )
         calls, keys = layers.calls, call_keys(layers.calls)
-        record = Record(order=keys)
+        record = NetworkRecord(order=keys)
         for i, (call, key, pair) in enumerate(zip(calls, keys, correlations)):
             _statistics(record, call, key, pair, call.statistics or normed.get(i))
         _of_output(record, main)
@@ -183,7 +183,7 @@ def measure(
     return record
 
 
-def _tangent(record: Record, main: Tensor, host: Host, generator: torch.Generator) -> None:
+def _tangent(record: NetworkRecord, main: Tensor, host: Host, generator: torch.Generator) -> None:
     """Θ between samples, averaged over outputs by one random direction v: f_a = v·z_a/√n_out."""
     z = main.reshape(main.shape[0], -1)
     v = _normal(z.shape[1:], z, generator) / z.shape[1] ** 0.5
@@ -221,7 +221,7 @@ def _normal(shape: Any, like: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _statistics(
-    record: Record, call: Call, key: str, pair: tuple[float, float], found: Statistics | None
+    record: NetworkRecord, call: Call, key: str, pair: tuple[float, float], found: Statistics | None
 ) -> None:
     if call.kind not in _KINDS:
         return
@@ -240,7 +240,7 @@ def _statistics(
                 record.values[key, name] = value
 
 
-def _of_output(record: Record, main: Tensor) -> None:
+def _of_output(record: NetworkRecord, main: Tensor) -> None:
     """The output itself (logits): its mean, mean square, and spread among its own entries."""
     z = main.detach().double()
     record.values[OUTPUT, "second_moment"] = float(z.square().mean())
@@ -275,7 +275,7 @@ def _two_correlations(output: Any, call: Call, samples: int) -> tuple[float, flo
 
 
 def _jacobians(
-    record: Record,
+    record: NetworkRecord,
     calls: list[Call],
     keys: list[str],
     chain: list[int],
@@ -309,7 +309,7 @@ def _jacobians(
             record.values[keys[i], "jacobian"] = float(value.mean())
 
 
-def channels(record: Record) -> Iterator[tuple[str, float]]:
+def channels(record: NetworkRecord) -> Iterator[tuple[str, float]]:
     """Every number of a record under one flat name."""
     for (key, name), value in record.values.items():
         yield f"{key}|{name}", value
@@ -318,7 +318,7 @@ def channels(record: Record) -> Iterator[tuple[str, float]]:
     yield "|loss", record.loss
 
 
-def refuse_infinite(record: Record, index: int) -> None:
+def refuse_infinite(record: NetworkRecord, index: int) -> None:
     """Refuse a network whose loss is not a number.
 
     Raises

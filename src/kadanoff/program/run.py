@@ -23,9 +23,9 @@ from kadanoff.program.initial import build
 from kadanoff.program.initial import laws as laws_of
 from kadanoff.program.law import Law
 from kadanoff.program.mode import refuse
-from kadanoff.program.plan import Notes, Plan
+from kadanoff.program.plan import ModulePlan, Notes
 from kadanoff.program.pool import DifferentWays
-from kadanoff.program.records import OUTPUT, Record, Task
+from kadanoff.program.records import OUTPUT, NetworkRecord, Task
 from kadanoff.program.result import ModuleEnsemble, Quantity, quantities
 from kadanoff.trace.hf import tensors_in
 from kadanoff.trace.recorder import unwrap
@@ -159,7 +159,7 @@ def module_ensemble(
     return _result(plan, moments, notes, words, limit, converged, time.perf_counter() - start)
 
 
-def _first(plan: Plan, limit: bool) -> tuple[Plan, list[Record], Notes]:
+def _first(plan: ModulePlan, limit: bool) -> tuple[ModulePlan, list[NetworkRecord], Notes]:
     """The first network, or the first replicas; with what replicas cannot share found out."""
     if not limit:
         record, notes = plan.network(0)
@@ -187,7 +187,7 @@ def make_plan(
     device: Any,
     replicas: int,
     limit_bytes: int | None,
-) -> tuple[Plan, dict[str, str]]:
+) -> tuple[ModulePlan, dict[str, str]]:
     """Check a request and prepare what workers need; and the laws in words."""
     if method not in METHODS:
         raise UsageError(f"method must be one of {', '.join(METHODS)}, got {method!r}.")
@@ -225,7 +225,7 @@ def make_plan(
     if unknown:
         raise UsageError(f"There is no law for the parameter {unknown[0]}.", "Pass it in laws=.")
     sizes = {n: max(p.numel(), 1) for n, p in names.items()}
-    plan = Plan(
+    plan = ModulePlan(
         bones, factory, {n: found[n] for n in names}, asked, method, seed, where,
         replicas if limit else 1, limit_bytes, replicas if limit else 4, sizes,
     )  # fmt: skip
@@ -274,7 +274,7 @@ def _judged(moments: Moments) -> dict[str, Measured]:
 
 
 def _result(
-    plan: Plan,
+    plan: ModulePlan,
     moments: Moments,
     notes: Notes,
     words: dict[str, str],

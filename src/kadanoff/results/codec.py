@@ -76,9 +76,9 @@ def encode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
         return [encode(item, arrays) for item in value]
     if isinstance(value, tuple):
         return {"$tuple": [encode(item, arrays) for item in value]}
-    if isinstance(value, Mapping):
-        return _mapping(value, arrays)
     kind = type(value)
+    if isinstance(value, Mapping) and not dataclasses.is_dataclass(value):
+        return _mapping(value, arrays)
     if kind in _encoders:
         return {"$class": _tag(kind), "made": encode(_encoders[kind](value), arrays)}
     if dataclasses.is_dataclass(value) and kind.__module__.split(".")[0] == _PACKAGE:

@@ -23,11 +23,11 @@ from kadanoff.rgflow.kernel import Step, steps
 from kadanoff.rgflow.tangent import mean_derivative
 from kadanoff.rgflow.two_layers import Order, TwoLayers
 
-__all__ = ["Net", "Node", "chain"]
+__all__ = ["FlowNode", "Net", "chain"]
 
 
 @dataclass(frozen=True)
-class Node:
+class FlowNode:
     """A layer of neurons.
 
     ``step`` is the map that leaves it for the next node, None at the output; ``skip`` the node
@@ -43,7 +43,7 @@ class Node:
     layer: int | None
 
 
-def chain(arch: Network, K: Sequence[Tensor], Theta: Sequence[Tensor]) -> list[Node]:
+def chain(arch: Network, K: Sequence[Tensor], Theta: Sequence[Tensor]) -> list[FlowNode]:
     """The nodes of an architecture with kernels ``K`` and ``Theta`` at layers 1 … L.
 
     Parameters
@@ -51,7 +51,7 @@ def chain(arch: Network, K: Sequence[Tensor], Theta: Sequence[Tensor]) -> list[N
     arch : Network
     K, Theta : sequence of L Tensors, shape (N, N)
     """
-    out: list[Node] = []
+    out: list[FlowNode] = []
     for step in steps(arch):
         l, at = step.layer - 1, len(out)
         width = arch.n[step.layer]
@@ -59,17 +59,17 @@ def chain(arch: Network, K: Sequence[Tensor], Theta: Sequence[Tensor]) -> list[N
         enters = at + (2 if step.inner_ratio else 1)
         skip = (enters, step.gamma) if step.gamma else None
         if not step.inner_ratio:
-            out.append(Node(plain, K[l], Theta[l], width, skip, step.layer))
+            out.append(FlowNode(plain, K[l], Theta[l], width, skip, step.layer))
             continue
         hidden, c = arch.hidden or width, step.C_W
         stream = dataclasses.replace(plain, activation=activation("linear"))
         first = _haar(stream, arch, width, hidden)
-        out.append(Node(first, K[l], Theta[l], width, skip, step.layer))
+        out.append(FlowNode(first, K[l], Theta[l], width, skip, step.layer))
         inner_K = step.C_b + c * K[l]
         inner_Theta = step.lambda_b + step.lambda_W * K[l] + c * Theta[l]
         second = _haar(plain, arch, hidden, width)
-        out.append(Node(second, inner_K, inner_Theta, hidden, None, None))
-    out.append(Node(None, K[-1], Theta[-1], arch.n[-1], None, arch.L))
+        out.append(FlowNode(second, inner_K, inner_Theta, hidden, None, None))
+    out.append(FlowNode(None, K[-1], Theta[-1], arch.n[-1], None, arch.L))
     return out
 
 
@@ -86,7 +86,7 @@ class Net:
     """
 
     def __init__(
-        self, nodes: list[Node], tables: list[Tables], past: list[list[TwoLayers | None]]
+        self, nodes: list[FlowNode], tables: list[Tables], past: list[list[TwoLayers | None]]
     ) -> None:
         self.nodes, self.tables, self.past = nodes, tables, past
         self.maps = [node.step for node in nodes if node.step is not None]
@@ -165,7 +165,7 @@ class Net:
         return self.maps[m].orthogonal / self.nodes[m].width
 
 
-def skips(nodes: list[Node]) -> list[list[float]]:
+def skips(nodes: list[FlowNode]) -> list[list[float]]:
     """Product of the gammas from node k to node m, 0 where no chain of skips joins them."""
     out = [[0.0] * len(nodes) for _ in nodes]
     for k in range(len(nodes)):

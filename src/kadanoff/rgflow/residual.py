@@ -23,7 +23,7 @@ from kadanoff.gaussian.replicas import Replicas, least_accurate
 from kadanoff.rgflow import averages as tb
 from kadanoff.rgflow.averages import Tables
 from kadanoff.rgflow.linear import is_linear, linear_tables, linear_two_layers
-from kadanoff.rgflow.nodes import Net, Node, chain, skips
+from kadanoff.rgflow.nodes import FlowNode, Net, chain, skips
 from kadanoff.rgflow.one_neuron import first_quartic, skip_flow
 from kadanoff.rgflow.statistics import STRATEGY, OrderOne
 from kadanoff.rgflow.two_layers import TwoLayers, two_layer_averages
@@ -126,7 +126,7 @@ def _times(tensor: Tensor, widths: Tensor) -> Tensor:
 
 
 def _averages(
-    nodes: list[Node], smooth: bool, tolerance: float
+    nodes: list[FlowNode], smooth: bool, tolerance: float
 ) -> tuple[list[Replicas], list[Sequence[Tables]], list[list[Sequence[TwoLayers] | None]]]:
     """Tables of every node and what joins it to earlier ones, for each replica of the rule."""
     patterns = tb.SMOOTH if smooth else tb.DIFFERENTIAL

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 
-__all__ = ["WIDTH", "Canvas", "View", "ascii_only"]
+__all__ = ["WIDTH", "Canvas", "TerminalView", "ascii_only"]
 
 WIDTH = 100
 
@@ -75,7 +75,7 @@ class Canvas:
 
 
 @dataclass(frozen=True)
-class View:
+class TerminalView:
     """A renderable that adapts to the console's width and character set.
 
     Attributes

@@ -16,7 +16,7 @@ from kadanoff.diagnosis.html import diagnosis_sections
 from kadanoff.style.figures import SERIES, figure, house_style, to_svg
 from kadanoff.style.html import Raw, Section, callout, figure_block, page, table
 from kadanoff.style.numbers import short
-from kadanoff.style.terminal import Canvas, View
+from kadanoff.style.terminal import Canvas, TerminalView
 
 if TYPE_CHECKING:
     from kadanoff.tuning.halving import Race
@@ -34,7 +34,7 @@ __all__ = [
 HEIGHT, COLUMNS = 12, 60
 
 
-def plan_terminal(plan: Any) -> View:
+def plan_terminal(plan: Any) -> TerminalView:
     """What happened to each weight."""
 
     def build(canvas: Canvas) -> list[Any]:
@@ -56,14 +56,14 @@ def plan_terminal(plan: Any) -> View:
             lines.append(Text(f"{_weights(len(plan.left))} left as found: nothing to mend", "dim"))
         return lines
 
-    return View(build)
+    return TerminalView(build)
 
 
 # parameters listed before the rest is counted
 LISTED = 40
 
 
-def tuned_terminal(tuned: Tuned) -> View:
+def tuned_terminal(tuned: Tuned) -> TerminalView:
     """The verdict, the trials, every parameter with its rate and the reason, and what to paste."""
 
     def build(canvas: Canvas) -> list[Any]:
@@ -79,7 +79,7 @@ def tuned_terminal(tuned: Tuned) -> View:
         parts += [Text(""), Text(tuned.line)]
         return parts
 
-    return View(build)
+    return TerminalView(build)
 
 
 def _trials_table(race: Race, canvas: Canvas) -> Table:
@@ -126,7 +126,7 @@ def _sentence(plan: Any) -> str:
     return "Nothing to tune: every step is critical or normalised already."
 
 
-def comparison_terminal(comparison: Any) -> View:
+def comparison_terminal(comparison: Any) -> TerminalView:
     """Verdicts before and after, then both loss curves in one plot of characters."""
 
     def build(canvas: Canvas) -> list[Any]:
@@ -147,7 +147,7 @@ def comparison_terminal(comparison: Any) -> View:
         parts.append(Text("\n".join(_chart(a.losses, b.losses, plain))))
         return parts
 
-    return View(build)
+    return TerminalView(build)
 
 
 def _trained(comparison: Any) -> str:

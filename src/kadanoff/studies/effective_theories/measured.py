@@ -18,7 +18,7 @@ from kadanoff.ensembles.direct import drawn_layers
 from kadanoff.ensembles.limit import Reference
 from kadanoff.ensembles.moments import Measured, Moments
 from kadanoff.ensembles.normals import Normals
-from kadanoff.ensembles.plan import Plan
+from kadanoff.ensembles.plan import EnsemblePlan
 from kadanoff.ensembles.trunk import forward
 from kadanoff.errors import UsageError
 from kadanoff.rgflow import flow
@@ -125,7 +125,7 @@ def measure(
     return MeasuredCorrelators(arch, moments.n, method, cumulants)
 
 
-class _Plan(Plan):
+class _Plan(EnsemblePlan):
     """An ensemble plan whose channels are the moments of Ĝ − K."""
 
     @property
