@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +29,30 @@ class Result(Panel, title="Result"):
 
     as_json: JsonFlag = False
     json_file: JsonFile = None
+
+    def beside(self, target: str | None) -> tuple[str | None, Result]:
+        """What is the TARGET and what the file, where a command may go without a TARGET.
+
+        Words fill arguments from the left, so ``--json FILE`` alone lands in TARGET. A target names
+        an object, ``place:name``; any other single word is the file.
+
+        Parameters
+        ----------
+        target : str or None
+            As it was parsed.
+
+        Returns
+        -------
+        target : str or None
+        result : Result
+        """
+        from kadanoff.data.objects import names_object
+
+        if not self.as_json or self.json_file is not None:
+            return target, self
+        if target is None or names_object(target):
+            return target, self
+        return None, replace(self, json_file=Path(target))
 
 
 def writable(path: Path | None) -> None:

@@ -99,7 +99,8 @@ def command(
     from kadanoff.style.figures import write
     from kadanoff.tuning.transfer_report import show_transfer, transfer_figure, write_page
 
-    models, result = _file_after_json(models, result)
+    target, result = result.beside(models.target)
+    models = replace(models, target=target)
     writable(sweep.checkpoint)
     output = Output("transfer", result, [html], [plot])
     found = _own(models, sweep) if models.target is None else _family(models, sweep)
@@ -114,14 +115,6 @@ def command(
     output.say_where()
     if not found.fine:
         raise typer.Exit(1)
-
-
-def _file_after_json(models: Models, result: Result) -> tuple[Models, Result]:
-    """``--json FILE`` without a TARGET: the one word is the file, as a target holds a colon."""
-    word = models.target
-    if not result.as_json or result.json_file is not None or word is None or ":" in word:
-        return models, result
-    return replace(models, target=None), replace(result, json_file=Path(word))
 
 
 def _own(models: Models, sweep: Sweep) -> Transfer:

@@ -16,7 +16,7 @@ from typing import Any
 
 from kadanoff.errors import DataError, UsageError
 
-__all__ = ["attribute", "where"]
+__all__ = ["attribute", "names_object", "where"]
 
 _LOADED: dict[tuple[str, float], ModuleType] = {}
 
@@ -41,7 +41,7 @@ def attribute(spec: str, *, what: str) -> Any:
     """
     failure = DataError if what == "data" else UsageError
     place, _, name = spec.rpartition(":")
-    if not place or not name:
+    if not names_object(spec):
         raise failure(f"{spec!r} names no {what}.", "Write path/to/file.py:name or module:name.")
     module = _from_file(place, failure) if place.endswith(".py") else _by_name(place, failure)
     value: Any = module
@@ -57,6 +57,12 @@ def attribute(spec: str, *, what: str) -> Any:
             )
         value = getattr(value, part)
     return value
+
+
+def names_object(spec: str) -> bool:
+    """Whether a word has the form ``module:name`` or ``path/to/file.py:name``."""
+    place, _, name = spec.rpartition(":")
+    return bool(place and name)
 
 
 def _public(module: Any) -> list[str]:
