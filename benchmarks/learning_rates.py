@@ -25,7 +25,7 @@ from kadanoff.data import load
 from kadanoff.files import atomic_write, write_json
 from kadanoff.style.numbers import uncertain
 from kadanoff.tuning.families import mlp, residual, transformer
-from kadanoff.tuning.sweeps import train
+from kadanoff.tuning.sweeps import train_on_batches
 
 RESULTS = Path(__file__).parent / "results"
 RUNS = Path(__file__).parent.parent / "out" / "learning_rates.jsonl"
@@ -111,7 +111,7 @@ def _run(
     else:
         model = _reset(build(w, d, k), k, kaiming=method.startswith("Kaiming"))
         optimizer = torch.optim.Adam(model.parameters(), lr=rate)
-    return train(model, [optimizer], X, y, steps=STEPS, batch=batch, seed=9000 + k)
+    return train_on_batches(model, [optimizer], X, y, steps=STEPS, batch=batch, seed=9000 + k)
 
 
 GRID = {

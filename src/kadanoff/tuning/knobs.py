@@ -18,7 +18,7 @@ from kadanoff.tuning.movement import Coordinate, coordinates
 from kadanoff.tuning.objective import Loss, Objective
 from kadanoff.tuning.scalings import TABLE, scale
 from kadanoff.tuning.stream import Stream
-from kadanoff.tuning.sweeps import Transfer, curve_of, verdict
+from kadanoff.tuning.sweeps import Transfer, sizes_of, sweep, verdict
 
 __all__ = ["KNOBS", "Recipe", "values_of", "wander"]
 
@@ -110,7 +110,7 @@ def wander(
     recipe = Recipe() if recipe is None else recipe
     _check(knob, scaling, recipe)
     widths, depths = sorted(set(widths)), sorted(set(depths))
-    sizes = [(w, depths[0]) for w in widths] + [(widths[-1], d) for d in depths[1:]]
+    sizes = sizes_of(widths, depths)
     grid = sorted(values) if values else values_of(knob, recipe)
     if len(sizes) < 2 or len(grid) < 3 or seeds < 2 or min(grid) <= 0:
         raise UsageError(
@@ -118,31 +118,26 @@ def wander(
             "Give at least two sizes, three positive values and two seeds.",
         )
     run = _Run(factory, data, (widths[0], depths[0]), knob, scaling, recipe)
-    finished = Finished(
-        checkpoint,
-        {
-            "knob": knob, "scaling": scaling, "optimizer": recipe.optimizer, "lr": recipe.rate,
-            "weight_decay": recipe.weight_decay, "batch": recipe.batch, "steps": recipe.steps,
-            "model": repr(factory.build(*sizes[0], seed)),
-        },
-    )  # fmt: skip
-    total, done = len(sizes) * len(grid) * seeds, 0
-    curves = []
-    for width, depth in sizes:
-
-        def loss(value: float, k: int, size: tuple[int, int] = (width, depth)) -> float:
-            nonlocal done
-            found = finished.loss(*size, value, k)
-            if found is None:
-                found = run(*size, value, k)
-                finished.keep(*size, value, k, found)
-            done += 1
-            if progress is not None:
-                progress(done, max(total, done), width=size[0], depth=size[1])
-            return found
-
-        grows = knob in ("lr", "weight_decay")
-        curves.append(curve_of(width, depth, grid, loss, range(seed, seed + seeds), grows))
+    identity = {
+        "knob": knob,
+        "scaling": scaling,
+        "optimizer": recipe.optimizer,
+        "lr": recipe.rate,
+        "weight_decay": recipe.weight_decay,
+        "batch": recipe.batch,
+        "steps": recipe.steps,
+        "model": repr(factory.build(*sizes[0], seed)),
+    }
+    finished = Finished(checkpoint, identity)
+    curves = sweep(
+        sizes,
+        grid,
+        range(seed, seed + seeds),
+        run,
+        finished,
+        grows=knob in ("lr", "weight_decay"),
+        progress=progress,
+    )
     check: tuple[Coordinate, ...] = ()
     if len(widths) > 1:
         check = coordinates(
@@ -159,9 +154,17 @@ def wander(
         )
     spread, error, carries = verdict(curves, tolerance)
     return Transfer(
-        recipe.optimizer, 1.0, tuple(curves), check, spread, error, tolerance, carries,
-        knob=knob, scaling=scaling,
-    )  # fmt: skip
+        optimizer=recipe.optimizer,
+        s=1.0,
+        curves=tuple(curves),
+        coordinates=check,
+        spread=spread,
+        spread_stderr=error,
+        tolerance=tolerance,
+        carries=carries,
+        knob=knob,
+        scaling=scaling,
+    )
 
 
 def _check(knob: str, scaling: str, recipe: Recipe) -> None:
@@ -230,9 +233,14 @@ class _Run:
         lr = value if knob == "lr" and value is not None else recipe.rate
         decay = value if knob == "weight_decay" else recipe.weight_decay
         made = scale(
-            model, base, sample, self.scaling, optimizer=recipe.optimizer, lr=lr,
+            model,
+            base,
+            sample,
+            self.scaling,
+            optimizer=recipe.optimizer,
+            lr=lr,
             weight_decay=decay,
-        )  # fmt: skip
+        )
         if value is not None and knob in ("eps", "beta2"):
             for group in made:
                 group |= {"eps": value} if knob == "eps" else {"betas": (0.9, 1 - value)}

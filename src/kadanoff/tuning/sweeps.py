@@ -28,8 +28,11 @@ __all__ = [
     "Transfer",
     "coordinate_check",
     "make_optimizers",
-    "train",
+    "sizes_of",
+    "sweep",
+    "train_on_batches",
     "transfer",
+    "verdict",
 ]
 
 Build = Callable[[int, int, int], nn.Module]
@@ -80,7 +83,7 @@ class Transfer:
         return self.carries and all(c.fine for c in self.coordinates)
 
 
-def train(
+def train_on_batches(
     model: nn.Module,
     optimizers: list[torch.optim.Optimizer],
     X: Tensor,
@@ -180,7 +183,7 @@ def transfer(
     if optimizer not in BASE:
         raise UsageError(f"Unknown optimizer {optimizer!r}.", f"Choose from {sorted(BASE)}.")
     widths, depths = sorted(set(widths)), sorted(set(depths))
-    sizes = [(w, depths[0]) for w in widths] + [(widths[-1], d) for d in depths[1:]]
+    sizes = sizes_of(widths, depths)
     bases = sorted(bases) if bases else [BASE[optimizer] * 2.0**k for k in range(-3, 4)]
     if len(sizes) < 2 or len(bases) < 3 or seeds < 2 or X.shape[0] == 0:
         raise UsageError(
@@ -189,33 +192,26 @@ def transfer(
             "Give at least two sizes, three base rates, two seeds, and data.",
         )
     smallest = build(*sizes[0], seed)
-    finished = Finished(
-        checkpoint,
-        {
-            "optimizer": optimizer, "s": s, "steps": steps, "batch": batch, "X": X, "y": y,
-            "model": repr(smallest),
-            "weights": nn.utils.parameters_to_vector(smallest.parameters()),
-        },
-    )  # fmt: skip
-    total, done = len(sizes) * len(bases) * seeds, 0
-    curves = []
-    for width, depth in sizes:
+    identity = {
+        "optimizer": optimizer,
+        "s": s,
+        "steps": steps,
+        "batch": batch,
+        "X": X,
+        "y": y,
+        "model": repr(smallest),
+        "weights": nn.utils.parameters_to_vector(smallest.parameters()),
+    }
+    finished = Finished(checkpoint, identity)
 
-        def loss_at(base: float, k: int, size: tuple[int, int] = (width, depth)) -> float:
-            nonlocal done
-            loss = finished.loss(*size, base, k)
-            if loss is None:
-                model = build(*size, k)
-                groups = parameter_groups(model, X[:batch], optimizer, s=s, base=base)
-                made = make_optimizers(groups, optimizer)
-                loss = train(model, made, X, y, steps=steps, batch=batch, seed=1000 + k)
-                finished.keep(*size, base, k, loss)
-            done += 1
-            if progress is not None:
-                progress(done, max(total, done), width=size[0], depth=size[1])
-            return loss
+    def run(width: int, depth: int, base: float, k: int) -> float:
+        model = build(width, depth, k)
+        groups = parameter_groups(model, X[:batch], optimizer, s=s, base=base)
+        made = make_optimizers(groups, optimizer)
+        return train_on_batches(model, made, X, y, steps=steps, batch=batch, seed=1000 + k)
 
-        curves.append(curve_of(width, depth, bases, loss_at, range(seed, seed + seeds)))
+    numbers = range(seed, seed + seeds)
+    curves = sweep(sizes, bases, numbers, run, finished, progress=progress)
     spread, error, carries = verdict(curves, tolerance)
     coordinates: tuple[Coordinate, ...] = ()
     if len(widths) > 1:
@@ -235,22 +231,62 @@ def transfer(
     return Transfer(optimizer, s, tuple(curves), coordinates, spread, error, tolerance, carries)
 
 
-def curve_of(
-    width: int,
-    depth: int,
+def sizes_of(widths: Sequence[int], depths: Sequence[int]) -> list[tuple[int, int]]:
+    """(width, depth): the first depth at all widths, then the last width at all other depths."""
+    return [(w, depths[0]) for w in widths] + [(widths[-1], d) for d in depths[1:]]
+
+
+def sweep(
+    sizes: Sequence[tuple[int, int]],
     values: Sequence[float],
-    loss: Callable[[float, int], float],
     seeds: Sequence[int],
+    run: Callable[[int, int, float, int], float],
+    finished: Finished,
+    *,
     grows: bool = True,
-) -> Curve:
-    """Sweep one size; with ``grows`` beyond the grid where the best value lies at its end."""
-    column: dict[float, list[float]] = {}
-    todo = list(values)
-    while todo:
-        for value in todo:
-            column[value] = [loss(value, k) for k in seeds]
-        todo = _further(column, len(values) + _EXTEND) if grows else []
-    return _curve(width, depth, column)
+    progress: Callable[..., None] | None = None,
+) -> list[Curve]:
+    """Train at every size, value and seed; a curve a size.
+
+    Parameters
+    ----------
+    sizes : sequence of (int, int)
+        Widths and depths.
+    values : sequence of float
+        Of the knob, ascending.
+    seeds : sequence of int
+    run : callable
+        (width, depth, value, seed) -> final loss.
+    finished : Finished
+        Runs that need not be repeated; new ones are kept there.
+    grows : bool
+        Whether values beyond the grid are tried where the best one lies at its end.
+    progress : callable, optional
+        ``progress(done, total, width=..., depth=...)`` after each run.
+    """
+    total, done = len(sizes) * len(values) * len(seeds), 0
+
+    def loss(width: int, depth: int, value: float, seed: int) -> float:
+        nonlocal done
+        found = finished.loss(width, depth, value, seed)
+        if found is None:
+            found = run(width, depth, value, seed)
+            finished.keep(width, depth, value, seed, found)
+        done += 1
+        if progress is not None:
+            progress(done, max(total, done), width=width, depth=depth)
+        return found
+
+    curves = []
+    for width, depth in sizes:
+        column: dict[float, list[float]] = {}
+        todo = list(values)
+        while todo:
+            for value in todo:
+                column[value] = [loss(width, depth, value, k) for k in seeds]
+            todo = _further(column, len(values) + _EXTEND) if grows else []
+        curves.append(_curve(width, depth, column))
+    return curves
 
 
 def verdict(curves: Sequence[Curve], tolerance: float) -> tuple[float, float, bool]:

@@ -26,7 +26,7 @@ def run(lab: Lab) -> None:
         for name, (train, seeds, settings) in cells.items():
             if seed < seeds:
                 here = (train, settings, lab.seed + seed, lab.device)
-                found[name].append(lab.part(f"{name} {seed}", parts.train, *here))
+                found[name].append(lab.part(f"{name} {seed}", parts.train_run, *here))
     _emergence(lab, found, cells["text"][2]["m"], cells["narrow"][2]["m"])
     _causes(lab, found)
     _theory(lab)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["NOISE", "cells", "decode", "on_digits", "pull", "train"]
+__all__ = ["NOISE", "cells", "decode", "on_digits", "pull", "train_run"]
 
 # share of training labels replaced at random
 NOISE = (0.0, 0.4, 0.8)
@@ -45,7 +45,7 @@ def on_digits(noise: float, top: bool) -> str:
     return f"{'Top-k' if top else 'dense'}, {noise:.0%} label noise"
 
 
-def train(run: str, settings: dict[str, Any], seed: int, device: str) -> dict[str, Any]:
+def train_run(run: str, settings: dict[str, Any], seed: int, device: str) -> dict[str, Any]:
     """One training run."""
     from kadanoff.studies.lazy_neurons import runs
 

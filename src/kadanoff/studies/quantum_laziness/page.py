@@ -135,14 +135,14 @@ def _plateau(lab: Lab, qubits: list[int], full: bool, seed: int) -> None:
 
 def _dynamics(lab: Lab, n: int, depth: int, starts: int, targets: list[float], seed: int) -> None:
     circuit = (n, depth, starts)
-    frozen = lab.part("frozen", parts.train, *circuit, 0.0, 0.2, 30, 0.0, 0, seed + 1)
+    frozen = lab.part("frozen", parts.train_circuit, *circuit, 0.0, 0.2, 30, 0.0, 0, seed + 1)
     found = parts.decay_rates(frozen)
     decisions.exponential(lab, frozen["K0"], found)
     steps = lab.pick(quick=120, full=240)
     rows = {}
     for t in targets:
         setting = (*circuit, t, 0.1, steps, 0.0, 0, seed + 3)
-        rows[str(t)] = lab.part(f"target{t}", parts.train, *setting)
+        rows[str(t)] = lab.part(f"target{t}", parts.train_circuit, *setting)
     lab.say(
         "Exponential convergence, and its limits",
         rf"""
@@ -182,7 +182,7 @@ def _noise(
     table, ratios = [], []
     for eta_K, sigma in noises:
         setting = (*circuit, 0.0, eta_K, 60 if eta_K > 0.1 else 150, sigma, 0, seed + 5)
-        r = lab.part(f"noise-{eta_K}-{sigma}", parts.train, *setting)
+        r = lab.part(f"noise-{eta_K}-{sigma}", parts.train_circuit, *setting)
         measured = np.asarray(r["loss_late"])
         predicted = [theory.noise_plateau(r["eta"], k, sigma) for k in r["K_late"]]
         each = measured / np.asarray(predicted)
@@ -220,7 +220,7 @@ def _laziness(lab: Lab, qubits: list[int], starts: int, seed: int) -> None:
     rows, table = [], []
     for n in qubits:
         setting = (n, 10 * n, min(starts, 24), 0.0, 0.2, 30, 0.0, 0, seed + n)
-        run = lab.part(f"lazy-{n}", parts.train, *setting)
+        run = lab.part(f"lazy-{n}", parts.train_circuit, *setting)
         row = Updates.of(n, run)
         rows.append(row)
         told, shots = 2 ** (-(n - 1) / 2), 2 / theory.gradient_variance(observable("word", n))

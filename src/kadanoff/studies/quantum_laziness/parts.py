@@ -32,7 +32,7 @@ __all__ = [
     "second_order",
     "shot_noise",
     "slope_of",
-    "train",
+    "train_circuit",
     "two_design",
 ]
 
@@ -109,7 +109,7 @@ def second_order(n: int, L: int, circuits: int, seed: int) -> dict[str, float]:
     }
 
 
-def train(
+def train_circuit(
     n: int,
     depth: int,
     starts: int,
@@ -250,9 +250,9 @@ def slope_of(x: Any, y: Any, error: Any) -> tuple[float, float]:
 
 def buried(n: int, depth: int, starts: int, seed: int) -> dict[str, float]:
     """Train with angle noise equal to the mean first update."""
-    clean = train(n, depth, starts, 0.0, 0.2, 1, 0.0, 0, seed)
+    clean = train_circuit(n, depth, starts, 0.0, 0.2, 1, 0.0, 0, seed)
     sigma = float(np.mean(np.asarray(clean["first_move"])))
-    noisy = train(n, depth, starts, 0.0, 0.2, 60, sigma, 0, seed)
+    noisy = train_circuit(n, depth, starts, 0.0, 0.2, 60, sigma, 0, seed)
     late = np.asarray(noisy["loss_late"])
     ratio = late / [theory.noise_plateau(noisy["eta"], k, sigma) for k in noisy["K_late"].tolist()]
     start = float((noisy["epsilon0"].square() / 2).mean())
@@ -268,7 +268,7 @@ def shot_noise(n: int, depth: int, starts: int, shots: list[int], seed: int) -> 
     """Shot-noise plateaus."""
     out = []
     for S in shots:
-        r = train(n, depth, starts, 0.2, 0.4, 60, 0.0, S, seed)
+        r = train_circuit(n, depth, starts, 0.2, 0.4, 60, 0.0, S, seed)
         late = np.asarray(r["loss_late"])
         told = [theory.shot_plateau(r["eta"], k, S, 1 - 0.04) for k in r["K_late"].tolist()]
         ratio = late / np.asarray(told)
