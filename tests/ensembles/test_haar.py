@@ -76,10 +76,10 @@ def test_joint_law_of_answers_is_that_of_drawn_matrices(n_out, n_in, order):
         )  # fmt: skip
 
     m = Map(1, None, n_in, n_out, 0.3, 1.7, 0.0, 0.0)
-    from kadanoff.ensembles.matrices import Drawn
+    from kadanoff.ensembles.matrices import DrawnMatrix
 
     a = functionals(implicit(n_out, n_in, S, seed=11))
-    b = functionals(Drawn(*draw_matrix(m, "orthogonal", S, Normals(12, 0))))
+    b = functionals(DrawnMatrix(*draw_matrix(m, "orthogonal", S, Normals(12, 0))))
     for i in range(a.shape[1]):
         assert ks_2samp(a[:, i].numpy(), b[:, i].numpy()).pvalue > 1e-3, i
     products = [(t[:, :, None] * t[:, None]).flatten(1) for t in (a, b)]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kadanoff.ensembles.matrices import Drawn, Implicit
+from kadanoff.ensembles.matrices import DrawnMatrix, Implicit
 from kadanoff.ensembles.normals import Normals
 from kadanoff.ensembles.undrawn import residue
 from kadanoff.gaussian.cholesky import batch_factor_inverse
@@ -67,7 +67,7 @@ def test_cholesky_of_singular_matrices():
 def test_drawn():
     W, b = torch.randn(2, 3, 4), torch.randn(2, 3)
     x, d = torch.randn(2, 5, 4), torch.randn(2, 1, 3)
-    op = Drawn(W, b)
+    op = DrawnMatrix(W, b)
     torch.testing.assert_close(
         op.apply(x, bias=True), torch.einsum("sij,skj->ski", W, x) + b[:, None]
     )

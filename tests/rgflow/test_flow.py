@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -10,7 +11,8 @@ import torch
 import kadanoff as kd
 from kadanoff.errors import DomainError, KadanoffError, UsageError
 from kadanoff.gaussian import one
-from kadanoff.rgflow import flow
+from kadanoff.rgflow import Flow, flow
+from kadanoff.rgflow.observables import DIFFERENTIAL, INFINITE, RANK, TANGENT
 from tests.rgflow.golden import TEXT, golden
 
 SMOOTH_NAMES = ("G1", "V", "H1", "A", "B", "D", "F", "P", "Q", "R", "S", "T", "U")
@@ -339,3 +341,10 @@ def test_networks_without_hidden_layers():
     f = flow(kd.MLP(2, [], 1), torch.eye(2), order=1)
     assert f.K.shape == (1, 2, 2)
     assert not f.require("V").any()
+
+
+def test_every_observable_of_the_one_list_is_a_field():
+    fields = {field.name for field in dataclasses.fields(Flow)}
+    assert set(RANK) == fields & set(RANK)
+    families = {*INFINITE, *TANGENT, *DIFFERENTIAL, "U6"}
+    assert set(RANK) == families

@@ -17,6 +17,7 @@ from kadanoff.ensembles.statistics import NAMES
 from kadanoff.ensembles.widths import Scaling, extrapolate
 from kadanoff.errors import UsageError
 from kadanoff.results import Result, Table
+from kadanoff.rgflow.observables import INFINITE, SYMMETRIC
 from kadanoff.rgflow.validity import fluctuation, warn_beyond
 
 if TYPE_CHECKING:
@@ -228,7 +229,7 @@ def _shared(flow: Flow, found: dict[str, Measured]) -> list[str]:
     names = [n for n in NAMES if n in found and getattr(flow, n, None) is not None]
     if flow.V is not None:
         # K and Θ at finite width are K + G1/n and Θ + H1/n: their 1/n parts are G1 and H1
-        names = [n for n in names if n not in ("K", "Theta")]
+        names = [n for n in names if n not in INFINITE]
     if not names:
         raise UsageError(
             f"The ensemble measured {', '.join(found) or 'nothing'}, none of which the flow has.",
@@ -249,7 +250,7 @@ def _lines(name: str, predicted: Tensor, m: Measured, allowance: Tensor) -> list
     lines: list[Line] = []
     slots = itertools.product(range(predicted.shape[-1]), repeat=predicted.ndim - 1)
     for layer, c in itertools.product(range(len(predicted)), list(slots)):
-        if name in ("K", "Theta", "G1", "H1") and c != tuple(sorted(c)):
+        if name in SYMMETRIC and c != tuple(sorted(c)):
             continue
         at = (layer, *c)
         values = [float(t[at]) for t in (predicted, m.value, m.stderr, allowance)]

@@ -2,9 +2,9 @@
 
 Both classes answer the same two questions, W x and Wᵀδ, for a batch of networks and several
 vectors a network (rows); :class:`kadanoff.ensembles.haar.Haar` does so for orthogonal weights.
-:class:`Drawn` holds numbers. :class:`Implicit` holds nothing at first: it answers by the law of
-:mod:`kadanoff.ensembles.undrawn`. A new question costs one new normal vector, O(n) instead of the
-O(n²) of a drawn matrix, and the joint law of all answers is exact.
+:class:`DrawnMatrix` holds numbers. :class:`Implicit` holds nothing at first: it answers by the law
+of :mod:`kadanoff.ensembles.undrawn`. A new question costs one new normal vector, O(n) instead of
+the O(n²) of a drawn matrix, and the joint law of all answers is exact.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from kadanoff.ensembles.normals import Normals
 from kadanoff.ensembles.undrawn import Known, answered, fresh_part, remembered, residue
 from kadanoff.gaussian.cholesky import batch_factor_inverse
 
-__all__ = ["Drawn", "Implicit"]
+__all__ = ["DrawnMatrix", "Implicit"]
 
 
-class Drawn:
+class DrawnMatrix:
     """Matrices W (S, n_out, n_in) and biases b (S, n_out) that have been drawn."""
 
     def __init__(self, W: Tensor, b: Tensor | None) -> None:

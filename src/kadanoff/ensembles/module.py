@@ -21,6 +21,7 @@ from kadanoff.ensembles.moments import Measured, Moments
 from kadanoff.ensembles.result import Ensemble
 from kadanoff.ensembles.statistics import channels, observables, wanted_names
 from kadanoff.errors import AnalysisError, DataError, UsageError
+from kadanoff.rgflow.observables import DIFFERENTIAL
 
 __all__ = ["FactoryPlan", "learning_rates", "module_ensemble", "network_ntk"]
 
@@ -170,7 +171,7 @@ def module_ensemble(
     if inputs.ndim < 2 or len(inputs) == 0 or not torch.isfinite(inputs).all():
         raise DataError(f"Inputs must be finite, one row a sample; got {tuple(inputs.shape)}.")
     undefined = dict.fromkeys(("G1", "H1"), "a user's module has no infinite-width reference")
-    undefined |= dict.fromkeys("PQRSTU", "dNTKs of a user's module are not sampled")
+    undefined |= dict.fromkeys(DIFFERENTIAL, "dNTKs of a user's module are not sampled")
     if len(inputs) > 1:
         undefined["U6"] = "the six-point vertex is measured for one input"
     names = wanted_names(observables, undefined)

@@ -17,6 +17,7 @@ from kadanoff.ensembles.normals import Normals
 from kadanoff.ensembles.probed import differential_sums, probed_sums
 from kadanoff.ensembles.statistics import channels, layer_sums
 from kadanoff.ensembles.trunk import forward
+from kadanoff.rgflow.observables import DIFFERENTIAL
 
 __all__ = ["PIECES", "EnsemblePlan"]
 
@@ -47,7 +48,7 @@ class EnsemblePlan:
         """Networks in a piece: as many as the cache holds."""
         n, N = max(self.arch.n[1:]), len(self.X)
         size = n * N * (self.rows if self.names & set("AB") else 1)
-        if self.names & set("PQRSTU"):
+        if self.names & set(DIFFERENTIAL):
             size *= 4 * N * N
         if self.method not in ("exact", "probed"):
             maps = sum(a * b for a, b in zip(self.arch.n[1:], self.arch.n[:-1], strict=True))
@@ -90,7 +91,7 @@ class EnsemblePlan:
         self, count: int, normals: Normals, need: set[str], layers: set[int]
     ) -> dict[str, dict[int, Tensor]]:
         """Whole layers for the NTK, and other networks, drawn too, for P … U."""
-        plain = need - set("PQRSTU")
+        plain = need - set(DIFFERENTIAL)
         out = direct_sums(self.arch, self.X, self.ref, count, normals, plain, layers)
         if need == plain:
             return out

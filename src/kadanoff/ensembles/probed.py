@@ -17,6 +17,7 @@ from kadanoff.ensembles.dntk import whole_differential
 from kadanoff.ensembles.limit import Reference
 from kadanoff.ensembles.tangent import ntk, pull_node
 from kadanoff.ensembles.trunk import Trunk
+from kadanoff.rgflow.observables import DIFFERENTIAL
 
 __all__ = ["differential_sums", "probed_sums"]
 
@@ -65,7 +66,7 @@ def differential_sums(trunk: Trunk, l: int, need: set[str]) -> dict[str, Tensor]
     need : set of str
         Among P … U.
     """
-    names = need & set("PQRSTU")
+    names = need & set(DIFFERENTIAL)
     if not names:
         return {}
     return {name: value.sum(0) for name, value in whole_differential(trunk, l, names).items()}

@@ -23,7 +23,7 @@ from kadanoff.ensembles.plan import EnsemblePlan
 from kadanoff.ensembles.result import Ensemble
 from kadanoff.ensembles.statistics import observables, wanted_names
 from kadanoff.errors import UsageError
-from kadanoff.rgflow.observables import RANK
+from kadanoff.rgflow.observables import DIFFERENTIAL, RANK
 
 __all__ = ["ensemble", "estimates", "make_plan"]
 
@@ -232,7 +232,7 @@ def _undefined(arch: Network, inputs: int) -> dict[str, str]:
             "the second derivative of a kinked activation is a delta function, which no "
             "sample of networks sees"
         )
-        undefined |= dict.fromkeys("PQRSTU", why)
+        undefined |= dict.fromkeys(DIFFERENTIAL, why)
     return undefined
 
 

@@ -29,13 +29,13 @@ from kadanoff.ensembles.limit import Reference
 from kadanoff.ensembles.tangent import Conditional, conditional, ntk, probe_rows, pull
 from kadanoff.ensembles.trunk import Trunk
 from kadanoff.errors import UsageError
-from kadanoff.rgflow.observables import RANK
+from kadanoff.rgflow.observables import DIFFERENTIAL, RANK
 
 __all__ = ["NAMES", "channels", "layer_sums", "observables", "wanted_names"]
 
 NAMES = tuple(RANK)
-_DIFFERENTIAL = set("PQRSTU")
-_TANGENT = {"Theta", "H1", "A", "B", "D", "F"}
+# what no metric alone gives
+_OF_NTK = {"Theta", "H1", "A", "B", "D", "F"}
 # axes over inputs of each channel
 _CHANNEL_RANK = {
     "g": 2,
@@ -49,7 +49,7 @@ _CHANNEL_RANK = {
     "res": 4,
     "b": 4,
     "f": 4,
-    **dict.fromkeys("PQRSTU", 4),
+    **dict.fromkeys(DIFFERENTIAL, 4),
 }
 
 
@@ -60,14 +60,14 @@ def channels(names: set[str], inputs: int) -> dict[str, int]:
         need.add("gg")
     if "U6" in names and inputs == 1:
         need.add("ggg")
-    if names & _TANGENT:
+    if names & _OF_NTK:
         need |= {"h", "rh"}
     if "A" in names:
         need |= {"hh", "res"}
     for name, channel in (("D", "gh"), ("B", "b"), ("F", "f")):
         if name in names:
             need.add(channel)
-    need |= names & _DIFFERENTIAL
+    need |= names & set(DIFFERENTIAL)
     return {name: rank for name, rank in _CHANNEL_RANK.items() if name in need}
 
 
@@ -128,8 +128,9 @@ def layer_sums(
         found["r"], found["rh"] = found["g"], found.get("h", found["g"])
         if control is not None:
             _subtract(found, control, N)
-        if need & _DIFFERENTIAL:
-            estimates = differential(trunk, l, need & _DIFFERENTIAL)
+        deep = need & set(DIFFERENTIAL)
+        if deep:
+            estimates = differential(trunk, l, deep)
             found |= {name: value.sum(0) for name, value in estimates.items()}
         for name in need:
             out[name][l + 1] = found[name]
@@ -263,7 +264,7 @@ def observables(
     for name in ("B", "F"):
         if name.lower() in means:
             out[name] = n(4) * means[name.lower()]
-    out |= {name: means[name] for name in "PQRSTU" if name in means}
+    out |= {name: means[name] for name in DIFFERENTIAL if name in means}
     return {name: out[name] for name in NAMES if name in out and name in names}
 
 

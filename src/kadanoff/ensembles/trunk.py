@@ -12,7 +12,7 @@ from kadanoff.activations import Activation, activation
 from kadanoff.architecture import Network
 from kadanoff.architecture.drawing import draw_weights
 from kadanoff.ensembles.haar import Haar
-from kadanoff.ensembles.matrices import Drawn, Implicit
+from kadanoff.ensembles.matrices import DrawnMatrix, Implicit
 from kadanoff.ensembles.normals import Normals
 from kadanoff.gaussian.cholesky import batch_factor_inverse
 
@@ -220,7 +220,7 @@ def drawn_trunk(
     x = X.expand(S, *X.shape)
     for j, (m, (W, b)) in enumerate(zip(trunk.maps, weights, strict=True)):
         trunk._before(m, inner)
-        op = Drawn(W, b)
+        op = DrawnMatrix(W, b)
         trunk.op.append(op)
         z = trunk._skip(j, op.apply(x, bias=True))
         if j == len(trunk.maps) - 1:
@@ -233,7 +233,7 @@ def drawn_trunk(
 
 def _operator(m: Map, init: str, S: int, normals: Normals, implicit: bool) -> Operator:
     if not implicit:
-        return Drawn(*draw_matrix(m, init, S, normals))
+        return DrawnMatrix(*draw_matrix(m, init, S, normals))
     kind = Haar if init == "orthogonal" else Implicit
     return kind(S, m.n_out, m.n_in, m.C_W, m.C_b, normals)
 

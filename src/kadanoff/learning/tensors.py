@@ -13,6 +13,7 @@ from torch import Tensor
 from kadanoff.architecture import Network
 from kadanoff.errors import UsageError
 from kadanoff.gaussian.replicas import Replicas
+from kadanoff.rgflow.observables import DIFFERENTIAL, TANGENT
 from kadanoff.rgflow.recursions import last_layer
 from kadanoff.rgflow.statistics import LastLayer
 
@@ -22,7 +23,7 @@ __all__ = ["EXACT_POINTS", "MOST_KINKED", "blocks_of_test_points", "output_tenso
 EXACT_POINTS, MOST_KINKED = 10, 16
 _NAMES = {
     "bayes": ("G1", "V"),
-    "gradient": ("G1", "H1", "A", "B", "D", "F", "P", "Q", "R", "S", "T", "U"),
+    "gradient": tuple(name for name in (*TANGENT, *DIFFERENTIAL) if name != "V"),
 }
 
 

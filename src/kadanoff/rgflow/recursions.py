@@ -18,14 +18,13 @@ from kadanoff.rgflow.averages import Tables
 from kadanoff.rgflow.differential import Differential, differential_step
 from kadanoff.rgflow.kernel import Step, kernels, steps
 from kadanoff.rgflow.kinks import is_bend
+from kadanoff.rgflow.observables import DIFFERENTIAL, ROUGH, SMOOTH, TANGENT
 from kadanoff.rgflow.residual import residual_flow, residual_replicas
 from kadanoff.rgflow.statistics import STRATEGY, LastLayer, OrderOne
 from kadanoff.rgflow.tangent import Tangent, tangent_step
 from kadanoff.rgflow.vertex import first_vertex, six_point
 
 __all__ = [
-    "DIFFERENTIAL",
-    "TANGENT",
     "Keep",
     "default_tolerance",
     "last_layer",
@@ -34,9 +33,6 @@ __all__ = [
 
 Keep = Literal["all", "last"]
 
-TANGENT = ("G1", "V", "H1", "D", "A", "B", "F")
-DIFFERENTIAL = ("P", "Q", "R", "S", "T", "U")
-_ROUGH, _NOT_ROUGH = ("P", "Q"), ("R", "S", "T", "U")
 # tensors of a step in passing, and the averages of four samples of one layer
 _PASSING, _AVERAGES = 4, 6
 
@@ -220,13 +216,13 @@ class _Run:
         self.plan = steps(arch)
         # σ' is continuous, σ'' may jump: all tensors exist
         self.whole = all(is_bend(step.activation) for step in self.plan)
-        every = (*TANGENT, *(DIFFERENTIAL if self.whole else _ROUGH))
+        every = (*TANGENT, *(DIFFERENTIAL if self.whole else ROUGH))
         self.names = every if names is None else tuple(n for n in every if n in names)
         self.deep = any(name in DIFFERENTIAL for name in self.names)
         patterns = tb.TANGENT
         if self.deep:
             patterns = tb.SMOOTH if self.whole else tb.DIFFERENTIAL
-        self.undefined = {} if self.whole else dict.fromkeys(_NOT_ROUGH, tb.KINKED)
+        self.undefined = {} if self.whole else dict.fromkeys(SMOOTH, tb.KINKED)
         rules = [Replicas("lattice", 2)]
         self.tables: list[Sequence[Tables]] = []
         for step in self.plan:

@@ -24,6 +24,7 @@ from kadanoff.rgflow import averages as tb
 from kadanoff.rgflow.averages import Tables
 from kadanoff.rgflow.linear import is_linear, linear_tables, linear_two_layers
 from kadanoff.rgflow.nodes import FlowNode, Net, chain, skips
+from kadanoff.rgflow.observables import ROUGH, SMOOTH, TANGENT
 from kadanoff.rgflow.one_neuron import first_quartic, skip_flow
 from kadanoff.rgflow.statistics import STRATEGY, OrderOne
 from kadanoff.rgflow.two_layers import TwoLayers, two_layer_averages
@@ -32,9 +33,6 @@ from kadanoff.rgflow.vertex import first_vertex
 __all__ = ["ResidualReplicas", "residual_flow", "residual_replicas"]
 
 _T = TypeVar("_T")
-_TANGENT = ("G1", "H1", "V", "D", "A", "B", "F")
-_DIFFERENTIAL = ("P", "Q")
-_SMOOTH = ("R", "S", "T", "U")
 _SINGULAR = (
     "inputs that are parallel at a kinked activation behind a skip: derivatives of the kernel of "
     "two layers do not exist separately. Leave one of the inputs out."
@@ -93,7 +91,7 @@ def residual_replicas(
     smooth = all(step.activation.smooth for node in nodes if (step := node.step))
     rules, tables, past = _averages(nodes, smooth, tolerance)
     rule = least_accurate(rules)
-    names = (*_TANGENT, *_DIFFERENTIAL, *(_SMOOTH if smooth else ()))
+    names = (*TANGENT, *ROUGH, *(SMOOTH if smooth else ()))
     vertex = first_vertex(arch, K[0]) / arch.n[0]
     quartic = first_quartic(arch.C_W[0], X) if arch.init == "uniform" else None
     # absolute units to powers of 1/n taken out
@@ -106,7 +104,7 @@ def residual_replicas(
         runs.append({name: _times(torch.stack(found[name]), widths) for name in names})
     undefined = {"U6": "the six-point vertex is given at one input of a plain Gaussian network."}
     if not smooth:
-        undefined |= dict.fromkeys(_SMOOTH, tb.KINKED)
+        undefined |= dict.fromkeys(SMOOTH, tb.KINKED)
     for name in names:
         if not bool(torch.isfinite(runs[0][name]).all()):
             undefined[name] = _SINGULAR

@@ -17,7 +17,7 @@ import triton  # pyright: ignore[reportMissingImports]
 import triton.language as tl  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 
-from kadanoff.sparsity.backends.torch_backend import nonzero
+from kadanoff.sparsity.backends.torch_backend import combine_union, nonzero
 
 __all__ = [
     "combine",
@@ -120,20 +120,3 @@ def combine(table: Tensor, rows: Tensor, values: Tensor, bias: Tensor | None) ->
         kernel: Any = _combine
         kernel[grid](table, rows, values, out, len(rows), d, ROWS=ROWS, COLUMNS=COLUMNS)
     return out.to(table.dtype)
-
-
-def combine_union(table: Tensor, rows: Tensor, a: Tensor, bias: Tensor | None) -> Tensor:
-    """The same for T tokens whose active sets have a union, shape (T, d).
-
-    Parameters
-    ----------
-    table : Tensor, shape (m, d)
-        What each active neuron adds to the output: a contiguous row.
-    rows : Tensor (r,) of int64
-        The union.
-    a : Tensor, shape (T, m)
-        Activations.
-    bias : Tensor (d,) or None
-    """
-    total = a.index_select(1, rows) @ table.index_select(0, rows)
-    return total if bias is None else total + bias
