@@ -109,6 +109,17 @@ def add(
 ) -> Comment:
     """Keep a new comment, or a reply to ``parent``; replies nest at most six deep.
 
+    Parameters
+    ----------
+    db : sqlite3.Connection
+    paper : str
+        Its id.
+    body : str
+        Markdown.
+    author : str
+    parent : int, optional
+        Number of the comment replied to.
+
     Raises
     ------
     UsageError
@@ -137,6 +148,16 @@ def add(
 def edit(db: sqlite3.Connection, number: int, body: str, version: int) -> Comment:
     """Replace the text of a comment that is still at ``version``; the old text is kept.
 
+    Parameters
+    ----------
+    db : sqlite3.Connection
+    number : int
+        Of the comment.
+    body : str
+        Markdown.
+    version : int
+        The one that the editor has seen.
+
     Raises
     ------
     EditConflict
@@ -158,6 +179,14 @@ def edit(db: sqlite3.Connection, number: int, body: str, version: int) -> Commen
 
 def delete(db: sqlite3.Connection, number: int, version: int) -> Comment:
     """Take a comment off the page; its text stays in the history, its replies stay visible.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+    number : int
+        Of the comment.
+    version : int
+        The one that the reader has seen.
 
     Raises
     ------

@@ -45,6 +45,14 @@ def recommend(db: sqlite3.Connection, name: str, limit: int = 12) -> list[tuple[
 
     The score is the cosine of bibliographic coupling (shared references) plus that of
     co-citation (shared citing papers), each between 0 and 1; Kessler 1963, Small 1973.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+    name : str
+        A paper, by any of its identifiers.
+    limit : int
+        Papers at most.
     """
     rows = db.execute(
         """
@@ -127,7 +135,15 @@ def neighbourhood(
 def keep_positions(
     db: sqlite3.Connection, graph: Graph, moved: dict[str, tuple[float, float]] | None = None
 ) -> None:
-    """Store where the nodes stand; ``moved`` are those the reader has dragged."""
+    """Store where the nodes stand; ``moved`` are those the reader has dragged.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+    graph : Graph
+    moved : dict of str to (float, float), optional
+        By id of the paper.
+    """
     db.executemany(
         "INSERT OR IGNORE INTO layout (focus, node, x, y) VALUES (?, ?, ?, ?)",
         [(graph.focus, n.paper.id, n.x, n.y) for n in graph.nodes],

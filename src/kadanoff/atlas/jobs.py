@@ -64,6 +64,13 @@ class Jobs:
     def start(self, kind: str, name: str, command: Any) -> Job:
         """Start ``command(out_folder) -> argv``; if the same job is running, return that one.
 
+        Parameters
+        ----------
+        kind, name : str
+            What sort of job, and which of them.
+        command : callable
+            From the folder for its results to the words of the command.
+
         Raises
         ------
         UsageError
@@ -106,7 +113,14 @@ class Jobs:
         return [job for row in rows if (job := self._look(row)).status == "running"]
 
     def latest(self, kind: str, name: str, status: str | None = None) -> Job | None:
-        """Return the newest job of this name (with this status), or None."""
+        """Return the newest job of this name (with this status), or None.
+
+        Parameters
+        ----------
+        kind, name : str
+            What sort of job, and which of them.
+        status : str, optional
+        """
         with self.database.read() as db:
             rows = db.execute(
                 "SELECT * FROM job WHERE kind = ? AND name = ? ORDER BY started_at DESC LIMIT 50",

@@ -63,6 +63,14 @@ def absorb(db: sqlite3.Connection, keep: str, lose: Iterable[str]) -> None:
     """Move all that hangs on ``lose`` to ``keep``: numbers, edges, comments, titles; then drop it.
 
     The old ids go on working, as aliases.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+    keep : str
+        Id of the paper that stays.
+    lose : iterable of str
+        Ids of those that go.
     """
     for old in lose:
         if old == keep:

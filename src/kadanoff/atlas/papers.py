@@ -215,7 +215,16 @@ def index(db: sqlite3.Connection, name: str) -> None:
 
 
 def cite(db: sqlite3.Connection, src: str, dst: str, influential: bool = False) -> None:
-    """Note that ``src`` cites ``dst``."""
+    """Note that ``src`` cites ``dst``.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+    src, dst : str
+        Ids of the papers.
+    influential : bool
+        As the source says.
+    """
     if src != dst:
         db.execute(
             "INSERT INTO cites VALUES (?, ?, ?) ON CONFLICT DO UPDATE"
@@ -234,6 +243,14 @@ def search(
     """Return the papers that contain all words of ``text`` (as beginnings), and how many there are.
 
     An empty ``text`` lists all papers.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+    text : str
+    sort : {"relevance", "year", "title", "citations"}
+    limit, offset : int
+        How many, and after how many.
     """
     words = re.findall(r"\w+", text, re.UNICODE)[:20]
     orders: dict[str, str] = {

@@ -35,6 +35,14 @@ def settle(
     that learns well only what is far beyond its limit is that much. If it does not learn, they are
     critical. Mistakes stay what they are. Scales of trained weights are notes: they have done
     their work.
+
+    Parameters
+    ----------
+    found : iterable of Finding
+    trial : TrialReport or None
+        None if there was none.
+    trained : bool
+        Whether the weights are trained.
     """
     learns = trial.learns if trial is not None and trial.finite else None
     well = learns is True and trial is not None and _well(trial)

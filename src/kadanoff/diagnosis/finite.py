@@ -131,7 +131,18 @@ def forward_origin(
     forward: Callable[[], Any],
     loss: Callable[[Any], Any] | None = None,
 ) -> Origin | None:
-    """Run the model again and find the operation that makes the first NaN or infinity."""
+    """Run the model again and find the operation that makes the first NaN or infinity.
+
+    Parameters
+    ----------
+    model : nn.Module
+    samples : int
+        In the batch: what axis counts them.
+    forward : callable
+        Runs the model.
+    loss : callable, optional
+        From its output.
+    """
     watch = _Watch(samples)
     with Recorder(model, watch):
         output = forward()

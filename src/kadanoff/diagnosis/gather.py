@@ -47,7 +47,23 @@ def collect(
     optimizer: Any,
     steps: int,
 ) -> Evidence:
-    """Bring everything that was measured into the form the rules read."""
+    """Bring everything that was measured into the form the rules read.
+
+    Parameters
+    ----------
+    model : nn.Module
+    inputs : Inputs
+    found : Survey
+        The pass that measured.
+    layers : tuple of LayerReport
+    parameters : tuple of ParameterReport
+    arch : Network or None
+        The description, where the model is one that has it.
+    optimizer
+        As :func:`kadanoff.diagnose` takes it.
+    steps : int
+        Planned steps of training.
+    """
     chain = tuple(hidden_chain(layers))
     seen = found.witness.seen
     facts = matrices(model)
@@ -116,6 +132,22 @@ def tried(
     """Add a short trial, and other rates if it failed, where they can be had.
 
     ``cost`` is about what a training step takes, in seconds.
+
+    Parameters
+    ----------
+    seen : Evidence
+    model : nn.Module
+        A copy is trained.
+    inputs : Inputs
+    loss : callable or None
+    optimizer
+        As :func:`kadanoff.diagnose` takes it.
+    try_steps : int or None
+        None: as many as are affordable; 0: no trial.
+    seed : int
+    cost : float
+        Seconds a training step takes, about.
+    progress : callable, optional
     """
     if try_steps == 0 or seen.stands_in or seen.origin is not None or not seen.trainable:
         return seen
@@ -153,7 +185,17 @@ def _without(
 
 
 def whole(model: nn.Module, every: Any, found: Survey, device: torch.device) -> None:
-    """Look through all the data for labels out of range and outputs that are not finite."""
+    """Look through all the data for labels out of range and outputs that are not finite.
+
+    Parameters
+    ----------
+    model : nn.Module
+    every
+        All the data.
+    found : Survey
+        What is noted goes there.
+    device : torch.device
+    """
     call = example(every, model)
     tensors = [t for t in call.tensors if t.ndim]
     if not tensors:

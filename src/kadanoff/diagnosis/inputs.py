@@ -88,6 +88,16 @@ def prepare(
 
     What ``data`` may be: see :func:`kadanoff.data.forms.example`.
 
+    Parameters
+    ----------
+    model : nn.Module
+    data
+    targets
+        None if ``data`` holds them, or there are none.
+    batch : int or None
+        Samples at most.
+    device : torch.device
+
     Raises
     ------
     DataError

@@ -76,7 +76,26 @@ class Kind:
         layers: Iterable[int] = (),
         where: Iterable[str] = (),
     ) -> Finding:
-        """A finding of this kind."""
+        """A finding of this kind.
+
+        Parameters
+        ----------
+        severity : {"critical", "warning", "note"}
+        sentence : str
+            What was seen, with its numbers.
+        remedy : str
+            Instead of the kind's own.
+        cause : str
+            Why, where more is known than what the kind says.
+        cost : float
+            What orders findings of one severity.
+        value, stderr, threshold : float
+            The number that decided.
+        layers : iterable of int
+            Indices into the report's layers.
+        where : iterable of str
+            Paths of parameters or modules.
+        """
         return Finding(
             code=self.code,
             severity=severity,
@@ -111,7 +130,22 @@ def kind(
     makes: tuple[str, ...] = (),
     scale: bool = False,
 ) -> Kind:
-    """Enter a kind into the catalogue."""
+    """Enter a kind into the catalogue.
+
+    Parameters
+    ----------
+    id : str
+        ``KD`` and a number, which stays for ever.
+    code : str
+        A slug.
+    title : str
+    what, measured, threshold, remedy : str
+        Sentences for the catalogue: what is wrong, what is measured, from where on, what to do.
+    makes : tuple of str
+        Codes of kinds that this one brings about.
+    scale : bool
+        Whether it is a matter of size, which a trial can settle.
+    """
     if code in _KINDS or any(known.id == id for known in _KINDS.values()):
         raise ValueError(f"two kinds of finding are called {id} {code}")
     _KINDS[code] = Kind(id, code, title, what, measured, threshold, remedy, makes, scale)

@@ -42,6 +42,20 @@ def evaluate(
 ) -> Loss:
     """The loss of one forward pass.
 
+    Parameters
+    ----------
+    loss : callable or None
+        The user's; None chooses by output and targets.
+    output
+        What the model returned.
+    main : Tensor
+        Its main tensor.
+    targets : Tensor or None
+    generator : torch.Generator
+        Of the random projection that stands in where there is nothing to learn.
+    task : str, optional
+        "regression" takes whole numbers as numbers.
+
     Raises
     ------
     UsageError
@@ -116,6 +130,15 @@ def call_loss(loss: Callable[..., Any], output: Any, main: Tensor, targets: Any)
     """Call a user's loss with what the model returns, in the way it can be called.
 
     With the whole output first; where that fails, with its parts, then with its main tensor.
+
+    Parameters
+    ----------
+    loss : callable
+    output
+        What the model returned.
+    main : Tensor
+        Its main tensor.
+    targets : Tensor or None
 
     Raises
     ------

@@ -99,6 +99,17 @@ def survey(
 ) -> Survey:
     """Run the model once as its user does, and backward a few times.
 
+    Parameters
+    ----------
+    model : nn.Module
+    inputs : Inputs
+    loss : callable or None
+        The user's; None chooses by output and targets.
+    seed : int
+        Of dropout and probes.
+    probes : int
+        Random directions a Jacobian is measured along.
+
     Raises
     ------
     ForwardError

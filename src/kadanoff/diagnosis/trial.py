@@ -208,6 +208,15 @@ def stable_rate(
     Two power iterations from the gradient, which lies largely along the stiffest directions; a
     smaller curvature than the largest gives a larger rate than the stable one. None for Adam and
     its like, whose edge needs a preconditioner that has settled.
+
+    Parameters
+    ----------
+    model : nn.Module
+    inputs : Inputs
+    loss : callable or None
+    optimizer
+        As :func:`kadanoff.diagnose` takes it.
+    seed : int
     """
     try:
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
@@ -239,7 +248,21 @@ def ladder(
     seed: int,
     seconds: float = SECONDS,
 ) -> tuple[tuple[float, float], ...]:
-    """The same trial at other rates: (rate, loss at the end), smaller ones first."""
+    """The same trial at other rates: (rate, loss at the end), smaller ones first.
+
+    Parameters
+    ----------
+    model : nn.Module
+    inputs : Inputs
+    loss : callable or None
+    optimizer
+        As :func:`kadanoff.diagnose` takes it.
+    trial : TrialReport
+        At the user's own rate.
+    seed : int
+    seconds : float
+        Time that all of them may take.
+    """
     start = time.perf_counter()
     out = []
     over = trial.edge is not None and trial.rate is not None and trial.rate > trial.edge

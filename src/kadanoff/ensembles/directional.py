@@ -60,7 +60,17 @@ class Tangents:
         return self.trunk.maps[j].lambda_W / self.trunk.maps[j].n_in
 
     def push(self, j: int, x: Tensor, z: list[Tensor]) -> Tensor:
-        """Through the map into node j, and its skip: W x + γ z[j − back]; x (S, ..., n)."""
+        """Through the map into node j, and its skip: W x + γ z[j − back]; x (S, ..., n).
+
+        Parameters
+        ----------
+        j : int
+            Node.
+        x : Tensor, shape (S, ..., n)
+            What enters the map.
+        z : list of Tensor
+            Tangents of the nodes before, for the skip.
+        """
         S, n = x.shape[0], x.shape[-1]
         found = self.op[j].apply(x.reshape(S, -1, n)).view(*x.shape[:-1], -1)
         m = self.trunk.maps[j]
@@ -78,13 +88,34 @@ class Tangents:
         return out
 
     def inner(self, j: int, q: list[int], x: Tensor) -> Tensor:
-        """σ_{a_q}(node j) · x, where x is (S, p, N, n): (S, p, N)."""
+        """σ_{a_q}(node j) · x, where x is (S, p, N, n): (S, p, N).
+
+        Parameters
+        ----------
+        j : int
+            Node.
+        q : list of int, length p
+            Functionals.
+        x : Tensor, shape (S, p, N, n)
+        """
         return torch.einsum("spn,spNn->spN", self.trunk.s[j][:, [self.samples[i] for i in q]], x)
 
     def bent(
         self, j: int, first: list[Tensor], q: list[int], r: list[int], plain: Tensor
     ) -> Tensor:
-        """∂_q ∂_r σ(z) at node j from ∂_q ∂_r z there."""
+        """∂_q ∂_r σ(z) at node j from ∂_q ∂_r z there.
+
+        Parameters
+        ----------
+        j : int
+            Node.
+        first : list of Tensor, shape (S, k, N, n)
+            First tangents.
+        q, r : list of int, length p
+            Functionals of each pair.
+        plain : Tensor, shape (S, p, N, n)
+            Second tangents of z there.
+        """
         curve = self.trunk.derivative(j, 2)[:, None] * first[j][:, q] * first[j][:, r]
         return curve + self.trunk.d[j][:, None] * plain
 
@@ -93,6 +124,13 @@ class Tangents:
     ) -> tuple[list[Tensor], list[Tensor]]:
         """∂_q ∂_r z at every node for the listed pairs (S, p, N, n), and ∂_q ∂_r σ(z) below the
         top.
+
+        Parameters
+        ----------
+        first : list of Tensor, shape (S, k, N, n)
+            First tangents.
+        q, r : list of int, length p
+            Functionals of each pair.
         """
         plain = [torch.zeros_like(first[0][:, q])]
         sigma: list[Tensor] = []
@@ -149,7 +187,17 @@ class Tangents:
         return plain[-1]
 
     def moved(self, j: int, first: list[Tensor], k: int) -> Tensor:
-        """∂_q z of node j at input a_p: (S, p, q, n)."""
+        """∂_q z of node j at input a_p: (S, p, q, n).
+
+        Parameters
+        ----------
+        j : int
+            Node.
+        first : list of Tensor, shape (S, k, N, n)
+            First tangents.
+        k : int
+            So many functionals.
+        """
         return first[j][:, :k][:, :, self.samples[:k]].transpose(1, 2)
 
     def gradient_gram(self, first: list[Tensor], k: int, turned: Tensor) -> Tensor:
@@ -157,6 +205,14 @@ class Tangents:
 
         ``turned``, (S, p, q, n), is ∂_q of the derivative δ_p at the top node; what its own map
         and those above it add is left out.
+
+        Parameters
+        ----------
+        first : list of Tensor, shape (S, k, N, n)
+            First tangents.
+        k : int
+            So many functionals.
+        turned : Tensor, shape (S, k, k, n)
         """
         trunk = self.trunk
         S, at, shape = turned.shape[0], self.samples[:k], (turned.shape[0], k, k, k, k)
@@ -191,6 +247,17 @@ class Tangents:
         return total
 
     def bend(self, j: int, first: list[Tensor], k: int, back: Tensor) -> Tensor:
-        """σ'' part of ∂_q δ_p at node j, ``back`` (S, p, n) the derivative by σ: (S, p, q, n)."""
+        """σ'' part of ∂_q δ_p at node j, ``back`` (S, p, n) the derivative by σ: (S, p, q, n).
+
+        Parameters
+        ----------
+        j : int
+            Node.
+        first : list of Tensor, shape (S, k, N, n)
+            First tangents.
+        k : int
+            So many functionals.
+        back : Tensor, shape (S, k, n)
+        """
         at = self.samples[:k]
         return self.trunk.derivative(j, 2)[:, at, None] * self.moved(j, first, k) * back[:, :, None]

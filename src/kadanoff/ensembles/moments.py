@@ -101,7 +101,16 @@ def measured_jointly(
     joint: Jackknife | None,
     function: Callable[[dict[str, Tensor]], Tensor],
 ) -> Measured:
-    """A function of numbers with its standard error; NaN where there are fewer than two bins."""
+    """A function of numbers with its standard error; NaN where there are fewer than two bins.
+
+    Parameters
+    ----------
+    values : dict of str to Tensor
+    joint : Jackknife or None
+        Of the same names; None where it was not kept.
+    function : callable
+        From those values to a tensor or a number.
+    """
     if joint is not None:
         return joint.of(values, function)
     value = _number(function(values))

@@ -23,7 +23,16 @@ class Operator(Protocol):
     """A weight matrix of many networks, known by its action on rows."""
 
     def apply(self, X: Tensor, bias: bool = False, keep: bool = True) -> Tensor:
-        """W x (+ b) for the rows of X (S, k, n_in): (S, k, n_out)."""
+        """W x (+ b) for the rows of X (S, k, n_in): (S, k, n_out).
+
+        Parameters
+        ----------
+        X : Tensor, shape (S, k, n_in)
+        bias : bool
+            Whether b is added.
+        keep : bool
+            Whether what was asked constrains later answers.
+        """
         ...
 
     def transpose(self, D: Tensor, keep: bool = True) -> Tensor:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-__all__ = ["GradientTerms", "PosteriorTerms", "Terms"]
+__all__ = ["GradientTerms", "NamedTerms", "PosteriorTerms"]
 
 
-class Terms(Mapping[str, Tensor | float]):
+class NamedTerms(Mapping[str, Tensor | float]):
     """A dataclass of contributions, read as ``terms.mean_1`` or ``terms["mean_1"]``.
 
     As a mapping it has those alone that were computed: of order 1/n none at order 0.
@@ -34,7 +34,7 @@ class Terms(Mapping[str, Tensor | float]):
 
 
 @dataclass(frozen=True, eq=False)
-class PosteriorTerms(Terms):
+class PosteriorTerms(NamedTerms):
     """The pieces of a posterior, with the 1/n in them: N training and M test points.
 
     Attributes
@@ -64,7 +64,7 @@ class PosteriorTerms(Terms):
 
 
 @dataclass(frozen=True, eq=False)
-class GradientTerms(Terms):
+class GradientTerms(NamedTerms):
     """The contributions to mean and covariance of trained networks, 1/n included.
 
     Attributes

@@ -27,7 +27,18 @@ COMPUTED = ("computed", "made outside of torch")
 
 
 def resolved(name: str, parameter: Tensor, fate: Fate, value: Tensor | None) -> Law:
-    """The law of a parameter from what was observed, constants with their values."""
+    """The law of a parameter from what was observed, constants with their values.
+
+    Parameters
+    ----------
+    name : str
+        Of the parameter.
+    parameter : Tensor
+    fate : Fate
+        What was drawn or written into it.
+    value : Tensor or None
+        Its entries, where they are known.
+    """
     law = fate.law
     if fate.pieces and law is not None:
         law = _with_zero_rows(law, fate, value)

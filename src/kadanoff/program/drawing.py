@@ -162,7 +162,14 @@ class Drawing(TorchDispatchMode):
         self.write(tensor, None if law is None else rule(law))
 
     def inherit(self, tensor: Tensor, source: Tensor, rule: Callable[[Law], Law | None]) -> None:
-        """Say that a tensor's entries are those of another one, through a rule."""
+        """Say that a tensor's entries are those of another one, through a rule.
+
+        Parameters
+        ----------
+        tensor, source : Tensor
+        rule : callable
+            The law of an entry from that of the source's; None where there is none.
+        """
         memory, theirs = self._memory_of(tensor), self._memory_of(source)
         view = StorageView.of(source)
         alike = view == StorageView.of(tensor) and view.whole(source) and view.whole(tensor)

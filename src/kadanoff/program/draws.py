@@ -78,7 +78,15 @@ Transfer = Callable[[DrawnLaws, tuple[Any, ...], dict[str, Any], list[Tensor], l
 
 
 def written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
-    """The tensors among the arguments that an operation writes to."""
+    """The tensors among the arguments that an operation writes to.
+
+    Parameters
+    ----------
+    func : callable
+        The operation.
+    args, kwargs
+        What it was called with.
+    """
     found: list[Tensor] = []
     for position, argument in enumerate(func._schema.arguments):
         info = argument.alias_info

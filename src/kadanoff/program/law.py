@@ -85,7 +85,17 @@ class Law:
     def truncated(
         cls, mean: float, std: float, low: float, high: float, source: str = ""
     ) -> Law | None:
-        """A normal law of mean and std cut at low and high; None where the cut is lopsided."""
+        """A normal law of mean and std cut at low and high; None where the cut is lopsided.
+
+        Parameters
+        ----------
+        mean, std : float
+            Of the normal law before the cut.
+        low, high : float
+            Where it is cut.
+        source : str
+            Who says so.
+        """
         below, above = (mean - low) / std, (high - mean) / std
         bound = min(below, above)
         if bound > 8:  # nothing is ever cut

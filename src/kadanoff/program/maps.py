@@ -22,7 +22,16 @@ NO_MATRIX = "not used as a matrix"
 
 
 def mapped(network: Network, x: Tensor, view: View, side: Side) -> Tensor | str:
-    """x through a two-axis view, contracted with its last ("right") or first ("left") axis."""
+    """x through a two-axis view, contracted with its last ("right") or first ("left") axis.
+
+    Parameters
+    ----------
+    network : Network
+    x : Tensor
+        Its last axis is contracted.
+    view : View
+    side : {"right", "left"}
+    """
     if not x.is_floating_point() or not x.numel():
         return "asked of what are no numbers"
     rows = x.shape[:-1].numel()

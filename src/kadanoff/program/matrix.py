@@ -44,6 +44,13 @@ def cheaper_undrawn(M: int, n: int, width: int) -> bool:
 
     Both laws together cost about 7.5 M² (n + n') + M³ flops; the map itself 6 M n n', and drawing
     20 flops an entry.
+
+    Parameters
+    ----------
+    M : int
+        Rows asked so far and now.
+    n, width : int
+        Numbers in a question and in an answer.
     """
     return 7.5 * M * M * (n + width) + M**3 < (6 * M + 20) * n * width
 

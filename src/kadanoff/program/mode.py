@@ -139,7 +139,15 @@ class Network(TorchFunctionMode):
         return torch.randn(shape, generator=self.generator, device=self.device, dtype=dtype)
 
     def matrix(self, name: str, rows: int, columns: int, law: Law) -> Matrix:
-        """An undrawn matrix of this network, (a part of) the parameter of that name."""
+        """An undrawn matrix of this network, (a part of) the parameter of that name.
+
+        Parameters
+        ----------
+        name : str
+        rows, columns : int
+        law : Law
+            Of an entry; orthogonal ones make it Haar-distributed.
+        """
         kind = Orthogonal if law.kind == "orthogonal" else Matrix
         pool = None if name in self.apart else self.pool
         return kind(rows, columns, law.std, self.normal, pool, self.method == "undrawn")

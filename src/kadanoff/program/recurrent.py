@@ -74,6 +74,14 @@ _STEPS: dict[str, Callable[[Tensor, Tensor, State], State]] = {
 def layers(network: Network, given: Arguments, kind: str) -> tuple[Tensor, ...] | str:
     """torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu; padded sequences or packed ones.
 
+    Parameters
+    ----------
+    network : Network
+    given : Arguments
+        What torch's function was called with.
+    kind : str
+        Its name.
+
     Returns
     -------
     tuple of Tensor, or str
@@ -198,7 +206,16 @@ def _step(network: Network, kind: str, w: _Weights, from_input: Tensor, state: S
 
 
 def cell(network: Network, given: Arguments, kind: str) -> State | Tensor | str:
-    """torch.lstm_cell, torch.gru_cell, torch.rnn_tanh_cell, torch.rnn_relu_cell: one step."""
+    """torch.lstm_cell, torch.gru_cell, torch.rnn_tanh_cell, torch.rnn_relu_cell: one step.
+
+    Parameters
+    ----------
+    network : Network
+    given : Arguments
+        What torch's function was called with.
+    kind : str
+        Its name.
+    """
     hx = given["hx"]
     state = tuple(hx) if isinstance(hx, (tuple, list)) else (hx,)
     state = tuple(network.value(s) for s in state)

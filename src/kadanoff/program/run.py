@@ -334,6 +334,18 @@ def expect(
 
     For callers that measure a network of their own and set its numbers beside; the same as
     :func:`kadanoff.ensemble` with few networks. See :meth:`Quantity.z`.
+
+    Parameters
+    ----------
+    model : nn.Module, or callable
+        Or a factory without arguments.
+    batch
+        Inputs, a mapping of them, or (inputs, targets).
+    loss : callable, optional
+        ``loss(output, targets)``; default: the model's own, or by its targets.
+    n_networks : int
+    **options
+        As :func:`kadanoff.program.module_ensemble` takes them.
     """
     return module_ensemble(model, batch, n_networks, loss=loss, **options)
 

@@ -88,6 +88,13 @@ class Source:
         """Rows start … stop of the parameter, its first ``split`` axes flattened to rows.
 
         None if they cannot be answered undrawn: another law, or other rows in use.
+
+        Parameters
+        ----------
+        start, stop : int
+            Rows of the flattened parameter.
+        split : int
+            Axes that are flattened to rows.
         """
         law = self.law
         if self._leaf is not None or self._tables or not law.conditional or law.zero_rows:

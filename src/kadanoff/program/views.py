@@ -93,6 +93,17 @@ class View:
 def derived(view: View, name: str, func: Callable, args: tuple, kwargs: dict) -> Any:
     """The view(s) that a call on a token gives, or None if the call needs numbers.
 
+    Parameters
+    ----------
+    view : View
+        The token that is called on.
+    name : str
+        Canonical name of the operation.
+    func : callable
+    args : tuple
+    kwargs : dict
+        Its arguments, the token first.
+
     Returns
     -------
     View, or list of View, or None

@@ -11,13 +11,13 @@ __all__ = ["DIFFERENTIAL", "INFINITE", "RANK", "ROUGH", "SMOOTH", "SYMMETRIC", "
 
 # infinite width; then order 1/n: of metric and NTK, and of the NTK's differentials, of which the
 # smooth ones exist for activations without kinks alone
-INFINITE = ("K", "Theta")
-TANGENT = ("G1", "V", "H1", "D", "A", "B", "F")
-ROUGH = ("P", "Q")
-SMOOTH = ("R", "S", "T", "U")
-DIFFERENTIAL = (*ROUGH, *SMOOTH)
+INFINITE: tuple[str, ...] = ("K", "Theta")
+TANGENT: tuple[str, ...] = ("G1", "V", "H1", "D", "A", "B", "F")
+ROUGH: tuple[str, ...] = ("P", "Q")
+SMOOTH: tuple[str, ...] = ("R", "S", "T", "U")
+DIFFERENTIAL: tuple[str, ...] = (*ROUGH, *SMOOTH)
 # matrices that are the same with their two inputs exchanged
-SYMMETRIC = ("K", "Theta", "G1", "H1")
+SYMMETRIC: tuple[str, ...] = ("K", "Theta", "G1", "H1")
 
 # axes beside the layer's, in the order of tables
 RANK = {

@@ -112,6 +112,25 @@ def compare(
     With ``tuned`` the model before is trained by its optimiser at the user's own rate, the one
     after with its groups. Without, both by plain SGD at ``lr``, or each at the best of five rates
     (one short run each), so that neither is handicapped by a rate that suits the other.
+
+    Parameters
+    ----------
+    before, after : nn.Module
+    sample : Batch
+        What the diagnosis looks at.
+    data : str
+        Name of the data set that is trained on.
+    steps : int
+    lr : float, optional
+        Of both trainings; see above.
+    seed : int
+    batch : int
+        Samples a step.
+    tuned : Tuned, optional
+    loss : callable, optional
+        ``loss(output, targets)``.
+    progress : callable, optional
+        ``progress(done, total)`` in steps.
     """
     first, second = (diagnose(model, sample, seed=seed) for model in (before, after))
     whole = adapt(after, load(data, batch=None, seed=seed))
@@ -173,7 +192,27 @@ def train_copy(
     batch: int = 128,
     progress: Callable[[int], None] | None = None,
 ) -> Training:
-    """Train a copy of ``model`` on random batches of ``whole``."""
+    """Train a copy of ``model`` on random batches of ``whole``.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Not changed.
+    whole : Batch
+        All the data.
+    make : callable
+        From the copy to its optimisers.
+    lr : float
+        What is reported; ``make`` has set it.
+    steps : int
+    objective : Objective
+    seed : int
+        Of the order of samples.
+    batch : int
+        Samples a step.
+    progress : callable, optional
+        ``progress(steps done)``.
+    """
     model = copy.deepcopy(model).train()
     optimizers = make(model)
     losses: list[float] = []
@@ -196,7 +235,17 @@ def train_copy(
 
 
 def batches(n: int, batch: int, steps: int, seed: int) -> Iterator[Tensor]:
-    """Indices of ``steps`` batches: one permutation of all samples after another."""
+    """Indices of ``steps`` batches: one permutation of all samples after another.
+
+    Parameters
+    ----------
+    n : int
+        Samples altogether.
+    batch : int
+        Samples in each.
+    steps : int
+    seed : int
+    """
     generator = torch.Generator().manual_seed(seed)
     left = torch.empty(0, dtype=torch.int64)
     for _ in range(steps):

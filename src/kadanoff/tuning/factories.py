@@ -70,6 +70,12 @@ class Factory:
     def build(self, width: int, depth: int, seed: int = 0) -> nn.Module:
         """A freshly initialised model.
 
+        Parameters
+        ----------
+        width, depth : int
+        seed : int
+            Of torch's global generator while it is built.
+
         Raises
         ------
         UsageError

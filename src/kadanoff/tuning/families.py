@@ -39,7 +39,17 @@ def _linear(
 def mlp(
     n_in: int, width: int, depth: int, n_out: int, *, activation: str = "relu", seed: int = 0
 ) -> nn.Sequential:
-    """``depth`` hidden layers of ``width`` at criticality, and a readout."""
+    """``depth`` hidden layers of ``width`` at criticality, and a readout.
+
+    Parameters
+    ----------
+    n_in, n_out : int
+        Inputs and outputs.
+    width, depth : int
+    activation : {"relu", "tanh", "gelu"}
+    seed : int
+        Of the weights.
+    """
     act, C_W, C_b = _activation(activation)
     g = torch.Generator().manual_seed(seed)
     sizes = [n_in] + [width] * depth
@@ -62,7 +72,17 @@ class _Branch(nn.Module):
 def residual(
     n_in: int, width: int, depth: int, n_out: int, *, activation: str = "relu", seed: int = 0
 ) -> nn.Sequential:
-    """``depth`` blocks z + W s(z) / sqrt(depth) between an input map and a readout."""
+    """``depth`` blocks z + W s(z) / sqrt(depth) between an input map and a readout.
+
+    Parameters
+    ----------
+    n_in, n_out : int
+        Inputs and outputs.
+    width, depth : int
+    activation : {"relu", "tanh", "gelu"}
+    seed : int
+        Of the weights.
+    """
     act, C_W, _ = _activation(activation)
     g = torch.Generator().manual_seed(seed)
     blocks = [
@@ -136,7 +156,20 @@ def transformer(
     heads: int = 4,
     seed: int = 0,
 ) -> nn.Module:
-    """Pre-norm causal Transformer: tokens (B, T) to logits (B, T, n_out)."""
+    """Pre-norm causal Transformer: tokens (B, T) to logits (B, T, n_out).
+
+    Parameters
+    ----------
+    width, depth : int
+        Of the stream; blocks.
+    n_out : int
+    vocabulary, context : int
+        Number of tokens; positions T.
+    heads : int
+        Of width ``width / heads`` each.
+    seed : int
+        Of the weights.
+    """
     if width % heads:
         raise UsageError(f"width = {width} does not divide into {heads} heads.", "Change either.")
     return _Transformer(

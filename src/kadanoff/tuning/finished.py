@@ -59,11 +59,28 @@ class Finished:
             )
 
     def loss(self, width: int, depth: int, base: float, seed: int) -> float | None:
-        """The loss of a finished run, or None."""
+        """The loss of a finished run, or None.
+
+        Parameters
+        ----------
+        width, depth : int
+        base : float
+            Rate, or value of the knob.
+        seed : int
+        """
         return self.losses.get(_name(width, depth, base, seed))
 
     def keep(self, width: int, depth: int, base: float, seed: int, loss: float) -> None:
-        """Add a finished run and write the file."""
+        """Add a finished run and write the file.
+
+        Parameters
+        ----------
+        width, depth : int
+        base : float
+            Rate, or value of the knob.
+        seed : int
+        loss : float
+        """
         self.losses[_name(width, depth, base, seed)] = loss
         if self.path is not None:
             runs = {k: v if math.isfinite(v) else None for k, v in self.losses.items()}

@@ -106,7 +106,18 @@ def gain_of(weight: Tensor, fan_in: int) -> float:
 
 @torch.no_grad()
 def set_gain(weight: Tensor, fan_in: int, gain: float, generator: torch.Generator) -> None:
-    """Rescale a weight to a gain; draws it anew only if it is zero."""
+    """Rescale a weight to a gain; draws it anew only if it is zero.
+
+    Parameters
+    ----------
+    weight : Tensor
+        Changed in place.
+    fan_in : int
+    gain : float
+        Standard deviation times √fan-in.
+    generator : torch.Generator
+        For a weight that is zero.
+    """
     now = gain_of(weight, fan_in)
     if now > 0 and abs(now / gain - 1) < SAME.get(weight.dtype, 1e-5):
         return  # tuned before: not a bit may change

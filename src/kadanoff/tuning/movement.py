@@ -99,7 +99,18 @@ def steps_of(
     objective: Objective,
     steps: Sequence[int],
 ) -> None:
-    """Train on some batches of a stream."""
+    """Train on some batches of a stream.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Changed in place.
+    optimizers : list of Optimizer
+    stream : Stream
+    objective : Objective
+    steps : sequence of int
+        Numbers of the batches.
+    """
     for step in steps:
         model.zero_grad(set_to_none=True)
         objective(model, stream.batch(step)).backward()

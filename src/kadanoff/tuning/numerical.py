@@ -86,7 +86,22 @@ def tune_numerically(
     probes: int,
     progress: Callable[..., None] | None,
 ) -> Initialisation:
-    """See :func:`kadanoff.tuning.initialise`; works on any model whose layers can be recorded."""
+    """See :func:`kadanoff.tuning.initialise`; works on any model whose layers can be recorded.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Changed in place.
+    args, kwargs
+        What it is called with.
+    seed : int
+        Of probes, and of weights drawn anew.
+    tolerance : float
+        Relative distance of a second moment from its target that is good enough.
+    probes : int
+        Random directions a Jacobian is measured along.
+    progress : callable or None
+    """
     model, _ = unwrap(model)
     parameters: dict[str, Tensor] = dict(model.named_parameters())
     generator = torch.Generator().manual_seed(seed)

@@ -212,6 +212,15 @@ def relative_rates(
     first steps of the model as it is. Every matrix is to have the same part in it and every vector
     a tenth (see :mod:`kadanoff.tuning.rates`), each within a factor :data:`theory.FREE` of one
     rate for all.
+
+    Parameters
+    ----------
+    trials : Trials
+    where : mapping of str to Role
+    algorithm : mapping of str to str
+        Role, and kind of step, of each parameter.
+    setting : Setting
+        Of the optimiser.
     """
     found = parts.branches(setting.model, setting.stream.batch(0))
     power = {"sgd": 1}.get(setting.maker.kind, 0)

@@ -69,6 +69,17 @@ def scale_readout_(
     """Multiply the readout's weights in place by (base_width / fan_in)^(s/2).
 
     Returns the factor. 1 and no change if ``s`` is 0 or the readout is tied to an embedding.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Changed in place.
+    sample
+        Inputs, to find the readout.
+    s : float
+        Member of the family: 0 is NTK scaling, 1 maximal update.
+    base_width : int
+        Width at which nothing changes.
     """
     _check_s(s)
     found = readout_of(parameter_roles(model, sample))
@@ -97,6 +108,16 @@ def measure_response(
 
     The model is put in eval mode meanwhile (dropout would only add noise) unless it has batch
     norms, whose eval mode at the start is not what training sees.
+
+    Parameters
+    ----------
+    model : nn.Module
+    sample
+        Inputs, one row a sample.
+    probes : int
+        Pairs of a random sample and a random output.
+    seed : int
+    nuclear : bool
     """
     generator = torch.Generator().manual_seed(seed)
     training = model.training
@@ -275,7 +296,16 @@ _INNER = 0.6
 
 
 def by_role(role: Role, algorithm: str, ndim: int) -> float:
-    """Rate of a tensor relative to one for all, by its place alone; 1 but under Adam."""
+    """Rate of a tensor relative to one for all, by its place alone; 1 but under Adam.
+
+    Parameters
+    ----------
+    role : Role
+    algorithm : str
+        Kind of its step.
+    ndim : int
+        Axes of the tensor.
+    """
     if algorithm not in ("adam", "adamw"):
         return 1.0
     if ndim < 2 and role.role != "embedding":
@@ -315,6 +345,18 @@ def bounded(
 
     What width and role say is :func:`expected`, times the median over all tensors of the same kind
     of step of what was measured over it.
+
+    Parameters
+    ----------
+    rate : dict of str to float
+        Measured, one for each parameter.
+    where : dict of str to Role
+    algorithm : dict of str to str
+    s : float
+        Member of the family.
+    base_width : int
+    bound : float
+        Factor on either side.
     """
     out = {}
     for kind in set(algorithm.values()):
@@ -333,7 +375,14 @@ def bounded(
 
 
 def algorithm_of(optimizer: str, role: Role, parameter: Tensor) -> str:
-    """Which step a parameter takes: under Muon only hidden matrices take Muon's."""
+    """Which step a parameter takes: under Muon only hidden matrices take Muon's.
+
+    Parameters
+    ----------
+    optimizer : str
+    role : Role
+    parameter : Tensor
+    """
     if optimizer != "muon":
         return optimizer
     hidden = parameter.ndim == 2 and role.role in ("attention", "mlp", "hidden")

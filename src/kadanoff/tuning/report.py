@@ -192,7 +192,17 @@ def _thinned(run: Sequence[float], columns: int) -> list[float]:
 
 
 def loss_figure(runs: Sequence[tuple[str, Sequence[float]]], axis: str, said: str) -> str:
-    """Loss curves together, as an SVG element."""
+    """Loss curves together, as an SVG element.
+
+    Parameters
+    ----------
+    runs : sequence of (str, sequence of float)
+        Label and losses of each.
+    axis : str
+        What the horizontal axis counts.
+    said : str
+        Of the figure, for who cannot see it.
+    """
     with house_style():
         fig, ax = figure(width=7.2, height=3.4)
         for index, (label, losses) in enumerate(runs):
@@ -206,7 +216,15 @@ def loss_figure(runs: Sequence[tuple[str, Sequence[float]]], axis: str, said: st
 
 
 def comparison_html(target: str, plan: Any, comparison: Any) -> str:
-    """The whole comparison as one page."""
+    """The whole comparison as one page.
+
+    Parameters
+    ----------
+    target : str
+        Name of the model.
+    plan : Tuned or Initialisation
+    comparison : BeforeAfter
+    """
     a, b = comparison.before, comparison.after
     sections: list[Section] = []
     boxes = [

@@ -190,7 +190,15 @@ def scale(
 
 
 def place_of(role: parts.Role, parameter: Tensor, width: float) -> str:
-    """Whether a parameter is an input, hidden or readout matrix, or a vector."""
+    """Whether a parameter is an input, hidden or readout matrix, or a vector.
+
+    Parameters
+    ----------
+    role : Role
+    parameter : Tensor
+    width : float
+        By how much its fan-in is larger than in the base model.
+    """
     if parameter.ndim < 2 and role.role != "embedding":
         return "vector"
     if role.role in ("embedding", "input") or (role.role != "readout" and width == 1.0):

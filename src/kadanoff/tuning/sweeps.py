@@ -93,7 +93,21 @@ def train_on_batches(
     batch: int,
     seed: int,
 ) -> float:
-    """Train on random batches; mean training loss of the last tenth (inf if it diverged)."""
+    """Train on random batches; mean training loss of the last tenth (inf if it diverged).
+
+    Parameters
+    ----------
+    model : nn.Module
+        Changed in place.
+    optimizers : list of Optimizer
+    X, y : Tensor
+        Inputs and targets, one row a sample.
+    steps : int
+    batch : int
+        Samples a step, drawn with replacement.
+    seed : int
+        Of the batches.
+    """
     generator = torch.Generator().manual_seed(seed)
     tail: list[float] = []
     ceiling = math.inf
@@ -350,6 +364,26 @@ def coordinate_check(
     Hidden layers move, relative to their size, as n^(-(1-s)/2); the output moves by an amount that
     does not depend on n. What is measured is max-free: root mean squares over samples and units,
     averaged (in the logarithm) over seeds.
+
+    Parameters
+    ----------
+    build : callable
+        (width, seed) -> model.
+    X, y : Tensor
+        Inputs and targets.
+    widths : sequence of int
+    optimizer : str
+    s : float
+        Member of the family.
+    base : float, optional
+        Base rate; by default that of the optimiser.
+    steps : int
+    batch : int
+        Samples a step.
+    seeds, seed : int
+        How many networks a width, and the first one's number.
+    tolerance : float
+        Distance of the exponent from its prediction that counts as none.
 
     Returns
     -------

@@ -104,7 +104,15 @@ def _rows(found: Transfer) -> tuple[list[list[str]], list[list[str]]]:
 
 
 def write_page(found: Transfer, path: Path, subtitle: str) -> None:
-    """Write the sweep, the coordinate check and the verdict as one HTML file."""
+    """Write the sweep, the coordinate check and the verdict as one HTML file.
+
+    Parameters
+    ----------
+    found : Transfer
+    path : Path
+    subtitle : str
+        Model and data.
+    """
     head, tail = _verdict(found)
     sweep, check = _rows(found)
     svg = to_svg(transfer_figure(found), "Learning-rate sweep and coordinate check", tail)

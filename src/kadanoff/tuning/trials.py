@@ -105,6 +105,13 @@ class Trials:
         """Train a contender on to ``steps`` steps altogether, from where it stands.
 
         With ``watch`` the gradients are added up on the way, tensor by tensor.
+
+        Parameters
+        ----------
+        contender : Contender
+        steps : int
+            Altogether, not more.
+        watch : bool
         """
         done = len(contender.losses)
         if done >= steps or contender.diverged or (done and contender.state is None):

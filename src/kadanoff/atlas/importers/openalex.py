@@ -75,7 +75,15 @@ def _list(value: Any) -> list[Any]:
 
 
 def work(client: Client, identifier: Identifier, key: dict[str, str]) -> Record | None:
-    """Fetch one work."""
+    """Fetch one work.
+
+    Parameters
+    ----------
+    client : Client
+    identifier : Identifier
+    key : dict of str to str
+        What goes with every request: a key, an address.
+    """
     match identifier.scheme:
         case "openalex":
             name = identifier.value
@@ -91,7 +99,19 @@ def work(client: Client, identifier: Identifier, key: dict[str, str]) -> Record 
 def edges(
     client: Client, number: str, side: str, limit: int, key: dict[str, str]
 ) -> Iterator[tuple[list[tuple[Record, bool]], int | None]]:
-    """Fetch pages of ``side`` (citations or references) of work ``number``, with the total."""
+    """Fetch pages of ``side`` (citations or references) of work ``number``, with the total.
+
+    Parameters
+    ----------
+    client : Client
+    number : str
+        OpenAlex's own, W…
+    side : {"citations", "references"}
+    limit : int
+        Works at most.
+    key : dict of str to str
+        What goes with every request: a key, an address.
+    """
     relation = "cites" if side == "citations" else "cited_by"
     cursor, seen = "*", 0
     while seen < limit:

@@ -64,7 +64,17 @@ def work(client: Client, identifier: Identifier) -> Record | None:
 def edges(
     client: Client, paper: str, side: str, limit: int
 ) -> Iterator[tuple[list[tuple[Record, bool]], int | None]]:
-    """Fetch pages of ``side`` (citations or references); the total is not told by this source."""
+    """Fetch pages of ``side`` (citations or references); the total is not told by this source.
+
+    Parameters
+    ----------
+    client : Client
+    paper : str
+        As the source names it.
+    side : {"citations", "references"}
+    limit : int
+        Works at most.
+    """
     offset, seen = 0, 0
     fields = f"{_FIELDS},isInfluential"
     while seen < limit:
