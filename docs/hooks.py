@@ -161,12 +161,12 @@ def _command(name: str, command: Any) -> list[str]:
 def _findings() -> list[tuple[str, str]]:
     """The catalogue of findings: a page a kind, with a net that has it, as it is and repaired."""
     import kadanoff.watching.rules  # noqa: F401  enters its kinds into the catalogue
-    from kadanoff.diagnosis.catalogue import kinds, page
+    from kadanoff.diagnosis.catalogue import every_kind, page
 
     kept = ROOT / "benchmarks" / "results" / "faults.json"
     rows = json.loads(kept.read_text("utf-8"))["rows"] if kept.exists() else []
     pages, lines = [], []
-    for kind in kinds():
+    for kind in every_kind():
         shown = next((r for r in rows if kind.code in r["wanted"] and "repaired" in r), None)
         picture = ""
         if shown is not None:

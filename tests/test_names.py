@@ -6,8 +6,6 @@ import ast
 from pathlib import Path
 
 SOURCE = Path(__file__).parent.parent / "src" / "kadanoff"
-# rooms where this is still to be done
-LEFT = {"diagnosis"}
 
 
 def functions(module: Path) -> set[str]:
@@ -18,8 +16,6 @@ def functions(module: Path) -> set[str]:
 def test_no_module_bears_the_name_of_a_function_beside_it() -> None:
     found = []
     for folder in sorted({path.parent for path in SOURCE.rglob("*.py")}):
-        if folder.relative_to(SOURCE).parts[:1] and folder.relative_to(SOURCE).parts[0] in LEFT:
-            continue
         modules = {path.stem for path in folder.glob("*.py")}
         for path in sorted(folder.glob("*.py")):
             found += [f"{path.stem}: {name}" for name in functions(path) & modules]

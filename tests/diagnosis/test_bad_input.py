@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from kadanoff.diagnosis import diagnose
-from kadanoff.diagnosis.survey import ForwardError
+from kadanoff.diagnosis.surveying import ForwardError
 from kadanoff.errors import DataError, UsageError
 
 

@@ -14,8 +14,8 @@ import kadanoff as kd
 from benchmarks import zoo
 from kadanoff.diagnosis.block_table import growth
 from kadanoff.diagnosis.blocks import blocks_of, part_of, pooled
+from kadanoff.diagnosis.plain_words import summary
 from kadanoff.diagnosis.result import Estimate, LayerReport
-from kadanoff.diagnosis.summary import summary
 from tests.cli.run import run
 
 ATTENTION = {"attention q, k", "attention v", "attention out"}

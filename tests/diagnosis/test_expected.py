@@ -15,7 +15,7 @@ pytest.importorskip("transformers")
 import kadanoff as kd
 from benchmarks import zoo
 from kadanoff.diagnosis.blocks import blocks_of
-from kadanoff.diagnosis.expected import _gauss, budget
+from kadanoff.diagnosis.expectation import _gauss, budget
 from kadanoff.errors import UsageError
 from tests.cli.run import run
 
@@ -119,9 +119,9 @@ def test_dear_models_are_expected_on_a_part_of_the_batch():
 def test_a_part_of_the_batch_expects_what_the_batch_does(monkeypatch):
     """The same findings, z of one size, and expectations that agree within their spread."""
     whole = _diagnosed("gpt2")
-    monkeypatch.setattr("kadanoff.diagnosis.expected.LIGHT", 0.0)
-    monkeypatch.setattr("kadanoff.diagnosis.expected.PART", 0.0)
-    monkeypatch.setattr("kadanoff.diagnosis.expected.HEAVY", 0.0)
+    monkeypatch.setattr("kadanoff.diagnosis.expectation.LIGHT", 0.0)
+    monkeypatch.setattr("kadanoff.diagnosis.expectation.PART", 0.0)
+    monkeypatch.setattr("kadanoff.diagnosis.expectation.HEAVY", 0.0)
     part = _diagnosed("gpt2")
     assert "on 2 of 8 samples" in part.description
     assert [f.code for f in whole.findings] == [f.code for f in part.findings]

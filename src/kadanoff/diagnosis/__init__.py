@@ -2,7 +2,7 @@
 
 ``measure``         the walk from a model to a diagnosis
 ``inputs``          what the user hands over, checked
-``survey``          one recorded forward pass and its backward passes
+``surveying``       one recorded forward pass and its backward passes
 ``sightings``       what the witness notes: one record a kind of call
 ``witness``         sums, softmaxes, norms, scans, losses and cut gradients met on the way
 ``losses``          the loss that is used, and that of the best constant output
@@ -10,7 +10,7 @@
 ``facts``           data, output, targets and optimiser in numbers
 ``weights``         drawn or trained, symmetric, half loaded
 ``chain``           trends along the main signal path
-``expected``        what they give in any model, beside what was measured
+``expectation``     what they give in any model, beside what was measured
 ``recipe``          the optimiser
 ``trial``           a few real steps on a copy
 ``evidence``        everything the rules look at
@@ -22,10 +22,10 @@
 ``predicted``       the same before a model is built, from its code alone
 ``sums``            streams beside the main chain
 ``blocks``          calls grouped by block and role
-``summary``         a healthy verdict in one sentence
+``plain_words``     a healthy verdict in one sentence
 ``terminal``, ``html``, ``plots``  how it is shown
 ``baseline``        what has moved since a diagnosis that was kept
-``block_table``, ``block_plots``   a row and a line a block
+``block_table``, ``block_figures``   a row and a line a block
 """
 
 from __future__ import annotations

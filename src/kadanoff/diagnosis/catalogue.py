@@ -8,10 +8,10 @@ import kadanoff.diagnosis.rules  # noqa: F401  enters the kinds
 from kadanoff.diagnosis.kinds import KINDS, Kind
 from kadanoff.errors import UsageError
 
-__all__ = ["explain", "find", "kinds", "page"]
+__all__ = ["every_kind", "explain", "find", "page"]
 
 
-def kinds() -> tuple[Kind, ...]:
+def every_kind() -> tuple[Kind, ...]:
     """All kinds of finding, by number."""
     return tuple(sorted(KINDS.values(), key=lambda kind: int(kind.id[2:])))
 
@@ -38,14 +38,14 @@ def find(name: str) -> Kind:
 def explain(name: str) -> str:
     """The page of one kind as plain text; of ``"all"``, a line a kind."""
     if name.lower() == "all":
-        return "\n".join(f"{kind.id:7s} {kind.code:30s} {kind.title}" for kind in kinds())
+        return "\n".join(f"{kind.id:7s} {kind.code:30s} {kind.title}" for kind in every_kind())
     return find(name).explained().replace("\n", "\n\n")
 
 
 def page(kind: Kind, picture: str = "") -> str:
     """The page of one kind as Markdown."""
-    causes = [k for k in kinds() if kind.code in k.makes]
-    makes = [k for k in kinds() if k.code in kind.makes]
+    causes = [k for k in every_kind() if kind.code in k.makes]
+    makes = [k for k in every_kind() if k.code in kind.makes]
 
     def links(found: list[Kind]) -> str:
         return ", ".join(f"[{k.code}]({k.code}.md)" for k in found)

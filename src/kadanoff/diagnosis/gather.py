@@ -26,7 +26,7 @@ from kadanoff.diagnosis.inputs import Inputs
 from kadanoff.diagnosis.losses import check_all
 from kadanoff.diagnosis.recipe import Recipe
 from kadanoff.diagnosis.result import LayerReport, ParameterReport
-from kadanoff.diagnosis.survey import Survey
+from kadanoff.diagnosis.surveying import Survey
 from kadanoff.diagnosis.trial import SECONDS, STEPS, ladder, run_trial, stable_rate
 from kadanoff.diagnosis.weights import looks_trained, matrices
 from kadanoff.trace.hf import main_output, map_tensors, tensors_in

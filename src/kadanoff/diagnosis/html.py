@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from kadanoff.diagnosis.block_plots import block_plots
+from kadanoff.diagnosis.block_figures import block_plots
 from kadanoff.diagnosis.block_table import block_columns
 from kadanoff.diagnosis.blocks import Blocks, blocks_of
 from kadanoff.diagnosis.plots import diagnosis_plots

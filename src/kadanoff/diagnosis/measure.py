@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from kadanoff.activations import Activation, activation
-from kadanoff.diagnosis.expected import budget, expected
+from kadanoff.diagnosis.expectation import budget, expected
 from kadanoff.diagnosis.findings import examine
 from kadanoff.diagnosis.gather import collect, tried, whole
 from kadanoff.diagnosis.inputs import check_model, prepare
+from kadanoff.diagnosis.plain_words import in_plain_words
 from kadanoff.diagnosis.result import Diagnosis, Estimate, LayerReport, ParameterReport
-from kadanoff.diagnosis.summary import in_plain_words
 from kadanoff.diagnosis.sums import branch_sums
-from kadanoff.diagnosis.survey import Survey, survey
+from kadanoff.diagnosis.surveying import Survey, survey
 from kadanoff.errors import KadanoffError, UsageError
 from kadanoff.trace.fans import layout_of, shape_fans
 from kadanoff.trace.layers import Call

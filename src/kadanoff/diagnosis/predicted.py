@@ -18,8 +18,8 @@ from torch import nn
 
 from kadanoff.diagnosis.blocks import Blocks, blocks_of
 from kadanoff.diagnosis.estimate import Estimate
+from kadanoff.diagnosis.plain_words import uneven
 from kadanoff.diagnosis.result import Diagnosis, LayerReport, ParameterReport
-from kadanoff.diagnosis.summary import uneven
 from kadanoff.errors import UsageError
 from kadanoff.program.initial import Built, build
 from kadanoff.program.result import ModuleEnsemble, Quantity

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kadanoff.diagnosis.result import Estimate, LayerReport
-from kadanoff.diagnosis.survey import Survey
+from kadanoff.diagnosis.surveying import Survey
 from kadanoff.trace.layers import Call
 from kadanoff.trace.statistics import mean_and_error
 

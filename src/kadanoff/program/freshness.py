@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from kadanoff.program.classes import laws_of_classes
 from kadanoff.program.law import Law
-from kadanoff.program.measured import agreement, law_of_entries, orthogonal, patterned
+from kadanoff.program.measured import agreement, is_orthogonal, law_of_entries, patterned
 
 __all__ = ["Freshness", "ParameterEvidence", "looks_trained"]
 
@@ -154,7 +154,7 @@ def examine(name: str, parameter: Tensor, law: Law | None = None) -> ParameterEv
     matrix = matrix[(matrix != 0).any(1)]
     if min(matrix.shape) < SMALLEST:
         return _small(name, whole, law)
-    if orthogonal(matrix):
+    if is_orthogonal(matrix):
         return ParameterEvidence(name, "fresh", 0.0, "orthogonal")
     tests = [*_unequal(matrix), _edge(matrix)]
     z, why = max(tests, key=lambda test: abs(test[0]))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kadanoff.program.law import Law
 
-__all__ = ["agreement", "law_of_entries", "orthogonal", "patterned"]
+__all__ = ["agreement", "is_orthogonal", "law_of_entries", "patterned"]
 
 # fewer entries say nothing about the shape of a distribution
 ENOUGH = 64
@@ -61,7 +61,7 @@ def law_of_entries(instances: Sequence[Tensor], source: str) -> Law:
         return Law.constant(first, source)
     if abs(mean) < 4 * std / math.sqrt(m):
         mean, std = 0.0, float(entries.square().mean().sqrt())
-    if len(first.shape) > 1 and not zero_rows and orthogonal(first):
+    if len(first.shape) > 1 and not zero_rows and is_orthogonal(first):
         return Law(0.0, std, "orthogonal", 0.0, source)
     deviation = entries - mean
     skew = float(deviation.pow(3).mean()) / std**3
@@ -119,7 +119,7 @@ def agreement(tensor: Tensor, law: Law) -> tuple[float, str]:
         x = x.reshape(-1)[:: -(-x.numel() // SAMPLED)]
     x = x.double()
     if law.kind == "orthogonal":
-        return (0.0, "orthogonal") if orthogonal(tensor) else (math.inf, "not orthogonal")
+        return (0.0, "orthogonal") if is_orthogonal(tensor) else (math.inf, "not orthogonal")
     m = max(1, x.numel())
     deviation = x - law.mean
     worst, which = 0.0, "mean"
@@ -161,7 +161,7 @@ def _without(tensor: Tensor, rows: tuple[int, ...]) -> Tensor:
     return tensor[keep]
 
 
-def orthogonal(tensor: Tensor) -> bool:
+def is_orthogonal(tensor: Tensor) -> bool:
     """Whether rows or columns, whichever are fewer, are orthogonal and of one length."""
     matrix = tensor.detach().flatten(1).double()
     if matrix.shape[0] > matrix.shape[1]:

@@ -22,7 +22,7 @@ from kadanoff.diagnosis.inputs import Inputs, head
 from kadanoff.diagnosis.losses import evaluate
 from kadanoff.diagnosis.result import LayerReport
 from kadanoff.diagnosis.sums import residual
-from kadanoff.diagnosis.survey import Survey, survey
+from kadanoff.diagnosis.surveying import Survey, survey
 from kadanoff.errors import KadanoffError, UsageError
 from kadanoff.program.records import call_keys
 from kadanoff.program.result import ModuleEnsemble, Quantity
