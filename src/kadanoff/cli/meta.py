@@ -59,10 +59,14 @@ def foretold(
     rows = ROWS if size <= LARGE else ROWS // 2 if size <= HUGE else ROWS // 8
     whole = load_whole(model.data, batch=wanted, seed=seed).sample(wanted, seed)
     sample, cut = _small(whole, rows)
-    data = sample.inputs if not targets or sample.targets is None else (
-        sample.inputs,
-        sample.targets,
-    )  # fmt: skip
+    data = (
+        sample.inputs
+        if not targets or sample.targets is None
+        else (
+            sample.inputs,
+            sample.targets,
+        )
+    )
     with reporting("auto", "running random networks") as progress:
         found = foretell(
             build,

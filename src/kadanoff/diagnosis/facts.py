@@ -115,9 +115,11 @@ class Targets:
         values = values[good]
         if not values.numel():
             return cls(kind, tuple(y.shape), finite=False)
-        one_hot = y.ndim == 2 and y.shape[1] > 1 and bool(
-            ((y == 0) | (y == 1)).all() and (y.double().sum(1) == 1).all()
-        )  # fmt: skip
+        one_hot = (
+            y.ndim == 2
+            and y.shape[1] > 1
+            and bool(((y == 0) | (y == 1)).all() and (y.double().sum(1) == 1).all())
+        )
         share = 0.0
         if kind == "classes":
             share = float(torch.unique(y, return_counts=True)[1].max()) / y.numel()

@@ -137,9 +137,11 @@ def _healthy(evidence: Evidence) -> str:
     if trend is not None and depth >= MIN_DEPTH and not evidence.trained:
         factor = uncertain(trend.factor, trend.factor_error)
         what = "χ⊥" if evidence.gradient else "the signal changes by"
-        scale = f"{trend.scale:.1f}" if math.isfinite(trend.scale) and trend.scale < 1e4 else (
-            "over 10000"
-        )  # fmt: skip
+        scale = (
+            f"{trend.scale:.1f}"
+            if math.isfinite(trend.scale) and trend.scale < 1e4
+            else ("over 10000")
+        )
         return (
             f"healthy: {what} = {factor} per layer over the deeper half, depth scale {scale} "
             f"layers in a net of {depth}{learned}."

@@ -18,9 +18,33 @@ from kadanoff.trace.recorder import FunctionCall, Observer, Recorder
 __all__ = ["Origin", "all_finite", "backward_origin", "forward_origin", "rows_not_finite"]
 
 # where minus infinity is meant: masks
-_MASKS = {"masked_fill", "where", "full", "full_like", "new_full", "triu", "tril", "fill", "tensor",
-          "zeros", "clone", "to", "expand", "view", "reshape", "getitem", "setitem", "unsqueeze",
-          "float", "type", "cat", "stack", "get", "broadcast_to", "repeat"}  # fmt: skip
+_MASKS = {
+    "masked_fill",
+    "where",
+    "full",
+    "full_like",
+    "new_full",
+    "triu",
+    "tril",
+    "fill",
+    "tensor",
+    "zeros",
+    "clone",
+    "to",
+    "expand",
+    "view",
+    "reshape",
+    "getitem",
+    "setitem",
+    "unsqueeze",
+    "float",
+    "type",
+    "cat",
+    "stack",
+    "get",
+    "broadcast_to",
+    "repeat",
+}
 
 
 @dataclass(frozen=True)
@@ -69,9 +93,11 @@ def rows_not_finite(tensor: Tensor) -> list[int]:
     if not tensor.is_floating_point() or not tensor.ndim:
         return []
     bad = ~torch.isfinite(tensor.detach())
-    return bad.flatten(1).any(1).nonzero().flatten().tolist() if bad.ndim > 1 else (
-        bad.nonzero().flatten().tolist()
-    )  # fmt: skip
+    return (
+        bad.flatten(1).any(1).nonzero().flatten().tolist()
+        if bad.ndim > 1
+        else (bad.nonzero().flatten().tolist())
+    )
 
 
 class _Watch(Observer):
@@ -159,9 +185,7 @@ def _first(nan: Origin | None, inf: Origin | None) -> Origin | None:
     return nan
 
 
-def backward_origin(
-    forward: Callable[[], Tensor], calls: list[Any], loss: Tensor
-) -> Origin:  # fmt: skip
+def backward_origin(forward: Callable[[], Tensor], calls: list[Any], loss: Tensor) -> Origin:
     """Where a gradient becomes NaN although the loss is finite.
 
     Parameters

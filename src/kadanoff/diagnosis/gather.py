@@ -159,9 +159,17 @@ def tried(
         return _without(seen, model, inputs, loss, optimizer, seed)
     seconds = SECONDS if try_steps is None else 60.0
     trial = run_trial(
-        model, inputs, loss, optimizer, steps=try_steps or STEPS, constant=seen.constant,
-        seed=seed, seconds=seconds, curvature=True, progress=progress,
-    )  # fmt: skip
+        model,
+        inputs,
+        loss,
+        optimizer,
+        steps=try_steps or STEPS,
+        constant=seen.constant,
+        seed=seed,
+        seconds=seconds,
+        curvature=True,
+        progress=progress,
+    )
     if trial is None or not trial.losses:
         return _without(seen, model, inputs, loss, optimizer, seed)
     dead = [x.dead.value for x in seen.layers if x.dead is not None and x.dead.value >= 0]

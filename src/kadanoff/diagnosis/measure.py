@@ -227,9 +227,11 @@ def _describe(model: nn.Module, calls: list[Call]) -> tuple[Any, str]:
         return None, "The model is run on sequences or images, layer by layer: only measured."
     arch = replace(arch, **_variances(model, linear))
     names = sorted({act.name for act in arch.activations})
-    widths = "-".join(str(n) for n in arch.n) if arch.L <= 6 else (
-        f"{arch.n[0]}-{arch.n[1]}-...-{arch.n[-1]}"
-    )  # fmt: skip
+    widths = (
+        "-".join(str(n) for n in arch.n)
+        if arch.L <= 6
+        else (f"{arch.n[0]}-{arch.n[1]}-...-{arch.n[-1]}")
+    )
     return arch, f"MLP {widths}, {arch.L} layers, {', '.join(names) or 'linear'}"
 
 

@@ -158,9 +158,15 @@ def _measured(ax: Any, d: Diagnosis, field: str, label: str, index: int) -> list
     x, estimates = _xy(side, field)
     if x:
         points(
-            ax, x, [e.value for e in estimates], _errors(estimates), index=index,
-            label=f"{label}, inside branches", markerfacecolor="none", alpha=0.6,
-        )  # fmt: skip
+            ax,
+            x,
+            [e.value for e in estimates],
+            _errors(estimates),
+            index=index,
+            label=f"{label}, inside branches",
+            markerfacecolor="none",
+            alpha=0.6,
+        )
         values += [e.value for e in estimates]
     return values
 

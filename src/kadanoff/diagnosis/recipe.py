@@ -109,10 +109,17 @@ class Stepper:
         if self.name == "SGD":
             buffers = [self.state.setdefault(p, {}).get("momentum_buffer") for p in held]
             sgd(
-                held, gradients, buffers, foreach=False, weight_decay=group["weight_decay"],
-                momentum=group["momentum"], lr=group["lr"], dampening=0.0, nesterov=False,
+                held,
+                gradients,
+                buffers,
+                foreach=False,
+                weight_decay=group["weight_decay"],
+                momentum=group["momentum"],
+                lr=group["lr"],
+                dampening=0.0,
+                nesterov=False,
                 maximize=False,
-            )  # fmt: skip
+            )
             for p, buffer in zip(held, buffers):
                 self.state[p]["momentum_buffer"] = buffer
             return
@@ -125,10 +132,22 @@ class Stepper:
             [self.state[p][name] for p in held] for name in ("exp_avg", "exp_avg_sq", "step")
         )
         (adam if self.name == "Adam" else adamw)(
-            held, gradients, firsts, seconds, [], counts, foreach=False, fused=False,
-            amsgrad=False, beta1=group["betas"][0], beta2=group["betas"][1], lr=group["lr"],
-            weight_decay=group["weight_decay"], eps=group["eps"], maximize=False,
-        )  # fmt: skip
+            held,
+            gradients,
+            firsts,
+            seconds,
+            [],
+            counts,
+            foreach=False,
+            fused=False,
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=False,
+        )
 
 
 ORDINARY = Recipe("adam", 1e-3)

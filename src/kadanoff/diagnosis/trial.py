@@ -126,9 +126,11 @@ def _steps(
         if step == 3 and (time.perf_counter() - start) / 3 * steps > 6 * seconds:
             raise RuntimeError("too slow to try")
         decided = step >= steps and learned(losses, report.constant_loss) is not False
-        if step == PATIENCE * steps or decided or (
-            step >= min(steps, 10) and time.perf_counter() - start > seconds
-        ):  # fmt: skip
+        if (
+            step == PATIENCE * steps
+            or decided
+            or (step >= min(steps, 10) and time.perf_counter() - start > seconds)
+        ):
             break
         for one in made:
             one.zero_grad(set_to_none=True)
@@ -272,9 +274,16 @@ def ladder(
         if time.perf_counter() - start > 2 * seconds:
             break
         other = run_trial(
-            model, inputs, loss, optimizer, steps=max(trial.steps // PATIENCE, 10),
-            constant=trial.constant_loss, seed=seed, seconds=seconds / 2, scale=factor,
-        )  # fmt: skip
+            model,
+            inputs,
+            loss,
+            optimizer,
+            steps=max(trial.steps // PATIENCE, 10),
+            constant=trial.constant_loss,
+            seed=seed,
+            seconds=seconds / 2,
+            scale=factor,
+        )
         if other is None or other.rate is None:
             break
         out.append((other.rate, other.losses[-1] if other.finite else math.inf))

@@ -19,43 +19,168 @@ from kadanoff.trace.recorder import FunctionCall, Observer
 __all__ = ["FLAT", "LOSSES", "Witness"]
 
 LOSSES = {
-    "cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits",
-    "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "kl_div", "gaussian_nll_loss",
-    "poisson_nll_loss", "hinge_embedding_loss", "multi_margin_loss", "soft_margin_loss",
-}  # fmt: skip
+    "cross_entropy",
+    "nll_loss",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "mse_loss",
+    "l1_loss",
+    "smooth_l1_loss",
+    "huber_loss",
+    "kl_div",
+    "gaussian_nll_loss",
+    "poisson_nll_loss",
+    "hinge_embedding_loss",
+    "multi_margin_loss",
+    "soft_margin_loss",
+}
 # functions whose derivative is zero (or which have none)
 FLAT = {
-    "sign", "round", "floor", "ceil", "trunc", "heaviside", "argmax", "argmin", "gt", "ge", "lt",
-    "le", "eq", "ne", "bernoulli", "sgn", "floor_divide", "topk_indices", "multinomial",
-}  # fmt: skip
+    "sign",
+    "round",
+    "floor",
+    "ceil",
+    "trunc",
+    "heaviside",
+    "argmax",
+    "argmin",
+    "gt",
+    "ge",
+    "lt",
+    "le",
+    "eq",
+    "ne",
+    "bernoulli",
+    "sgn",
+    "floor_divide",
+    "topk_indices",
+    "multinomial",
+}
 _WEIGHTED = {
-    "linear", "conv1d", "conv2d", "conv3d", "addmm", "matmul", "mm", "bilinear", "embedding",
-}  # fmt: skip
+    "linear",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "addmm",
+    "matmul",
+    "mm",
+    "bilinear",
+    "embedding",
+}
 _RECURRENT = {
-    "lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell",
+    "lstm",
+    "gru",
+    "rnn_tanh",
+    "rnn_relu",
+    "lstm_cell",
+    "gru_cell",
+    "rnn_tanh_cell",
     "rnn_relu_cell",
-}  # fmt: skip
+}
 _NORMS = {"batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"}
 # linear in what carries the signal, and without weights of their own
 _PLAIN = {
-    "view", "reshape", "transpose", "permute", "flatten", "unflatten", "squeeze", "unsqueeze",
-    "contiguous", "to", "type", "float", "half", "double", "bfloat16", "clone", "expand", "repeat",
-    "cat", "stack", "chunk", "split", "getitem", "get", "select", "narrow", "mean", "sum", "sub",
-    "rsub", "neg", "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "movedim",
-    "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d",
-    "adaptive_avg_pool3d", "interpolate", "upsample", "pad", "roll", "index_select", "gather",
-    "identity", "swapaxes", "unbind", "t", "detach", "size", "numel", "zeros_like", "masked_fill",
-    "T", "mT", "pixel_shuffle", "type_as", "index_add", "scatter_add", "requires_grad", "cumsum",
-    "expand_as", "view_as", "broadcast_to", "unfold", "fold", "ones_like", "empty_like", *LOSSES,
-}  # fmt: skip
+    "view",
+    "reshape",
+    "transpose",
+    "permute",
+    "flatten",
+    "unflatten",
+    "squeeze",
+    "unsqueeze",
+    "contiguous",
+    "to",
+    "type",
+    "float",
+    "half",
+    "double",
+    "bfloat16",
+    "clone",
+    "expand",
+    "repeat",
+    "cat",
+    "stack",
+    "chunk",
+    "split",
+    "getitem",
+    "get",
+    "select",
+    "narrow",
+    "mean",
+    "sum",
+    "sub",
+    "rsub",
+    "neg",
+    "dropout",
+    "dropout1d",
+    "dropout2d",
+    "dropout3d",
+    "alpha_dropout",
+    "movedim",
+    "avg_pool1d",
+    "avg_pool2d",
+    "avg_pool3d",
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool3d",
+    "interpolate",
+    "upsample",
+    "pad",
+    "roll",
+    "index_select",
+    "gather",
+    "identity",
+    "swapaxes",
+    "unbind",
+    "t",
+    "detach",
+    "size",
+    "numel",
+    "zeros_like",
+    "masked_fill",
+    "T",
+    "mT",
+    "pixel_shuffle",
+    "type_as",
+    "index_add",
+    "scatter_add",
+    "requires_grad",
+    "cumsum",
+    "expand_as",
+    "view_as",
+    "broadcast_to",
+    "unfold",
+    "fold",
+    "ones_like",
+    "empty_like",
+    *LOSSES,
+}
 # kinds of the trail by family of the table of operations
 _KINDS = {
-    "linear": "linear", "convolution": "linear", "embedding": "linear", "product": "linear",
-    "recurrent": "recurrent", "norm": "norm", "activation": "activation", "softmax": "softmax",
+    "linear": "linear",
+    "convolution": "linear",
+    "embedding": "linear",
+    "product": "linear",
+    "recurrent": "recurrent",
+    "norm": "norm",
+    "activation": "activation",
+    "softmax": "softmax",
     "attention": "attention",
-}  # fmt: skip
-_PRODUCTS = {"mul", "rmul", "imul", "div", "truediv", "matmul", "mm", "bmm", "einsum", "baddbmm",
-             "addmm", "rmatmul"}  # fmt: skip
+}
+_PRODUCTS = {
+    "mul",
+    "rmul",
+    "imul",
+    "div",
+    "truediv",
+    "matmul",
+    "mm",
+    "bmm",
+    "einsum",
+    "baddbmm",
+    "addmm",
+    "rmatmul",
+}
 _ROWS = 4  # samples whose attention is looked at
 
 
@@ -225,9 +350,11 @@ class Witness(Observer):
         scores = bare * (scale if scale is not None else q.shape[-1] ** -0.5)
         if isinstance(mask, Tensor):
             few = mask[:_ROWS] if mask.ndim > 2 and mask.shape[0] == len(query) else mask
-            scores = scores.masked_fill(~few, -math.inf) if few.dtype == torch.bool else (
-                scores + few.float()
-            )  # fmt: skip
+            scores = (
+                scores.masked_fill(~few, -math.inf)
+                if few.dtype == torch.bool
+                else (scores + few.float())
+            )
         if causal:
             T, S = scores.shape[-2:]
             scores = scores.masked_fill(
@@ -236,9 +363,7 @@ class Witness(Observer):
         spread = _std(scores[_allowed(scores)])
         ratio = spread / _std(bare) if _std(bare) else None
         weights = scores.softmax(-1)
-        found = _attention(
-            self.path, scores, weights, tuple(full), q.shape[-1], ratio, None
-        )  # fmt: skip
+        found = _attention(self.path, scores, weights, tuple(full), q.shape[-1], ratio, None)
         self.seen.attentions.append(found)
 
     def _sum(self, name: str, args: tuple, kwargs: dict, output: Any) -> None:
@@ -396,4 +521,4 @@ _LOOK: dict[str, Callable[..., None]] = {
     **dict.fromkeys(LOSSES, Witness._loss),
     "sub": Witness._difference,
     "rsub": Witness._difference,
-}  # fmt: skip
+}

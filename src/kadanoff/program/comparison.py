@@ -144,11 +144,14 @@ def compare_modules(
             continue
         lines.append(
             Difference(
-                key, name, q, other,
+                key,
+                name,
+                q,
+                other,
                 _z(q.value - other.value, q.stderr, other.stderr, abs(q.value)),
                 _z(q.spread - other.spread, q.spread_stderr, other.spread_stderr, abs(q.value)),
             )
-        )  # fmt: skip
+        )
     if not lines:
         raise UsageError("The two ensembles have no number in common: other models?")
     return ModuleComparison(lines, level)

@@ -121,8 +121,13 @@ def _patches(
 def transposed(network: Network, given: dict[str, Any]) -> Tensor | str:
     """F.conv_transpose1d, F.conv_transpose2d."""
     given = {
-        "bias": None, "stride": 1, "padding": 0, "output_padding": 0, "groups": 1, "dilation": 1
-    } | given  # fmt: skip
+        "bias": None,
+        "stride": 1,
+        "padding": 0,
+        "output_padding": 0,
+        "groups": 1,
+        "dilation": 1,
+    } | given
     view = network.view(given["weight"])
     if view is None:
         return "not the weight of the convolution"
@@ -140,10 +145,13 @@ def transposed(network: Network, given: dict[str, Any]) -> Tensor | str:
     if any(e >= s for e, s in zip(extra, stride)):
         return "more output padding than stride"
     size = tuple(
-        (positions[i] - 1) * stride[i] - 2 * padding[i] + dilation[i] * (kernel[i] - 1)
-        + extra[i] + 1
+        (positions[i] - 1) * stride[i]
+        - 2 * padding[i]
+        + dilation[i] * (kernel[i] - 1)
+        + extra[i]
+        + 1
         for i in range(d)
-    )  # fmt: skip
+    )
     pixels = x.reshape(N, groups, -1, positions.numel())
     cols = [
         answered(pixels[:, g].mT, matrix, "left", network).mT for g, matrix in enumerate(matrices)

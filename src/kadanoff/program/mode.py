@@ -32,8 +32,19 @@ from kadanoff.trace.recorder import opened
 __all__ = ["Network", "refuse"]
 
 _DEVICE = {"device", "is_cuda", "is_cpu", "is_meta", "is_mps", "is_xpu", "is_xla"}
-_LIKE = {"zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like",
-         "new_zeros", "new_ones", "new_empty", "new_full", "new_tensor"}  # fmt: skip
+_LIKE = {
+    "zeros_like",
+    "ones_like",
+    "empty_like",
+    "full_like",
+    "rand_like",
+    "randn_like",
+    "new_zeros",
+    "new_ones",
+    "new_empty",
+    "new_full",
+    "new_tensor",
+}
 
 
 class Network(TorchFunctionMode):

@@ -268,9 +268,13 @@ class ModuleKernel:
         else:
             self._fits(found)
             K, Theta = pairs_of(
-                found.graph, found.values(inputs), None, (count, count), "ntk" in names,
+                found.graph,
+                found.values(inputs),
+                None,
+                (count, count),
+                "ntk" in names,
                 only_own=True,
-            )  # fmt: skip
+            )
             values = {"nngp": K.to(_dtype(inputs)), "ntk": Theta.to(_dtype(inputs))}
         out = tuple(values[name] for name in names)
         return out[0] if isinstance(get, str) else out
@@ -301,9 +305,14 @@ class ModuleKernel:
     # -- sampled -------------------------------------------------------------------------------
 
     def _sampled(
-        self, found: Traced, one: dict[str, Tensor], two: dict[str, Tensor] | None, ntk: bool,
-        names: tuple[str, ...], progress: Callable[..., None] | None,
-    ) -> Gram:  # fmt: skip
+        self,
+        found: Traced,
+        one: dict[str, Tensor],
+        two: dict[str, Tensor] | None,
+        ntk: bool,
+        names: tuple[str, ...],
+        progress: Callable[..., None] | None,
+    ) -> Gram:
         whole, rows, columns = _union(one, two)
         values = found.values(whole)
         count = len(next(iter(whole.values())))
@@ -317,18 +326,30 @@ class ModuleKernel:
         return _averaged(runs, names, found.notes, "sampled")
 
     def _pooled(
-        self, reason: Refused, one: dict[str, Tensor], two: dict[str, Tensor] | None, ntk: bool,
-        names: tuple[str, ...], progress: Callable[..., None] | None,
-    ) -> Gram:  # fmt: skip
+        self,
+        reason: Refused,
+        one: dict[str, Tensor],
+        two: dict[str, Tensor] | None,
+        ntk: bool,
+        names: tuple[str, ...],
+        progress: Callable[..., None] | None,
+    ) -> Gram:
         whole, rows, columns = _union(one, two)
         rates = {name: parameter.rate for name, parameter in self.parameters.items()}
         runs = [
             (K[rows][:, columns], Theta[rows][:, columns])
             for K, Theta in pooled_kernels(
-                self.model, self.laws, rates, whole, self.output, ntk, self.seed,
-                reason.where, progress,
+                self.model,
+                self.laws,
+                rates,
+                whole,
+                self.output,
+                ntk,
+                self.seed,
+                reason.where,
+                progress,
             )
-        ]  # fmt: skip
+        ]
         why = f"everything, by wide networks of the ensemble: {reason.where}: {reason.reason}"
         return _averaged(runs, names, (why,), "pooled")
 
@@ -378,17 +399,20 @@ def _union(
 
 
 def _averaged(
-    runs: Sequence[tuple[Tensor, Tensor]], names: tuple[str, ...], sampled: tuple[str, ...],
+    runs: Sequence[tuple[Tensor, Tensor]],
+    names: tuple[str, ...],
+    sampled: tuple[str, ...],
     method: str,
-) -> Gram:  # fmt: skip
+) -> Gram:
     found, errors = {}, {}
     for name, values in zip(NAMES, zip(*runs)):
         every = torch.stack(list(values))
         found[name] = every.mean(0)
         errors[name] = every.std(0) / math.sqrt(len(every))
     stderr = {name: errors[name] for name in names}
-    return Gram(names, nngp=found["nngp"], ntk=found["ntk"], method=method, stderr=stderr,
-                sampled=sampled)  # fmt: skip
+    return Gram(
+        names, nngp=found["nngp"], ntk=found["ntk"], method=method, stderr=stderr, sampled=sampled
+    )
 
 
 def _dtype(inputs: Mapping[str, Tensor]) -> torch.dtype:
@@ -399,5 +423,11 @@ def _dtype(inputs: Mapping[str, Tensor]) -> torch.dtype:
 def _as_asked(gram: Gram, names: tuple[str, ...], dtype: torch.dtype) -> Gram:
     kept = {name: getattr(gram, name).to(dtype) for name in names}
     stderr = {name: value.to(dtype) for name, value in gram.stderr.items()}
-    return Gram(names, nngp=kept.get("nngp"), ntk=kept.get("ntk"), method=gram.method,
-                stderr=stderr, sampled=gram.sampled)  # fmt: skip
+    return Gram(
+        names,
+        nngp=kept.get("nngp"),
+        ntk=kept.get("ntk"),
+        method=gram.method,
+        stderr=stderr,
+        sampled=gram.sampled,
+    )

@@ -131,9 +131,15 @@ class ModulePlan:
     ) -> tuple[NetworkRecord, Notes]:
         generator = torch.Generator(self.device).manual_seed(seed)
         network = Network(
-            model, self.laws, generator, self.device, self.method, pool, self.limit_bytes,
+            model,
+            self.laws,
+            generator,
+            self.device,
+            self.method,
+            pool,
+            self.limit_bytes,
             self.apart,
-        )  # fmt: skip
+        )
         guard = untouched(model, seed=noise, quiet=True, graph=True)
         with guard if pool is None else contextlib.nullcontext(), network:
             record = measure(model, network, self.task, probes, self.sizes)
@@ -201,11 +207,16 @@ class ModulePlan:
         digest = hashlib.sha256()
         task = self.task
         for item in (
-            self.method, self.seed, self.replicas, self.block, self.device.type, task.probes,
+            self.method,
+            self.seed,
+            self.replicas,
+            self.block,
+            self.device.type,
+            task.probes,
             sorted(self.apart),
             sorted((n, repr(law)) for n, law in self.laws.items()),
             [(n, type(m).__name__, m.training) for n, m in self.model.named_modules()],
-        ):  # fmt: skip
+        ):
             digest.update(repr(item).encode())
         for tensor in tensors_in((task.args, task.kwargs, task.targets)):
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())

@@ -108,8 +108,11 @@ def _watched(model: nn.Module) -> Iterator[list[tuple[str, Tensor, Tensor]]]:
     def kept(name: str) -> Callable[..., None]:
         return lambda _, args, out: calls.append((name, args[0], out))
 
-    hooks = [module.register_forward_hook(kept(name)) for name, module in model.named_modules()
-             if isinstance(module, nn.Linear)]  # fmt: skip
+    hooks = [
+        module.register_forward_hook(kept(name))
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear)
+    ]
     try:
         yield calls
     finally:

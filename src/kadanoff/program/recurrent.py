@@ -92,8 +92,15 @@ def layers(network: Network, given: Arguments, kind: str) -> tuple[Tensor, ...] 
         return _padded(network, given, kind)
     # packed: (data, batch_sizes, hx, params, has_biases, num_layers, dropout, train, bidirectional)
     names = ("hx", "params", "has_biases", "num_layers", "dropout", "train", "bidirectional")
-    shifted = ("params", "has_biases", "num_layers", "dropout", "train", "bidirectional",
-               "batch_first")  # fmt: skip
+    shifted = (
+        "params",
+        "has_biases",
+        "num_layers",
+        "dropout",
+        "train",
+        "bidirectional",
+        "batch_first",
+    )
     packed = {name: given[other] for name, other in zip(names, shifted)}
     data = network.value(given["input"])
     # at time t the first sizes[t] of the sequences, sorted by length, are still there

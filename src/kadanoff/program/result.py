@@ -185,8 +185,9 @@ class ModuleEnsemble(Result):
         head = f"{'call':44}{'mean square':>22}{'correlation':>18}{'χ to output':>18}"
         rows = [head]
         for key, fields in self.calls.items():
-            cells = [_cell(fields.get(n)) for n in
-                     ("second_moment", "correlation", "jacobian_to_output")]  # fmt: skip
+            cells = [
+                _cell(fields.get(n)) for n in ("second_moment", "correlation", "jacobian_to_output")
+            ]
             rows.append(f"{key[-44:]:44}{cells[0]:>22}{cells[1]:>18}{cells[2]:>18}")
         rows.append(f"loss {_cell(self.loss)}; {self.n_networks} networks, {self.method}")
         if self.not_self_averaging:
@@ -224,11 +225,14 @@ def quantities(moments: Moments) -> dict[str, Quantity]:
     out = {}
     for i, name in enumerate(names):
         out[name] = Quantity(
-            float(found["value"].value[i]), float(found["value"].stderr[i]),
-            float(found["spread"].value[i]), float(found["spread"].stderr[i]),
+            float(found["value"].value[i]),
+            float(found["value"].stderr[i]),
+            float(found["spread"].value[i]),
+            float(found["spread"].stderr[i]),
             float(log_mean[i]) if everywhere[i] else math.nan,
-            float(log_spread[i]) if everywhere[i] else math.nan, int(n[i]),
-        )  # fmt: skip
+            float(log_spread[i]) if everywhere[i] else math.nan,
+            int(n[i]),
+        )
     return out
 
 

@@ -137,9 +137,19 @@ def module_ensemble(
     """
     start = time.perf_counter()
     plan, words = make_plan(
-        model, batch, loss=loss, targets=targets, limit=limit, method=method, laws=laws,
-        probes=probes, seed=seed, device=device, replicas=replicas, limit_bytes=limit_bytes,
-    )  # fmt: skip
+        model,
+        batch,
+        loss=loss,
+        targets=targets,
+        limit=limit,
+        method=method,
+        laws=laws,
+        probes=probes,
+        seed=seed,
+        device=device,
+        replicas=replicas,
+        limit_bytes=limit_bytes,
+    )
     plan = replace(plan, task=replace(plan.task, ntk=ntk))
     n_networks = _whole("n_networks", n_networks, 2)
     if limit:
@@ -153,9 +163,15 @@ def module_ensemble(
         torch.set_num_threads(threads)
     plan = replace(plan, first=tuple(done))
     moments, converged = stream(
-        plan, n_networks, _judged, rtol=rtol, checkpoint=checkpoint, n_jobs=n_jobs,
-        progress=progress, batch=None,
-    )  # fmt: skip
+        plan,
+        n_networks,
+        _judged,
+        rtol=rtol,
+        checkpoint=checkpoint,
+        n_jobs=n_jobs,
+        progress=progress,
+        batch=None,
+    )
     return _result(plan, moments, notes, words, limit, converged, time.perf_counter() - start)
 
 
@@ -226,9 +242,18 @@ def make_plan(
         raise UsageError(f"There is no law for the parameter {unknown[0]}.", "Pass it in laws=.")
     sizes = {n: max(p.numel(), 1) for n, p in names.items()}
     plan = ModulePlan(
-        bones, factory, {n: found[n] for n in names}, asked, method, seed, where,
-        replicas if limit else 1, limit_bytes, replicas if limit else 4, sizes,
-    )  # fmt: skip
+        bones,
+        factory,
+        {n: found[n] for n in names},
+        asked,
+        method,
+        seed,
+        where,
+        replicas if limit else 1,
+        limit_bytes,
+        replicas if limit else 4,
+        sizes,
+    )
     return plan, {n: _in_words(found[n]) for n in names}
 
 
@@ -294,10 +319,21 @@ def _result(
         name: found[f"{name}|gradient"] for name in plan.sizes if f"{name}|gradient" in found
     }
     return ModuleEnsemble(
-        calls, gradients, found["|loss"], list(notes.chain), words, notes.drawn,
-        not_self_averaging(plan.model), moments.n, plan.method, limit, plan.seed, seconds,
-        converged, [*kept_as_it_is(plan.model), *_uncertain(plan.laws), *_apart(plan.apart)],
-    )  # fmt: skip
+        calls,
+        gradients,
+        found["|loss"],
+        list(notes.chain),
+        words,
+        notes.drawn,
+        not_self_averaging(plan.model),
+        moments.n,
+        plan.method,
+        limit,
+        plan.seed,
+        seconds,
+        converged,
+        [*kept_as_it_is(plan.model), *_uncertain(plan.laws), *_apart(plan.apart)],
+    )
 
 
 def _apart(names: frozenset[str]) -> list[str]:

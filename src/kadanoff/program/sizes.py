@@ -192,9 +192,12 @@ def gradient_powers(
     found: list[Mapping[str, list[GradientSize]]] = []
     for size in sizes:
         one = gradient_sizes(
-            lambda size=size: factory(size), batch(size) if callable(batch) else batch, loss,
-            n_networks=n_networks, **options,
-        )  # fmt: skip
+            lambda size=size: factory(size),
+            batch(size) if callable(batch) else batch,
+            loss,
+            n_networks=n_networks,
+            **options,
+        )
         found.append(_together(one.values(), blocks))
     shared = [name for name in found[0] if all(name in one for one in found)]
     return {name: _power(name, sizes, [one[name] for one in found], correction) for name in shared}

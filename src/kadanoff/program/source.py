@@ -214,8 +214,9 @@ class Source:
             whole = self._whole_gradient()
             return None if whole is None else whole.double().square().sum()
         parts = [matrix.gradient_square() for matrix in self._matrices()]
-        parts += [rows.grad.double().square().sum() for _, rows in self._tables
-                  if rows.grad is not None]  # fmt: skip
+        parts += [
+            rows.grad.double().square().sum() for _, rows in self._tables if rows.grad is not None
+        ]
         found = [part for part in parts if part is not None]
         return torch.stack(found).sum() if found else None
 
@@ -226,8 +227,10 @@ class Source:
             whole = self._whole_gradient()
             apart = [] if whole is None else [whole.detach().clone()]
         else:
-            apart = [torch.zeros_like(rows) if rows.grad is None else rows.grad.clone()
-                     for _, rows in self._tables]  # fmt: skip
+            apart = [
+                torch.zeros_like(rows) if rows.grad is None else rows.grad.clone()
+                for _, rows in self._tables
+            ]
         self._functionals.append(apart)
         for matrix in self._matrices():
             if self._leaf is not None:

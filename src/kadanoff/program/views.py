@@ -22,20 +22,77 @@ __all__ = ["CASTS", "GETTERS", "METHODS", "View", "derived"]
 
 # properties and methods that read no numbers; the token answers
 GETTERS = {
-    "shape", "ndim", "dtype", "layout", "requires_grad", "is_leaf", "is_sparse", "is_quantized",
-    "names", "itemsize", "nbytes", "grad", "grad_fn", "output_nr", "retains_grad", "is_nested",
-    "is_sparse_csr", "is_mkldnn", "is_vulkan", "is_ipu", "is_ort", "is_maia", "_version",
-    "_backward_hooks", "_base", "name",
-}  # fmt: skip
+    "shape",
+    "ndim",
+    "dtype",
+    "layout",
+    "requires_grad",
+    "is_leaf",
+    "is_sparse",
+    "is_quantized",
+    "names",
+    "itemsize",
+    "nbytes",
+    "grad",
+    "grad_fn",
+    "output_nr",
+    "retains_grad",
+    "is_nested",
+    "is_sparse_csr",
+    "is_mkldnn",
+    "is_vulkan",
+    "is_ipu",
+    "is_ort",
+    "is_maia",
+    "_version",
+    "_backward_hooks",
+    "_base",
+    "name",
+}
 METHODS = {
-    "size", "dim", "ndimension", "numel", "nelement", "stride", "is_floating_point", "is_complex",
-    "element_size", "is_contiguous", "len", "storage_offset", "is_signed", "is_inference", "hash",
-    "requires_grad", "register_hook", "is_same_size", "is_distributed",
-    "register_post_accumulate_grad_hook", "is_shared", "is_coalesced", "result_type",
-    "untyped_storage", "storage", "typed_storage", "data_ptr",
-}  # fmt: skip
-CASTS = {"to", "float", "double", "half", "bfloat16", "type_as", "contiguous", "clone", "cpu",
-         "cuda", "detach", "alias", "requires_grad_"}  # fmt: skip
+    "size",
+    "dim",
+    "ndimension",
+    "numel",
+    "nelement",
+    "stride",
+    "is_floating_point",
+    "is_complex",
+    "element_size",
+    "is_contiguous",
+    "len",
+    "storage_offset",
+    "is_signed",
+    "is_inference",
+    "hash",
+    "requires_grad",
+    "register_hook",
+    "is_same_size",
+    "is_distributed",
+    "register_post_accumulate_grad_hook",
+    "is_shared",
+    "is_coalesced",
+    "result_type",
+    "untyped_storage",
+    "storage",
+    "typed_storage",
+    "data_ptr",
+}
+CASTS = {
+    "to",
+    "float",
+    "double",
+    "half",
+    "bfloat16",
+    "type_as",
+    "contiguous",
+    "clone",
+    "cpu",
+    "cuda",
+    "detach",
+    "alias",
+    "requires_grad_",
+}
 
 
 @dataclass(frozen=True)
@@ -150,8 +207,12 @@ def _cast(view: View, name: str, call: Any, rest: tuple, kwargs: dict) -> View:
             dtype = item
         elif isinstance(item, Tensor):
             dtype = item.dtype
-    named = {"float": torch.float32, "double": torch.float64, "half": torch.float16,
-             "bfloat16": torch.bfloat16}  # fmt: skip
+    named = {
+        "float": torch.float32,
+        "double": torch.float64,
+        "half": torch.float16,
+        "bfloat16": torch.bfloat16,
+    }
     dtype = named.get(name, dtype)
     token = view.token.detach().to("meta", dtype or view.token.dtype)
     return replace(view, token=token, calls=(*view.calls, call))
@@ -167,9 +228,13 @@ def _pieces(view: View, call: Any, rest: tuple, kwargs: dict) -> list[View] | No
         # unbind leaves one axis less
         count = per * (token.shape[0] if token.ndim == view.token.ndim else 1)
         piece = replace(
-            view, token=token, calls=(*view.calls, _Pick(call, i)), linear=rows,
-            start=at, stop=at + count,
-        )  # fmt: skip
+            view,
+            token=token,
+            calls=(*view.calls, _Pick(call, i)),
+            linear=rows,
+            start=at,
+            stop=at + count,
+        )
         out.append(piece)
         at += count
     return out

@@ -151,9 +151,16 @@ def compare(
         def run(lr: float, steps: int, tell: Any = None, model: nn.Module = model) -> Training:
             make = _maker(tuned, lr, mine=model is after)
             return train_copy(
-                model, whole, make=make, lr=lr, steps=steps, seed=seed, batch=batch,
-                objective=objective, progress=tell,
-            )  # fmt: skip
+                model,
+                whole,
+                make=make,
+                lr=lr,
+                steps=steps,
+                seed=seed,
+                batch=batch,
+                objective=objective,
+                progress=tell,
+            )
 
         rate = lr or (0.0 if tuned is None else tuned.rate)
         if choose:

@@ -134,9 +134,14 @@ def tune(
     raced = _wants_race(model, sample, made, loss, race, base)
     before = {n: p.detach().clone() for n, p in trainable(model).items()}
     plan = _initialised(
-        model, sample, seed=seed, tolerance=tolerance, probes=probes,
-        progress=None if raced else progress, trained=trained,
-    )  # fmt: skip
+        model,
+        sample,
+        seed=seed,
+        tolerance=tolerance,
+        probes=probes,
+        progress=None if raced else progress,
+        trained=trained,
+    )
     if made is not None:
         plan = _calm_readout(model, sample, plan, s)
     if raced:
@@ -144,10 +149,20 @@ def tune(
 
         assert made is not None
         setting = Setting(
-            model, stream, Objective(loss), made, plan, before,
-            budget=int(effort * steps), horizon=steps, seed=seed, s=s,
-            no_decay=no_decay, stated=lr is not None, progress=progress,
-        )  # fmt: skip
+            model,
+            stream,
+            Objective(loss),
+            made,
+            plan,
+            before,
+            budget=int(effort * steps),
+            horizon=steps,
+            seed=seed,
+            s=s,
+            no_decay=no_decay,
+            stated=lr is not None,
+            progress=progress,
+        )
         return raced_groups(setting)
     if made is None:
         groups, words = weights_and_vectors(model, no_decay=no_decay), {}
@@ -239,9 +254,16 @@ def _theory(
 
     kind = {"sgd": "sgd", "muon": "muon"}.get(made.kind, "adamw")
     groups = rates.parameter_groups(
-        model, data, kind, s=s, base=base, seed=seed, weight_decay=weight_decay,
-        in_place=False, bound=rates.FREE,
-    )  # fmt: skip
+        model,
+        data,
+        kind,
+        s=s,
+        base=base,
+        seed=seed,
+        weight_decay=weight_decay,
+        in_place=False,
+        bound=rates.FREE,
+    )
     for group in groups:
         if no_decay and group["params"][0].ndim <= 1:
             group["weight_decay"] = 0.0

@@ -81,9 +81,13 @@ def raced_groups(setting: Setting) -> Tuned:
         )
         return _finished(setting, ways.plain, setting.maker.rate, muon, None, (note,))
     trials = Trials(
-        setting.model, setting.stream, setting.objective, setting.maker,
-        muon=muon, seed=setting.seed,
-    )  # fmt: skip
+        setting.model,
+        setting.stream,
+        setting.objective,
+        setting.maker,
+        muon=muon,
+        seed=setting.seed,
+    )
     with trials.running():
         first = trials.loss(0)
         if not math.isfinite(first):
@@ -92,10 +96,16 @@ def raced_groups(setting: Setting) -> Tuned:
                 "Nothing was changed; `kadanoff diagnose` says where it comes from.",
             )
         won, size, found = race(
-            trials, ways.plain, lambda: ways.others(trials), fresh=ways.fresh,
-            likely=ways.likely, budget=setting.budget, horizon=setting.horizon,
-            usual=ways.usual, report=setting.progress,
-        )  # fmt: skip
+            trials,
+            ways.plain,
+            lambda: ways.others(trials),
+            fresh=ways.fresh,
+            likely=ways.likely,
+            budget=setting.budget,
+            horizon=setting.horizon,
+            usual=ways.usual,
+            report=setting.progress,
+        )
     _set(parameters, won.start)
     return _finished(setting, won, size, muon, found, ())
 

@@ -281,11 +281,12 @@ class _Sizes:
     def widest(self) -> float:
         """The largest ratio of fan-ins: that of the width itself."""
         ratios = [
-            self.where[n].fan_in / self._fans[self.key(n)][0] if self._fans else
-            self.where[n].fan_in / theory.BASE_WIDTH
+            self.where[n].fan_in / self._fans[self.key(n)][0]
+            if self._fans
+            else self.where[n].fan_in / theory.BASE_WIDTH
             for n, p in self._model.items()
             if n in self.where and p.ndim > 1 and self.where[n].fan_in > 1
-        ]  # fmt: skip
+        ]
         return max(ratios, key=lambda r: abs(math.log(r)), default=1.0)
 
 

@@ -440,9 +440,13 @@ class Watch:
         rule = rule_of(self._steps.optimizers, parameters) if sharpness else None
         try:
             self._probe.look(
-                self.model, frame, rule=rule, gradients=gradients, sharpness=sharpness,
+                self.model,
+                frame,
+                rule=rule,
+                gradients=gradients,
+                sharpness=sharpness,
                 regime=regime,
-            )  # fmt: skip
+            )
         except Exception as error:
             if first:
                 raise

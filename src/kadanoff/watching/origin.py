@@ -32,10 +32,12 @@ def cause_of(model: nn.Module, call: tuple[tuple, dict[str, Any]] | None, step: 
     if bad:
         # a gradient that is not finite spoils the layer where it begins and all before it
         return Broken(
-            step, "weights", bad[-1].rpartition(".")[0],
+            step,
+            "weights",
+            bad[-1].rpartition(".")[0],
             f"the weights were not finite before it ({_count(bad)}, the deepest is {bad[-1]!r}): "
             "a step with a gradient that is not finite",
-        )  # fmt: skip
+        )
     if call is None:
         return Broken(step, "loss", "", "and the call that made it was not seen")
     args, kwargs = call

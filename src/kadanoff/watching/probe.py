@@ -161,9 +161,14 @@ class Probe:
         """χ: squared norm of the partial Jacobian from each link of the chain to the next."""
         generator = torch.Generator().manual_seed(self._seed)
         values = jacobians_along(
-            [link.edge for link in links], [link.shape for link in links],
-            [link.dtype for link in links], main.device, self._whole.samples, 1, generator,
-        )  # fmt: skip
+            [link.edge for link in links],
+            [link.shape for link in links],
+            [link.dtype for link in links],
+            main.device,
+            self._whole.samples,
+            1,
+            generator,
+        )
         for link, value in zip(links[1:], values):
             if value is not None:
                 frame.layers.setdefault("chi", {})[link.name] = float(value.mean())

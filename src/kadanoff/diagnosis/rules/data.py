@@ -12,10 +12,20 @@ from kadanoff.diagnosis.result import Finding
 __all__ = ["RULES"]
 
 _FLOW = (
-    "saturated", "dead", "exploding", "vanishing", "ordered", "chaotic", "collapsed",
-    "loss-at-start", "rate-too-high", "does-not-learn", "attention-saturated", "output-constant",
+    "saturated",
+    "dead",
+    "exploding",
+    "vanishing",
+    "ordered",
+    "chaotic",
+    "collapsed",
+    "loss-at-start",
+    "rate-too-high",
+    "does-not-learn",
+    "attention-saturated",
+    "output-constant",
     "unlike-theory",
-)  # fmt: skip
+)
 
 UNSCALED = kind(
     "KD301",
@@ -79,10 +89,16 @@ TARGETS = kind(
     threshold="Root mean square above 30, or a mean more than 10 standard deviations from 0: with "
     "Adam at 10⁻³ an output moves by about 0.1 a step.",
     remedy="Standardise: y = (y − y.mean()) / y.std(), and undo it on predictions.",
-    makes=("loss-at-start", "rate-too-high", "does-not-learn", "not-finite",
-           "output-cannot-reach-targets", "output-constant"),
+    makes=(
+        "loss-at-start",
+        "rate-too-high",
+        "does-not-learn",
+        "not-finite",
+        "output-cannot-reach-targets",
+        "output-constant",
+    ),
     scale=True,
-)  # fmt: skip
+)
 ONE_CLASS = kind(
     "KD306",
     "one-class",
@@ -188,8 +204,11 @@ def _repeated(e: Evidence) -> Iterator[Finding]:
 
 
 def _targets(e: Evidence) -> Iterator[Finding]:
-    calls = [c for c in e.loss_calls if c.op in ("mse_loss", "l1_loss", "smooth_l1_loss",
-             "huber_loss", "difference")]  # fmt: skip
+    calls = [
+        c
+        for c in e.loss_calls
+        if c.op in ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "difference")
+    ]
     if not calls or not calls[0].target.numel() or not calls[0].target.is_floating_point():
         return
     y = calls[0].target.detach().double()

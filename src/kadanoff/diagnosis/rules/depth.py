@@ -45,55 +45,86 @@ _REMEDY = (
 )
 
 SILENT = kind(
-    "KD1010", "silent", "A layer gives exactly zero",
+    "KD1010",
+    "silent",
+    "A layer gives exactly zero",
     what="Nothing passes this layer: all later ones see the same for every input.",
     measured="Second moment of the preactivations of each layer on the main path.",
     threshold="Exact: 0 on every sample, and weights below get no gradient either.",
     remedy="Check for zero weights, or for units that were all dead in the layer before.",
     makes=("zero-gradient", *_TRAINS),
-)  # fmt: skip
+)
 VANISHING = kind(
-    "KD1011", "vanishing", "The signal vanishes with depth",
+    "KD1011",
+    "vanishing",
+    "The signal vanishes with depth",
     what="Each layer multiplies the signal by the same factor below 1; after enough layers only "
     "the biases are left, and all inputs give the same output.",
-    measured=_MEASURED, threshold=_THRESHOLD, remedy=_REMEDY,
-    makes=("collapsed", *_TRAINS, "unlike-theory"), scale=True,
-)  # fmt: skip
+    measured=_MEASURED,
+    threshold=_THRESHOLD,
+    remedy=_REMEDY,
+    makes=("collapsed", *_TRAINS, "unlike-theory"),
+    scale=True,
+)
 EXPLODING = kind(
-    "KD1012", "exploding", "The signal explodes with depth",
+    "KD1012",
+    "exploding",
+    "The signal explodes with depth",
     what="Each layer multiplies the signal by the same factor above 1: outputs and gradients are "
     "as large as their product, and no learning rate fits all layers.",
-    measured=_MEASURED, threshold=_THRESHOLD, remedy=_REMEDY,
+    measured=_MEASURED,
+    threshold=_THRESHOLD,
+    remedy=_REMEDY,
     makes=("loss-at-start", "rate-too-high", "saturated", "unlike-theory", *_TRAINS),
     scale=True,
-)  # fmt: skip
+)
 ORDERED = kind(
-    "KD1013", "ordered", "The net is in the ordered phase",
+    "KD1013",
+    "ordered",
+    "The net is in the ordered phase",
     what="χ⊥ < 1: differences between inputs, and gradients on their way back, die out "
     "exponentially with depth.",
-    measured=_MEASURED, threshold=_THRESHOLD, remedy=_REMEDY,
-    makes=("collapsed", *_TRAINS, "unlike-theory"), scale=True,
-)  # fmt: skip
+    measured=_MEASURED,
+    threshold=_THRESHOLD,
+    remedy=_REMEDY,
+    makes=("collapsed", *_TRAINS, "unlike-theory"),
+    scale=True,
+)
 CHAOTIC = kind(
-    "KD1014", "chaotic", "The net is in the chaotic phase",
+    "KD1014",
+    "chaotic",
+    "The net is in the chaotic phase",
     what="χ⊥ > 1: nearby inputs fly apart and gradients explode exponentially with depth.",
-    measured=_MEASURED, threshold=_THRESHOLD, remedy=_REMEDY,
-    makes=("saturated", "rate-too-high", "loss-at-start", *_TRAINS), scale=True,
-)  # fmt: skip
+    measured=_MEASURED,
+    threshold=_THRESHOLD,
+    remedy=_REMEDY,
+    makes=("saturated", "rate-too-high", "loss-at-start", *_TRAINS),
+    scale=True,
+)
 ODD = kind(
-    "KD1015", "odd_layer", "One layer unlike its like",
+    "KD1015",
+    "odd_layer",
+    "One layer unlike its like",
     what="A layer whose weights are of another size than those of the layers built like it: a "
     "slip in the initialisation, or a layer that came from elsewhere.",
     measured="fan_in · mean(W²) of each layer over the median of layers with the same operation, "
     "shape, activation and norm (at least 4 of them).",
     threshold="A factor 4 (2 in the weights), and 8 times the scatter of its like.",
     remedy="Rescale its weight, or look for what changed it.",
-    makes=("exploding", "vanishing", "saturated", "loss-at-start", "unlike-theory",
-           "attention-saturated"),
+    makes=(
+        "exploding",
+        "vanishing",
+        "saturated",
+        "loss-at-start",
+        "unlike-theory",
+        "attention-saturated",
+    ),
     scale=True,
-)  # fmt: skip
+)
 COLLAPSED = kind(
-    "KD1016", "collapsed", "Distinct inputs have become one",
+    "KD1016",
+    "collapsed",
+    "Distinct inputs have become one",
     what="Samples that differ at the first layer are the same vector at the last: what tells them "
     "apart is lost.",
     measured="1 − mean correlation of two samples at the last layer of the main path over that at "
@@ -102,10 +133,13 @@ COLLAPSED = kind(
     "sees no more.",
     remedy="Bring the net to criticality (kadanoff tune), remove large biases or mean shifts; in "
     "graph nets use fewer layers, or skip connections (over-smoothing).",
-    makes=_TRAINS, scale=True,
-)  # fmt: skip
+    makes=_TRAINS,
+    scale=True,
+)
 NARROW = kind(
-    "KD1017", "narrow", "Deep for its width",
+    "KD1017",
+    "narrow",
+    "Deep for its width",
     what="Fluctuations from one draw of the weights to the next grow with depth over width: seeds "
     "differ by factors.",
     measured="Σ 1/n over the hidden layers of a plain net.",
@@ -113,7 +147,7 @@ NARROW = kind(
     "or more.",
     remedy="Make the hidden layers wider, or the net shallower, or add normalisation or skips.",
     scale=True,
-)  # fmt: skip
+)
 
 
 def _silent(e: Evidence) -> Iterator[Finding]:
@@ -348,9 +382,7 @@ def _name(layer: LayerReport) -> str:
 
 def _gain(chain: Sequence[LayerReport]) -> tuple[tuple[float, float], float | None]:
     """Typical measured gain of the chain's hidden layers with its error, and the critical one."""
-    known = [
-        layer for layer in chain[1:] if layer.weight_gain and layer.critical_gain is not None
-    ]  # fmt: skip
+    known = [layer for layer in chain[1:] if layer.weight_gain and layer.critical_gain is not None]
     if not known:
         return (math.nan, math.nan), None
     gains = sorted(known, key=lambda layer: layer.weight_gain.value)  # type: ignore
@@ -359,9 +391,7 @@ def _gain(chain: Sequence[LayerReport]) -> tuple[tuple[float, float], float | No
     return (middle.weight_gain.value, middle.weight_gain.stderr), middle.critical_gain
 
 
-def _gain_remedy(
-    evidence: Evidence, gain: tuple[float, float], critical: float | None
-) -> str:  # fmt: skip
+def _gain_remedy(evidence: Evidence, gain: tuple[float, float], critical: float | None) -> str:
     if critical is None:
         return (
             "Rescale the initialisation with kadanoff.tune(model, sample), or add normalisation "

@@ -23,9 +23,18 @@ STALE = kind(
     "variances by a factor 4 in the median: batches of 30 stay below 0.4 and 1.3.",
     remedy="Reset and accumulate them anew: momentum=None, model.train(), a few batches, "
     "model.eval(); or raise momentum to 0.1.",
-    makes=("loss-at-start", "output-constant", "collapsed", "exploding", "vanishing", "dead",
-           "ordered", "chaotic", "saturated"),
-)  # fmt: skip
+    makes=(
+        "loss-at-start",
+        "output-constant",
+        "collapsed",
+        "exploding",
+        "vanishing",
+        "dead",
+        "ordered",
+        "chaotic",
+        "saturated",
+    ),
+)
 FRESH = kind(
     "KD902",
     "evaluation-before-training",

@@ -20,9 +20,18 @@ NOT_FINITE = kind(
     threshold="Exact: one number is enough. Minus infinities of masks are no finding.",
     remedy="See the operation named: mask with a large negative number instead of −inf, or give "
     "each row one open position; add ε inside log, sqrt and division; use a wider dtype.",
-    makes=("does-not-learn", "loss-at-start", "zero-gradient", "overflow", "rate-too-high",
-           "exploding", "unlike-theory", "masked-row", "attention-saturated"),
-)  # fmt: skip
+    makes=(
+        "does-not-learn",
+        "loss-at-start",
+        "zero-gradient",
+        "overflow",
+        "rate-too-high",
+        "exploding",
+        "unlike-theory",
+        "masked-row",
+        "attention-saturated",
+    ),
+)
 HALF = kind(
     "KD502",
     "float16-range",

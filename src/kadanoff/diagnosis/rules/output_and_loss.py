@@ -241,11 +241,21 @@ def _wrong_softmax(e: Evidence) -> Iterator[Finding]:
 
 # what each function can give; None is no bound
 _RANGES: dict[str, tuple[float | None, float | None]] = {
-    "relu": (0.0, None), "sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "softplus": (0.0, None),
-    "exp": (0.0, None), "abs": (0.0, None), "softmax": (0.0, 1.0), "hardsigmoid": (0.0, 1.0),
-    "elu": (-1.0, None), "gelu": (-0.17, None), "silu": (-0.279, None), "logsigmoid": (None, 0.0),
-    "sin": (-1.0, 1.0), "log_softmax": (None, 0.0),
-}  # fmt: skip
+    "relu": (0.0, None),
+    "sigmoid": (0.0, 1.0),
+    "tanh": (-1.0, 1.0),
+    "softplus": (0.0, None),
+    "exp": (0.0, None),
+    "abs": (0.0, None),
+    "softmax": (0.0, 1.0),
+    "hardsigmoid": (0.0, 1.0),
+    "elu": (-1.0, None),
+    "gelu": (-0.17, None),
+    "silu": (-0.279, None),
+    "logsigmoid": (None, 0.0),
+    "sin": (-1.0, 1.0),
+    "log_softmax": (None, 0.0),
+}
 
 
 def _reach(e: Evidence) -> Iterator[Finding]:

@@ -114,9 +114,11 @@ def _settings(e: Evidence) -> Iterator[Finding]:
         wrong.append("maximize = True")
     if wrong:
         yield SETTINGS.found(
-            "critical", f"optimizer settings: {o.name} has {', '.join(wrong)}.", cost=2e3,
+            "critical",
+            f"optimizer settings: {o.name} has {', '.join(wrong)}.",
+            cost=2e3,
             value=o.rate,
-        )  # fmt: skip
+        )
 
 
 def _missing(e: Evidence) -> Iterator[Finding]:

@@ -37,10 +37,20 @@ SYMMETRIC = kind(
     threshold="Exact.",
     remedy="Draw the weights at random: nn.init.kaiming_normal_(w), nn.init.xavier_uniform_(w).",
     makes=(
-        "zero-gradient", "silent", "does-not-learn", "collapsed", "ordered", "vanishing",
-        "exploding", "odd_layer", "output-constant", "unlike-theory", "half-loaded", "dead",
+        "zero-gradient",
+        "silent",
+        "does-not-learn",
+        "collapsed",
+        "ordered",
+        "vanishing",
+        "exploding",
+        "odd_layer",
+        "output-constant",
+        "unlike-theory",
+        "half-loaded",
+        "dead",
     ),
-)  # fmt: skip
+)
 HALF = kind(
     "KD1003",
     "half-loaded",
@@ -176,9 +186,11 @@ def _symmetric(e: Evidence) -> Iterator[Finding]:
         return
     names = {x.name for x in bad}
     layers = [x.index for x in e.layers if x.parameter in names]
-    what = "constant" if all(x.constant for x in bad) else (
-        "equal in all rows" if all(x.equal_rows for x in bad) else "of rank one"
-    )  # fmt: skip
+    what = (
+        "constant"
+        if all(x.constant for x in bad)
+        else ("equal in all rows" if all(x.equal_rows for x in bad) else "of rank one")
+    )
     share = len(bad) / len(hidden)
     only_last = len(bad) == 1 and len(hidden) > 1 and bad[0] is hidden[-1]
     yield SYMMETRIC.found(
@@ -234,9 +246,7 @@ def _dead(e: Evidence) -> Iterator[Finding]:
         if layer.dead.value - 4 * error > 0.6 or (layer.dead.value == 1 and layer.fan_out > 2):
             bad.append((layer, layer.dead.value, error))
     if bad:
-        yield _fraction(
-            DEAD, bad, 0.6, 0.8, "of units are dead (0 on every sample)"
-        )  # fmt: skip
+        yield _fraction(DEAD, bad, 0.6, 0.8, "of units are dead (0 on every sample)")
 
 
 def _saturated(e: Evidence) -> Iterator[Finding]:

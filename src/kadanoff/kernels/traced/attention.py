@@ -254,9 +254,7 @@ def _applied(
         raise Open("heads are drawn")
     strength = found.factor * found.width
     if not found.weights:
-        if found.tied or not _independent(found.query, value) or not _independent(
-            found.key, value
-        ):  # fmt: skip
+        if found.tied or not _independent(found.query, value) or not _independent(found.key, value):
             raise Open("scores and values that depend on each other")
         if found.mask is not None:
             raise Open("a mask added to scores without a softmax")

@@ -73,8 +73,9 @@ class Graph:
         }
         self.whole = {one for node in self.order if node.watches_all() for one in node.watched()}
         self.pairwise = _ordered(self.output, lambda node: node.between())
-        self.uses = {node: sum(other.inputs.count(node) for other in self.order)
-                     for node in self.order}  # fmt: skip
+        self.uses = {
+            node: sum(other.inputs.count(node) for other in self.order) for node in self.order
+        }
 
     @property
     def joint(self) -> bool:
@@ -269,9 +270,13 @@ def pairs_of(
         def work(job: Tensor):
             i, j = job.unbind(1)
             run = _Run(
-                graph, (values1, values1 if values2 is None else values2), (i, j),
-                torch.zeros(len(i), dtype=torch.bool), (one[0], two[0]), ntk,
-            )  # fmt: skip
+                graph,
+                (values1, values1 if values2 is None else values2),
+                (i, j),
+                torch.zeros(len(i), dtype=torch.bool),
+                (one[0], two[0]),
+                ntk,
+            )
             return job, run()
 
         for done, (job, (k, theta)) in enumerate(pool.map(work, jobs)):
@@ -292,10 +297,13 @@ def _own(graph: Graph, values: Values, count: int, batch: int, ntk: bool, apply:
 
     def work(part: Tensor):
         run = _Run(
-            graph, (_rows(values, part), _rows(values, part)),
+            graph,
+            (_rows(values, part), _rows(values, part)),
             (torch.arange(len(part)), torch.arange(len(part))),
-            torch.ones(len(part), dtype=torch.bool), None, ntk,
-        )  # fmt: skip
+            torch.ones(len(part), dtype=torch.bool),
+            None,
+            ntk,
+        )
         k, theta = run()
         found = {**run.found, **{(node, "all"): m for node, m in run.matrices.items()}}
         return found, k.expand(len(part)), theta.expand(len(part))

@@ -19,10 +19,31 @@ __all__ = ["BATCHES", "Expression", "batch_for", "parts_of", "replay"]
 BATCHES = (3, 5, 7, 11, 13, 17, 19, 23)
 # arguments of these may hold the size of the batch
 _SHAPED = {
-    "view", "reshape", "expand", "repeat", "unflatten", "zeros", "ones", "full", "empty", "rand",
-    "randn", "arange", "new_zeros", "new_ones", "new_full", "new_empty", "broadcast_to", "tile",
-    "split", "repeat_interleave", "as_strided", "narrow", "range", "linspace",
-}  # fmt: skip
+    "view",
+    "reshape",
+    "expand",
+    "repeat",
+    "unflatten",
+    "zeros",
+    "ones",
+    "full",
+    "empty",
+    "rand",
+    "randn",
+    "arange",
+    "new_zeros",
+    "new_ones",
+    "new_full",
+    "new_empty",
+    "broadcast_to",
+    "tile",
+    "split",
+    "repeat_interleave",
+    "as_strided",
+    "narrow",
+    "range",
+    "linspace",
+}
 
 
 @dataclass(eq=False)

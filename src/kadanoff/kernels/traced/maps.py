@@ -229,9 +229,18 @@ def convolution(trace: Trace, call: Call) -> Tensor:
     _use(trace, view)
     wide = groups == 1 or view.ids.shape[1] >= _WIDE
     node = Convolved(
-        source, width, C_W, C_b, (rate_W, rate_b), tuple(x.shape[2:]), kernel, stride, padding,
-        dilation, wide,
-    )  # fmt: skip
+        source,
+        width,
+        C_W,
+        C_b,
+        (rate_W, rate_b),
+        tuple(x.shape[2:]),
+        kernel,
+        stride,
+        padding,
+        dilation,
+        wide,
+    )
     node.shared = source.shared
     shape = (x.shape[0], width, *node.out)
     out = Layout(shape, 0, 1, (1,))

@@ -29,17 +29,73 @@ from kadanoff.trace.recorder import opened
 
 __all__ = ["Refused", "Trace"]
 
-_CASTS = {"to", "float", "double", "half", "bfloat16", "type_as", "type", "cpu", "contiguous",
-          "clone", "detach", "alias", "requires_grad_"}  # fmt: skip
-_METADATA = {"size", "dim", "numel", "ndimension", "is_floating_point", "is_complex", "stride",
-             "is_contiguous", "element_size", "nelement", "len", "get_device", "data_ptr",
-             "has_names", "is_same_size", "register_hook", "result_type", "requires_grad",
-             "storage_offset", "hash", "repr", "format", "can_cast"}  # fmt: skip
-_NUMBERS = {"item", "tolist", "numpy", "bool", "int", "float_", "index", "array", "nonzero",
-            "unique", "equal", "allclose", "any_", "is_nonzero"}  # fmt: skip
+_CASTS = {
+    "to",
+    "float",
+    "double",
+    "half",
+    "bfloat16",
+    "type_as",
+    "type",
+    "cpu",
+    "contiguous",
+    "clone",
+    "detach",
+    "alias",
+    "requires_grad_",
+}
+_METADATA = {
+    "size",
+    "dim",
+    "numel",
+    "ndimension",
+    "is_floating_point",
+    "is_complex",
+    "stride",
+    "is_contiguous",
+    "element_size",
+    "nelement",
+    "len",
+    "get_device",
+    "data_ptr",
+    "has_names",
+    "is_same_size",
+    "register_hook",
+    "result_type",
+    "requires_grad",
+    "storage_offset",
+    "hash",
+    "repr",
+    "format",
+    "can_cast",
+}
+_NUMBERS = {
+    "item",
+    "tolist",
+    "numpy",
+    "bool",
+    "int",
+    "float_",
+    "index",
+    "array",
+    "nonzero",
+    "unique",
+    "equal",
+    "allclose",
+    "any_",
+    "is_nonzero",
+}
 _FACTORIES = {"zeros", "ones", "full", "empty", "arange", "rand", "randn", "eye", "linspace"}
-_LIKE = {"zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_full",
-         "new_empty"}  # fmt: skip
+_LIKE = {
+    "zeros_like",
+    "ones_like",
+    "full_like",
+    "empty_like",
+    "new_zeros",
+    "new_ones",
+    "new_full",
+    "new_empty",
+}
 
 
 class Refused(Exception):
@@ -72,10 +128,13 @@ class Trace(TorchFunctionMode):
     """
 
     def __init__(
-        self, model: nn.Module, parameters: Mapping[str, Parameter], batch: int,
+        self,
+        model: nn.Module,
+        parameters: Mapping[str, Parameter],
+        batch: int,
         sampling: bool = True,
         heads: str = "real",
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.model, self.batch, self.sampling = model, batch, sampling
         self.heads = heads
@@ -89,8 +148,9 @@ class Trace(TorchFunctionMode):
             parameter = parameters[name]
             ids = torch.arange(tensor.numel()).view(tensor.shape)
             self.symbols[id(tensor)] = (
-                tensor, ParameterView(Expression(leaf=parameter), parameter, ids)
-            )  # fmt: skip
+                tensor,
+                ParameterView(Expression(leaf=parameter), parameter, ids),
+            )
             if tensor.is_floating_point():
                 self.dtype = tensor.dtype
 
@@ -171,8 +231,12 @@ class Trace(TorchFunctionMode):
         owner = owners(symbol.expression, self.batch, self.example)
         if owner is None:
             self.refuse("sampling", "it mixes the samples of a batch")
-        axes = [d for d in range(owner.ndim) if d not in channels and bool(
-            (owner.amax(d) > owner.masked_fill(owner < 0, 1 << 30).amin(d)).any())]  # fmt: skip
+        axes = [
+            d
+            for d in range(owner.ndim)
+            if d not in channels
+            and bool((owner.amax(d) > owner.masked_fill(owner < 0, 1 << 30).amin(d)).any())
+        ]
         split = sample_split(owner, axes[0], self.batch) if len(axes) == 1 else None
         if split is None:
             self.refuse("sampling", "the samples are not on an axis of their own")
@@ -231,9 +295,13 @@ class Trace(TorchFunctionMode):
         func, name, args, kwargs = call.func, call.name, call.args, call.kwargs
         if name in _CASTS:
             return self.noted(args[0])
-        kwargs = {k: v for k, v in kwargs.items()
-                  if not (k == "dtype" and v in (torch.float32, torch.float64, torch.float16,
-                                                 torch.bfloat16))}  # fmt: skip
+        kwargs = {
+            k: v
+            for k, v in kwargs.items()
+            if not (
+                k == "dtype" and v in (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+            )
+        }
         if name == "view":
             # memory may be laid out otherwise when the calls are repeated
             func = Tensor.reshape

@@ -22,14 +22,56 @@ if TYPE_CHECKING:
 __all__ = ["MOVES", "concatenated", "moved", "stacked"]
 
 MOVES = {
-    "view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as", "unbind",
-    "transpose", "permute", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "T", "mT",
-    "expand", "expand_as", "repeat", "repeat_interleave", "getitem", "select", "narrow",
-    "index_select", "gather", "take_along_dim", "roll", "flip", "pad", "chunk", "split",
-    "tensor_split", "unsafe_chunk", "unsafe_split", "broadcast_to", "tile", "diagonal", "unfold",
-    "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "contiguous", "identity", "rot90",
-    "atleast_2d", "atleast_3d", "ravel", "as_strided",
-}  # fmt: skip
+    "view",
+    "reshape",
+    "flatten",
+    "unflatten",
+    "squeeze",
+    "unsqueeze",
+    "view_as",
+    "unbind",
+    "transpose",
+    "permute",
+    "swapaxes",
+    "swapdims",
+    "movedim",
+    "moveaxis",
+    "t",
+    "T",
+    "mT",
+    "expand",
+    "expand_as",
+    "repeat",
+    "repeat_interleave",
+    "getitem",
+    "select",
+    "narrow",
+    "index_select",
+    "gather",
+    "take_along_dim",
+    "roll",
+    "flip",
+    "pad",
+    "chunk",
+    "split",
+    "tensor_split",
+    "unsafe_chunk",
+    "unsafe_split",
+    "broadcast_to",
+    "tile",
+    "diagonal",
+    "unfold",
+    "pixel_shuffle",
+    "pixel_unshuffle",
+    "channel_shuffle",
+    "contiguous",
+    "identity",
+    "rot90",
+    "atleast_2d",
+    "atleast_3d",
+    "ravel",
+    "as_strided",
+}
 
 
 def moved(trace: Trace, call: Call) -> Any:
@@ -103,11 +145,17 @@ def _cat(trace: Trace, call: Call, items: list, dim: int) -> Tensor:
             raise Open("parameters joined to one another")
         raise Open("joined to what is not random")
     expression = trace.call(call)
-    if all(isinstance(s, Random) and s.node is randoms[0].node and s.key == randoms[0].key
-           and s.scale == randoms[0].scale for s in symbols):  # fmt: skip
+    if all(
+        isinstance(s, Random)
+        and s.node is randoms[0].node
+        and s.key == randoms[0].key
+        and s.scale == randoms[0].scale
+        for s in symbols
+    ):
         ids = torch.cat([s.ids for s in randoms], dim)
-        return trace.stand_in(ids.shape, replace(randoms[0], ids=ids, expression=expression,
-                                                 layout=None))  # fmt: skip
+        return trace.stand_in(
+            ids.shape, replace(randoms[0], ids=ids, expression=expression, layout=None)
+        )
     layout = trace.layout(randoms[0])
     if dim == layout.sample:
         raise Open("joined along the samples")

@@ -201,9 +201,15 @@ class Embedding(Node):
     """Rows of a table, by tokens in the data."""
 
     def __init__(
-        self, tokens: Expression, layout: Layout, positions: int, channels: int,
-        variance: float, rate: float, zero_rows: tuple[int, ...],
-    ) -> None:  # fmt: skip
+        self,
+        tokens: Expression,
+        layout: Layout,
+        positions: int,
+        channels: int,
+        variance: float,
+        rate: float,
+        zero_rows: tuple[int, ...],
+    ) -> None:
         super().__init__((), positions, channels, gaussian=True)
         self.expression, self.layout = tokens, layout
         self.variance, self.rate, self.zero_rows = variance, rate, zero_rows
@@ -226,9 +232,15 @@ class Affine(Node):
     """
 
     def __init__(
-        self, source: Node, channels: int, C_W: float, C_b: float, rates: tuple[float, float],
-        taps: Tensor | None = None, fan_in: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        source: Node,
+        channels: int,
+        C_W: float,
+        C_b: float,
+        rates: tuple[float, float],
+        taps: Tensor | None = None,
+        fan_in: int = 0,
+    ) -> None:
         positions = source.positions if taps is None else len(taps)
         # an average over few products of weights is no Gaussian
         super().__init__((source,), positions, channels, gaussian=True)
@@ -329,8 +341,9 @@ class Vector(Node):
 
     def __init__(self, source: Node, factor: Inputs, uniform: bool) -> None:
         gaussian = source.gaussian and uniform
-        super().__init__((source, factor), source.positions, source.channels, gaussian,
-                         source.sources)  # fmt: skip
+        super().__init__(
+            (source, factor), source.positions, source.channels, gaussian, source.sources
+        )
         self.shared = source.shared and factor.shared
 
     def centred(self) -> bool:
@@ -425,8 +438,9 @@ class Rescaled(Node):
     def __init__(
         self, source: Node, of: Node, function: Callable[[Tensor], Tensor], index: Tensor
     ) -> None:
-        super().__init__((source, of), source.positions, source.channels, source.gaussian,
-                         source.sources)  # fmt: skip
+        super().__init__(
+            (source, of), source.positions, source.channels, source.gaussian, source.sources
+        )
         self.function, self.index = function, index
         self.shared = source.shared and of.shared
 
@@ -470,9 +484,14 @@ class Normalised(Node):
     """
 
     def __init__(
-        self, source: Node, epsilon: float, centre: bool, whole: bool, gain: float,
+        self,
+        source: Node,
+        epsilon: float,
+        centre: bool,
+        whole: bool,
+        gain: float,
         rates: tuple[float, float],
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__((source,), source.positions, source.channels, source.gaussian)
         self.epsilon, self.centre, self.whole = epsilon, centre, whole
         self.gain, self.rates = gain, rates

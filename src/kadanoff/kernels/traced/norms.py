@@ -64,8 +64,16 @@ def layer_norm(trace: Trace, call: Call) -> Tensor:
     epsilon = given["eps"]
     if epsilon is None:
         epsilon = torch.finfo(trace.dtype).eps if call.name == "rms_norm" else 1e-5
-    return _normalised(trace, call, x, axes, float(epsilon),
-                       call.name == "layer_norm", given["weight"], given["bias"])  # fmt: skip
+    return _normalised(
+        trace,
+        call,
+        x,
+        axes,
+        float(epsilon),
+        call.name == "layer_norm",
+        given["weight"],
+        given["bias"],
+    )
 
 
 def group_norm(trace: Trace, call: Call) -> Tensor:
@@ -75,14 +83,21 @@ def group_norm(trace: Trace, call: Call) -> Tensor:
     if x.shape[1] // groups < _FEW:
         raise Open("a group of one channel: its statistics are over positions alone")
     axes = tuple(range(1, x.ndim))
-    return _normalised(trace, call, x, axes, float(given["eps"]), True,
-                       given["weight"], given["bias"])  # fmt: skip
+    return _normalised(
+        trace, call, x, axes, float(given["eps"]), True, given["weight"], given["bias"]
+    )
 
 
 def _normalised(
-    trace: Trace, call: Call, x: Tensor, axes: tuple[int, ...], epsilon: float, centre: bool,
-    weight: Any, bias: Any,
-) -> Tensor:  # fmt: skip
+    trace: Trace,
+    call: Call,
+    x: Tensor,
+    axes: tuple[int, ...],
+    epsilon: float,
+    centre: bool,
+    weight: Any,
+    bias: Any,
+) -> Tensor:
     symbol = trace.symbol(x)
     if isinstance(symbol, Opaque):
         raise Open("a norm of what is known by sampling only")
@@ -114,8 +129,11 @@ def batch_norm(trace: Trace, call: Call) -> Tensor:
     if not isinstance(symbol, Random):
         raise Open("it normalises what is not random, or known by sampling only")
     if given["training"] or given.get("running_mean") is None:
-        trace.refuse("batch_norm", "in training mode its statistics mix the samples of a batch "
-                     "(call model.eval() for the kernel of the trained mode)")  # fmt: skip
+        trace.refuse(
+            "batch_norm",
+            "in training mode its statistics mix the samples of a batch "
+            "(call model.eval() for the kernel of the trained mode)",
+        )
     mean, _ = _gain(trace, given["running_mean"], 0.0)
     variance, _ = _gain(trace, given["running_var"], 1.0)
     gain, rate_g = _gain(trace, given["weight"], 1.0)
@@ -158,8 +176,14 @@ def pooling(trace: Trace, call: Call) -> Tensor:
         raise Open("axes in another order than samples, channels, positions")
     assert symbol is not None
     if call.name in ("interpolate", "upsample") and call.kwargs.get("mode", "nearest") not in (
-        "nearest", "linear", "bilinear", "bicubic", "trilinear", "area", "nearest-exact",
-    ):  # fmt: skip
+        "nearest",
+        "linear",
+        "bilinear",
+        "bicubic",
+        "trilinear",
+        "area",
+        "nearest-exact",
+    ):
         raise Open("a resizing that is not linear")
     grid = tuple(x.shape[2:])
     with torch._C.DisableTorchFunction():

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 __all__ = ["add", "divide", "entrywise", "leaky", "masked", "multiply", "subtract"]
 
 
-def _composed(func: Callable, inner: Function | None, scale: float, args: tuple, at: int,
-              kwargs: dict) -> Function:  # fmt: skip
+def _composed(
+    func: Callable, inner: Function | None, scale: float, args: tuple, at: int, kwargs: dict
+) -> Function:
     def function(z: Tensor) -> Tensor:
         z = z if inner is None else inner(z)
         z = z if scale == 1 else z * scale
@@ -79,8 +80,9 @@ def entrywise(trace: Trace, call: Call) -> Tensor:
         found = replace(
             symbol,
             function=lambda v: call.func(*others[:at], inner(v), *others[at + 1 :], **plain),
-            zero=False, expression=trace.call(call),
-        )  # fmt: skip
+            zero=False,
+            expression=trace.call(call),
+        )
         return trace.stand_in(call.args[at].shape, found)
     if not isinstance(symbol, Random):
         raise Open("it is known by sampling only" if isinstance(symbol, Opaque) else "no function")
@@ -90,8 +92,7 @@ def entrywise(trace: Trace, call: Call) -> Tensor:
     func = _OUT_OF_PLACE.get(getattr(call.func, "__name__", ""), call.func)
     key = (call.name, symbol.key, symbol.scale, at, *_words(others, plain))
     function = _composed(func, symbol.function, symbol.scale, others, at, plain)
-    found = replace(symbol, function=function, key=key, scale=1.0,
-                    expression=trace.call(call))  # fmt: skip
+    found = replace(symbol, function=function, key=key, scale=1.0, expression=trace.call(call))
     return trace.stand_in(call.args[at].shape, found)
 
 
@@ -100,15 +101,36 @@ def _training(name: str, args: tuple, kwargs: dict) -> bool:
 
 
 _OUT_OF_PLACE = {
-    "relu_": torch.relu, "tanh_": torch.tanh, "sigmoid_": torch.sigmoid, "silu_": F.silu,
-    "elu_": F.elu, "leaky_relu_": F.leaky_relu, "clamp_": torch.clamp,
-    "hardtanh_": F.hardtanh, "pow_": torch.pow,
-    "__ipow__": torch.pow, "abs_": torch.abs, "sin_": torch.sin, "cos_": torch.cos,
-    "exp_": torch.exp, "square_": torch.square, "add_": torch.add, "mul_": torch.mul,
-    "sub_": torch.sub, "div_": torch.div, "__iadd__": torch.add, "__imul__": torch.mul,
-    "__isub__": torch.sub, "__itruediv__": torch.div, "neg_": torch.neg, "sqrt_": torch.sqrt,
-    "rsqrt_": torch.rsqrt, "__add__": torch.add, "__radd__": torch.add, "__mul__": torch.mul,
-}  # fmt: skip
+    "relu_": torch.relu,
+    "tanh_": torch.tanh,
+    "sigmoid_": torch.sigmoid,
+    "silu_": F.silu,
+    "elu_": F.elu,
+    "leaky_relu_": F.leaky_relu,
+    "clamp_": torch.clamp,
+    "hardtanh_": F.hardtanh,
+    "pow_": torch.pow,
+    "__ipow__": torch.pow,
+    "abs_": torch.abs,
+    "sin_": torch.sin,
+    "cos_": torch.cos,
+    "exp_": torch.exp,
+    "square_": torch.square,
+    "add_": torch.add,
+    "mul_": torch.mul,
+    "sub_": torch.sub,
+    "div_": torch.div,
+    "__iadd__": torch.add,
+    "__imul__": torch.mul,
+    "__isub__": torch.sub,
+    "__itruediv__": torch.div,
+    "neg_": torch.neg,
+    "sqrt_": torch.sqrt,
+    "rsqrt_": torch.rsqrt,
+    "__add__": torch.add,
+    "__radd__": torch.add,
+    "__mul__": torch.mul,
+}
 
 
 def _together(trace: Trace, call: Call) -> Tensor:
@@ -116,9 +138,12 @@ def _together(trace: Trace, call: Call) -> Tensor:
     places = [k for k, a in enumerate(call.args) if isinstance(trace.symbol(a), Random)]
     symbols: list[Any] = [trace.symbol(call.args[k]) for k in places]
     same = len(places) > 1 and all(
-        isinstance(s, Random) and s.node is symbols[0].node and s.ids.shape == symbols[0].ids.shape
-        and torch.equal(s.ids, symbols[0].ids) for s in symbols
-    )  # fmt: skip
+        isinstance(s, Random)
+        and s.node is symbols[0].node
+        and s.ids.shape == symbols[0].ids.shape
+        and torch.equal(s.ids, symbols[0].ids)
+        for s in symbols
+    )
     rest = [a for k, a in enumerate(call.args) if k not in places]
     if not same or any(trace.symbol(a) is not None for a in rest):
         raise Open("a function of several random tensors")
@@ -133,10 +158,14 @@ def _together(trace: Trace, call: Call) -> Tensor:
             values[k] = (z if inner is None else inner(z)) * scale
         return func(*values, **plain)
 
-    key = (call.name, *(s.key for s in symbols), *(s.scale for s in symbols), *places,
-           *_words(others, plain))  # fmt: skip
-    found = replace(symbols[0], function=function, key=key, scale=1.0,
-                    expression=trace.call(call))  # fmt: skip
+    key = (
+        call.name,
+        *(s.key for s in symbols),
+        *(s.scale for s in symbols),
+        *places,
+        *_words(others, plain),
+    )
+    found = replace(symbols[0], function=function, key=key, scale=1.0, expression=trace.call(call))
     return trace.stand_in(call.args[places[0]].shape, found)
 
 
@@ -163,8 +192,9 @@ def _layout(trace: Trace, r: Random, shape: tuple[int, ...]) -> Layout:
     axes = [d for d, n in enumerate(shape) if n % trace.batch == 0 and n]
     if sample is None and len(axes) == 1:
         sample = axes[0]
-        return Layout(shape, sample, shape[sample] // trace.batch,
-                      tuple(d + up for d in own.channels))  # fmt: skip
+        return Layout(
+            shape, sample, shape[sample] // trace.batch, tuple(d + up for d in own.channels)
+        )
     return Layout(shape, sample, own.inner, tuple(d + up for d in own.channels), own.outer)
 
 
@@ -176,14 +206,17 @@ def _node(trace: Trace, t: Tensor, symbol: Any, shape: tuple[int, ...], layout: 
             return table(trace, symbol, shape, layout)[0]
         values = symbol.parameter.values()
         assert values is not None
-        return vector(trace, values.reshape(-1)[symbol.ids] * symbol.factor, torch.Size(shape),
-                      layout)  # fmt: skip
+        return vector(
+            trace, values.reshape(-1)[symbol.ids] * symbol.factor, torch.Size(shape), layout
+        )
     r = settle(trace, symbol, tuple(t.shape), layout.channels)
     ids = r.ids.expand(shape)
     wide = Random(r.expression, r.node, ids)
-    if layout.sample is not None and ids.shape[layout.sample] != r.ids.shape[
-        layout.sample - (len(shape) - r.ids.ndim)
-    ] and layout.inner * layout.outer == 1:  # fmt: skip
+    if (
+        layout.sample is not None
+        and ids.shape[layout.sample] != r.ids.shape[layout.sample - (len(shape) - r.ids.ndim)]
+        and layout.inner * layout.outer == 1
+    ):
         # one tensor for all samples
         kept = list(shape)
         kept[layout.sample] = 1
@@ -199,9 +232,12 @@ def _independent(one: Node, two: Node) -> bool:
 
 
 def _result(
-    trace: Trace, call: Call, node: Node,
-    shape: tuple[int, ...], layout: Layout,
-) -> Tensor:  # fmt: skip
+    trace: Trace,
+    call: Call,
+    node: Node,
+    shape: tuple[int, ...],
+    layout: Layout,
+) -> Tensor:
     samples = 1 if layout.sample is None else trace.batch
     ids = layout.from_rows(canonical_ids(samples, node.positions, node.channels), samples)
     expression = trace.call(call)
@@ -211,9 +247,12 @@ def _result(
 def _same_entries(trace: Trace, x: Any, y: Any) -> bool:
     a, b = trace.symbol(x), trace.symbol(y)
     return (
-        isinstance(a, Random) and isinstance(b, Random) and a.node is b.node
-        and a.ids.shape == b.ids.shape and torch.equal(a.ids, b.ids)
-    )  # fmt: skip
+        isinstance(a, Random)
+        and isinstance(b, Random)
+        and a.node is b.node
+        and a.ids.shape == b.ids.shape
+        and torch.equal(a.ids, b.ids)
+    )
 
 
 def _number(trace: Trace, item: Any) -> float | None:
@@ -284,13 +323,12 @@ def multiply(trace: Trace, call: Call) -> Tensor:
     for one, other in ((x, y), (y, x)):
         factor, symbol = _number(trace, other), trace.symbol(one)
         if factor is not None and isinstance(symbol, Random):
-            scaled = replace(symbol, scale=symbol.scale * factor,
-                             expression=trace.call(call))  # fmt: skip
-            return trace.stand_in(torch.broadcast_shapes(one.shape, getattr(other, "shape", ())),
-                                  scaled)  # fmt: skip
+            scaled = replace(symbol, scale=symbol.scale * factor, expression=trace.call(call))
+            return trace.stand_in(
+                torch.broadcast_shapes(one.shape, getattr(other, "shape", ())), scaled
+            )
         if factor is not None and isinstance(symbol, ParameterView):
-            scaled = replace(symbol, factor=symbol.factor * factor,
-                             expression=trace.call(call))  # fmt: skip
+            scaled = replace(symbol, factor=symbol.factor * factor, expression=trace.call(call))
             return trace.stand_in(one.shape, scaled)
         if isinstance(symbol, Random) and isinstance(trace.symbol(other), Moment):
             return _rescaled(trace, call, one, other, False)
@@ -345,9 +383,12 @@ def divide(trace: Trace, call: Call) -> Tensor:
 
 
 def _rescaled(
-    trace: Trace, call: Call, x: Tensor, by: Tensor,
+    trace: Trace,
+    call: Call,
+    x: Tensor,
+    by: Tensor,
     inverse: bool,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     moment = trace.symbol(by)
     assert isinstance(moment, Moment)
     shape = tuple(x.shape)

@@ -82,10 +82,19 @@ class Convolved(Node):
     """K'[o, o'] = C_b + C_W/k Σ_u K[so + du − p, so' + du − p], the same u on both sides."""
 
     def __init__(
-        self, source: Node, channels: int, C_W: float, C_b: float, rates: tuple[float, float],
-        grid: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[int, ...],
-        padding: tuple[tuple[int, int], ...], dilation: tuple[int, ...], wide: bool,
-    ) -> None:  # fmt: skip
+        self,
+        source: Node,
+        channels: int,
+        C_W: float,
+        C_b: float,
+        rates: tuple[float, float],
+        grid: tuple[int, ...],
+        kernel: tuple[int, ...],
+        stride: tuple[int, ...],
+        padding: tuple[tuple[int, int], ...],
+        dilation: tuple[int, ...],
+        wide: bool,
+    ) -> None:
         self.grid, self.kernel, self.stride = grid, kernel, stride
         self.padding, self.dilation = padding, dilation
         self.out = tuple(
@@ -205,9 +214,12 @@ class Resampled(Node):
     mixes = True
 
     def __init__(
-        self, source: Node, call: Callable[[Tensor], Tensor], grid: tuple[int, ...],
+        self,
+        source: Node,
+        call: Callable[[Tensor], Tensor],
+        grid: tuple[int, ...],
         out: tuple[int, ...],
-    ) -> None:  # fmt: skip
+    ) -> None:
         positions = 1
         for n in out:
             positions *= n

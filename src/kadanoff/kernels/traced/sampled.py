@@ -61,9 +61,14 @@ class Sampled(Node):
     mixes = True
 
     def __init__(
-        self, expression: Expression, layout: Layout, positions: int, channels: int,
-        traced: int, what: str,
-    ) -> None:  # fmt: skip
+        self,
+        expression: Expression,
+        layout: Layout,
+        positions: int,
+        channels: int,
+        traced: int,
+        what: str,
+    ) -> None:
         leaves = expression.leaves()
         self.expression, self.layout, self.traced, self.what = expression, layout, traced, what
         self.gaussians = [e for e in leaves if isinstance(e.leaf, Leaf)]
@@ -138,8 +143,9 @@ def drawn(
         moving: list[tuple[Expression, Tensor, Tensor]] = []
         for e in node.gaussians:
             at, layout = e.leaf.node, e.leaf.layout
-            moving.append((e, layout.from_rows(values[at], count),
-                           layout.from_rows(tangents[at], count)))  # fmt: skip
+            moving.append(
+                (e, layout.from_rows(values[at], count), layout.from_rows(tangents[at], count))
+            )
         for e in node.others:
             leaf = e.leaf
             if isinstance(leaf, Given):

@@ -147,8 +147,11 @@ def gathered(r: Random, positions: Tensor, channel: Tensor) -> Node:
     if not whole:
         for c in channel.tolist():
             mask |= 1 << int(c)
-    return distributed(node, lambda part: Gathered(part, positions, count, mask)) \
-        if whole else Gathered(node, positions, count, mask)  # fmt: skip
+    return (
+        distributed(node, lambda part: Gathered(part, positions, count, mask))
+        if whole
+        else Gathered(node, positions, count, mask)
+    )
 
 
 def vector(trace: Trace, value: Tensor, shape: torch.Size, layout: Layout) -> Inputs:

@@ -145,10 +145,13 @@ def trace(
                 "Check that model(X) runs by itself on these inputs.",
             ) from error
     node = _output_node(mode, found)
-    notes = tuple(dict.fromkeys(
-        f"{n.path or 'the output'}: {n.what}" for n in Graph(node.node).order
-        if isinstance(n, Sampled)
-    ))  # fmt: skip
+    notes = tuple(
+        dict.fromkeys(
+            f"{n.path or 'the output'}: {n.what}"
+            for n in Graph(node.node).order
+            if isinstance(n, Sampled)
+        )
+    )
     return Traced(Graph(node.node), batch, node.node.channels, notes)
 
 

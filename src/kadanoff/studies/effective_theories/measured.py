@@ -109,18 +109,31 @@ def measure(
     K = flow(arch, X).K
     root = torch.linalg.cholesky_ex(K)[0]
     plan = _Plan(
-        arch, X, Reference(K, K, root, *torch.linalg.eigh(K)), frozenset({f"correlators{points}"}),
-        frozenset(range(1, arch.L)), method, 1, seed, device,
-    )  # fmt: skip
+        arch,
+        X,
+        Reference(K, K, root, *torch.linalg.eigh(K)),
+        frozenset({f"correlators{points}"}),
+        frozenset(range(1, arch.L)),
+        method,
+        1,
+        seed,
+        device,
+    )
 
     def estimate(moments: Moments) -> dict[str, Measured]:
         found = moments.estimate(lambda means: _cumulants(means, points // 2))
         return {name: _shaped(m, plan, int(name)) for name, m in found.items()}
 
     moments, _ = stream(
-        plan, n_networks, estimate, rtol=None, checkpoint=checkpoint, n_jobs=n_jobs,
-        progress=progress, batch=None,
-    )  # fmt: skip
+        plan,
+        n_networks,
+        estimate,
+        rtol=None,
+        checkpoint=checkpoint,
+        n_jobs=n_jobs,
+        progress=progress,
+        batch=None,
+    )
     cumulants = {int(name): m for name, m in estimate(moments).items()}
     return MeasuredCorrelators(arch, moments.n, method, cumulants)
 
