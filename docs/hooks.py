@@ -16,9 +16,10 @@ from typing import Any
 
 from mkdocs.structure.files import File
 
-from kadanoff.studies.page import number, tally
+from kadanoff.studies.page import number
 from kadanoff.studies.registry import all as studies
 from kadanoff.studies.runner import kept
+from kadanoff.studies.verdicts import tally
 from kadanoff.style.markup import math
 
 ROOT = Path(__file__).parent.parent

@@ -15,8 +15,9 @@ import pytest
 from kadanoff import studies
 from kadanoff.errors import MissingExtraError, StorageError, UsageError
 from kadanoff.studies import Claim, Lab, Study
-from kadanoff.studies.page import tally
+from kadanoff.studies.claims import Measured, above, equals
 from kadanoff.studies.runner import keep, run
+from kadanoff.studies.verdicts import tally
 from kadanoff.style.figures import figure, house_style
 from tests.cli.run import run as cli
 
@@ -38,8 +39,8 @@ def _work(lab: Lab) -> None:
     lab.figure("squares.svg", fig, "Squares $x^2$.")
     lab.figure("squares.png", fig, "The same.")
     lab.table("Squares", ["x", "x²"], [[f["x"], f["square"]] for f in found])
-    lab.compare("two", found[2]["square"], 0.01)
-    lab.decide("big", holds=found[-1]["square"] > 10, value=found[-1]["square"])
+    lab.decide("two", Measured(found[2]["square"], 0.01))
+    lab.decide("big", found[-1]["square"])
 
 
 TINY = Study(
@@ -48,8 +49,8 @@ TINY = Study(
     paper="roberts2021",
     summary="Squares.",
     claims=(
-        Claim("two", "Two squared is $4$.", paper_value=4.0),
-        Claim("big", "Squares are large."),
+        Claim("two", "Two squared is $4$.", equals(4.0), paper_value=4.0, section="What was done"),
+        Claim("big", "Squares are large.", above(10.0), "derived"),
         Claim("never", "Nobody looks."),
     ),
     run=_work,
@@ -71,7 +72,9 @@ def test_a_run_decides_and_a_second_one_computes_nothing(tmp_path: Path) -> None
     assert "<math" in page
     assert "&lt;b&gt;" in page
     assert "data:image/png" in page
-    assert tally(first["claims"]) == "1 claim holds, 1 fails, 1 is undecided"
+    assert tally(first["claims"]) == (
+        "1 of 2 of the paper's claims hold (1 undecided); 0 of 1 checks of ours holds (1 fails)"
+    )
 
 
 def test_other_settings_are_other_parts(tmp_path: Path) -> None:
@@ -85,15 +88,14 @@ def test_other_settings_are_other_parts(tmp_path: Path) -> None:
     assert CALLS[6:] == [1]
 
 
-def test_comparison_needs_a_small_error_and_an_agreeing_value(tmp_path: Path) -> None:
+def test_a_number_for_each_criterion(tmp_path: Path) -> None:
     lab = Lab(TINY.claims, tmp_path)
-    assert lab.compare("two", 4.03, 0.01).verdict == "holds"
-    assert lab.compare("two", 4.05, 0.01).verdict == "fails"
-    assert lab.compare("two", 4.05, 0.01, systematic=0.02).verdict == "holds"
-    assert lab.compare("two", 4.5, 0.6).verdict == "undecided"
-    assert lab.compare("two", 14.5, 0.6).verdict == "fails"
+    assert lab.decide("two", Measured(4.03, 0.01)) == "holds"
+    assert lab.decide("two", Measured(4.05, 0.01)) == "fails"
     with pytest.raises(KeyError, match="states no claim 'other'"):
-        lab.decide("other", holds=True)
+        lab.decide("other", 1.0)
+    with pytest.raises(UsageError, match="1 criteria and got 2 numbers"):
+        lab.decide("two", 1.0, 2.0)
 
 
 def test_what_is_kept_can_be_shown_without_the_parts(tmp_path: Path) -> None:
@@ -139,6 +141,7 @@ def test_wrong_calls_say_what_to_do(arguments: list[str], words: str, capsys) ->
 KILLED = """
 import sys, time, pathlib
 from kadanoff.studies import Claim, Study
+from kadanoff.studies.claims import equals
 from kadanoff.studies.runner import run
 
 def slow(x):
@@ -148,10 +151,10 @@ def slow(x):
 def work(lab):
     for x in range(20):
         lab.part(f"slow {x}", slow, x)
-    lab.decide("a", holds=True, value=1)
+    lab.decide("a", 1.0)
 
 out = pathlib.Path(sys.argv[1])
-print(run(Study("k", "K", "p", "", (Claim("a", "A."),), work), out)["seconds"])
+print(run(Study("k", "K", "p", "", (Claim("a", "A.", equals(1.0)),), work), out)["seconds"])
 """
 
 
@@ -179,7 +182,10 @@ def test_every_study_states_its_claims_once() -> None:
     for study in found:
         ids = [c.id for c in study.claims]
         assert len(set(ids)) == len(ids) > 0
-        assert all(c.text.endswith(".") and c.source for c in study.claims)
+        for claim in study.claims:
+            assert claim.text.endswith(".")
+            assert claim.section, claim.id
+            assert [c for c in claim.tests if not c.condition], f"{claim.id} can never be decided"
         assert study.summary.count(".") >= 1
         assert study.paper
 

@@ -51,8 +51,8 @@ def list_(result: Result) -> None:
 
 def _row(study: Study) -> dict[str, Any]:
     """What the list says of a study."""
-    from kadanoff.studies.page import tally
     from kadanoff.studies.runner import kept
+    from kadanoff.studies.verdicts import tally
 
     folder = kept(study.name)
     return {
@@ -171,23 +171,53 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def _show(document: dict[str, Any], page: Path | None) -> None:
-    from rich.table import Table
+    """What was found, section by section: each claim, its numbers, and what they had to be."""
+    from rich.padding import Padding
+    from rich.text import Text
 
-    from kadanoff.studies.page import number, tally
+    from kadanoff.studies.claims import SOURCES
+    from kadanoff.studies.page import by_section, measure, number
+    from kadanoff.studies.verdicts import tally
     from kadanoff.style.progress import console
+    from kadanoff.style.terminal import WIDTH
 
     screen = console()
-    screen.print(f"[bold]{document['title']}[/bold] ({document['size']} run)")
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for head in ("verdict", "claim", "paper", "ours"):
-        table.add_column(head, overflow="fold", ratio=4 if head == "claim" else None)
+    wide = min(screen.width, WIDTH)
+
+    def indented(line: Text, columns: int) -> None:
+        screen.print(Padding(line, (0, 0, 0, columns)), width=wide)
+
+    screen.print(Text(f"{document['title']} ({document['size']} run)", "bold"))
+    lead = document.get("lead") or document["summary"]
+    screen.print(Text(" ".join(lead.split())), width=wide)
     colours = {"holds": "green", "fails": "red", "undecided": "yellow"}
-    for claim in document["claims"]:
-        verdict = f"[{colours[claim['verdict']]}]{claim['verdict']}[/]"
-        paper, ours = number(claim["paper_value"]), number(claim["our_value"], claim["stderr"])
-        table.add_row(verdict, claim["text"], paper, ours)
-    screen.print(table)
-    screen.print(f"{tally(document['claims'])}; {document['seconds']:.0f} s.", highlight=False)
+    for section, claims in by_section(document["claims"]).items():
+        screen.print()
+        screen.print(Text(section, "bold"), width=wide)
+        for claim in claims:
+            whose = SOURCES.get(claim["source"], claim["source"])
+            line = Text.assemble(
+                (f"{claim['verdict']:<10}", colours[claim["verdict"]]),
+                claim["text"],
+                (f" ({whose})", "dim"),
+            )
+            screen.print(line, width=wide)
+            for measured in claim.get("measured") or []:
+                name, value, asked = measure(measured)
+                named = f"{name}: " if name else ""
+                indented(Text.assemble(named, (value, "bold"), ("  " + asked, "dim")), 10)
+            if claim["paper_value"] is not None:
+                indented(Text(f"The paper prints {number(claim['paper_value'])}."), 10)
+            if claim.get("baseline"):
+                rival = claim["baseline"]
+                worth = number(rival["value"], rival["stderr"])
+                indented(Text(f"Beside it: {rival['what']}: {worth}."), 10)
+            if claim.get("open"):
+                indented(Text(claim["open"]), 10)
+    screen.print()
+    screen.print(
+        f"{tally(document['claims'])}; {document['seconds']:.0f} s.", highlight=False, width=wide
+    )
     if page is not None:
         screen.print(f"Page: {page}", soft_wrap=True)
 

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kadanoff import __version__
+from kadanoff.errors import UsageError
 from kadanoff.files import jsonable, make_folder, write_json
-from kadanoff.studies.claims import Claim, Decision
+from kadanoff.studies.claims import Baseline, Claim, Decision, Measured
+from kadanoff.studies.verdicts import as_row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -167,57 +169,52 @@ class Lab:
     def decide(
         self,
         claim: str,
-        *,
-        holds: bool | None,
-        value: Any = None,
-        stderr: float | None = None,
+        *measured: Measured | float,
         note: str = "",
-    ) -> Decision:
-        """Decide a claim.
+        baseline: Baseline | None = None,
+    ) -> str:
+        """Give the numbers that decide a claim, one for each of its criteria, in their order.
 
         Parameters
         ----------
         claim : str
             Its id.
-        holds : bool or None
-            None: not decidable at this size; say why in ``note``.
-        value : number, str or list
-            Ours, to stand beside the paper's.
-        stderr : float, optional
-            One standard error of ``value``.
-        """
-        verdict = "undecided" if holds is None else ("holds" if holds else "fails")
-        value, stderr = jsonable(value), jsonable(stderr)
-        decision = Decision(self.claim(claim), verdict, value, stderr, note)
-        self.decisions[claim] = decision
-        return decision
+        *measured : Measured or float
+            A plain number has no error.
+        note : str
+            What was measured, and what differs from the paper.
+        baseline : Baseline, optional
+            What the simplest rival reaches, beside every learnt result.
 
-    def compare(
-        self,
-        claim: str,
-        value: float,
-        stderr: float = 0.0,
-        *,
-        systematic: float = 0.0,
-        resolution: float = 0.1,
-        note: str = "",
-    ) -> Decision:
-        """Decide a claim by its number: it holds if ours lies within four standard errors.
+        Returns
+        -------
+        str
+            The verdict, which criterion and numbers alone decide.
 
-        Parameters
-        ----------
-        systematic : float
-            Bound on what statistics does not know of (the next order, a finite depth), added to
-            the four standard errors. Say in ``note`` where it comes from.
-        resolution : float
-            With a standard error above this fraction of the paper's value nothing is decided.
+        Raises
+        ------
+        UsageError
+            There are more or fewer numbers than criteria.
         """
-        target = self.claim(claim).paper_value
-        assert isinstance(target, (int, float)), f"{claim} names no number to compare with"
-        margin = 4 * stderr + systematic
-        coarse = margin > 4 * resolution * abs(target) + 1e-300
-        holds = None if coarse and abs(value - target) <= margin else abs(value - target) <= margin
-        return self.decide(claim, holds=holds, value=value, stderr=stderr or None, note=note)
+        found = self.claim(claim)
+        numbers = tuple(m if isinstance(m, Measured) else Measured(m) for m in measured)
+        if len(numbers) != len(found.tests):
+            raise UsageError(
+                f"{claim!r} has {len(found.tests)} criteria and got {len(numbers)} numbers.",
+                "Give one number for each criterion, in their order.",
+            )
+        for criterion, number in zip(found.tests, numbers):
+            if criterion.allowance is None and number.allowance is None:
+                raise UsageError(
+                    f"{claim!r} leaves its allowance to the run ({criterion.reason}).",
+                    "Pass Measured(..., allowance=...).",
+                )
+        self.decisions[claim] = Decision(found, numbers, note, baseline=baseline)
+        return as_row(found, self.decisions[claim])["verdict"]
+
+    def leave_open(self, claim: str, why: str) -> None:
+        """Say why a claim cannot be decided at the size of this run."""
+        self.decisions[claim] = Decision(self.claim(claim), open=why)
 
 
 def _slug(name: str) -> str:

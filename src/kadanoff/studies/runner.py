@@ -12,10 +12,10 @@ from typing import Any
 
 from kadanoff.errors import UsageError, require_extra
 from kadanoff.files import atomic_write, make_folder, write_json
-from kadanoff.studies.claims import Decision
 from kadanoff.studies.lab import Lab
 from kadanoff.studies.registry import get
 from kadanoff.studies.study import SIZES, Study
+from kadanoff.studies.verdicts import as_row
 
 __all__ = ["KEPT", "keep", "kept", "run"]
 
@@ -81,27 +81,14 @@ def run(
 
 
 def _document(study: Study, lab: Lab) -> dict[str, Any]:
-    claims = []
-    for claim in study.claims:
-        d = lab.decisions.get(claim.id)
-        d = d or Decision(claim, "undecided", note="Not measured at this size.")
-        claims.append(
-            {
-                "id": claim.id,
-                "text": claim.text,
-                "source": claim.source,
-                "verdict": d.verdict,
-                "paper_value": claim.paper_value,
-                "our_value": d.our_value,
-                "stderr": d.stderr,
-                "note": d.note,
-            }
-        )
+    claims = [as_row(claim, lab.decisions.get(claim.id)) for claim in study.claims]
     return {
         "name": study.name,
         "title": study.title,
         "paper": study.paper,
         "summary": study.summary,
+        "lead": study.lead,
+        "lead_figure": study.lead_figure,
         "size": lab.size,
         "device": lab.device,
         "seconds": round(lab.seconds, 1),

@@ -34,6 +34,11 @@ class Study:
         The extra of this project that brings ``modules``.
     modules : tuple of str
         Optional packages it needs; reported before anything runs.
+    lead : str
+        One paragraph (Markdown) that leads its page: what the paper says and what we found, in
+        plain words.
+    lead_figure : str
+        File of the figure beside it.
     """
 
     name: str
@@ -44,6 +49,8 @@ class Study:
     run: Callable[[Lab], None]
     extra: str | None = None
     modules: tuple[str, ...] = ()
+    lead: str = ""
+    lead_figure: str = ""
 
     @property
     def paper_id(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -20,6 +21,7 @@ __all__ = [
     "page",
     "table",
     "text",
+    "zoomed",
 ]
 
 _CSS = """
@@ -70,6 +72,36 @@ pre { overflow-x: auto; background: var(--soft); padding: 12px 14px; border-radi
   margin-top: 16px; }
 .grid > .plot { margin-top: 0; }
 .prose { max-width: 75ch; }
+/* a formula wider than a phone scrolls by itself, not the page with it */
+.prose p, .prose li, .said p, figcaption p { overflow-x: auto; overflow-y: hidden; }
+math[display=block] { display: block math; max-width: 100%; overflow-x: auto; }
+.lead { font-size: 1.08rem; }
+.claim { background: var(--kd-surface); border: 1px solid var(--kd-grid); border-radius: 8px;
+  border-left: 5px solid var(--kd-muted); padding: 10px 16px; margin: 0 0 12px; }
+.claim.holds { border-left-color: var(--kd-critical); }
+.claim.fails { border-left-color: var(--kd-bad); }
+.claim.undecided { border-left-color: var(--kd-gold); }
+.said { display: flex; flex-wrap: wrap; gap: 4px 12px; align-items: baseline; font-weight: 600; }
+.said p { margin: 0; flex: 1 1 30ch; min-width: 0; }
+.badge { font-size: .78rem; letter-spacing: .05em; text-transform: uppercase; min-width: 9ch; }
+.holds .badge { color: var(--kd-critical); }
+.fails .badge { color: var(--kd-bad); }
+.undecided .badge { color: var(--kd-gold); }
+.whose { font-size: .82rem; font-weight: 400; color: var(--kd-muted); }
+.measure { display: grid; grid-template-columns: minmax(0, 5fr) minmax(0, 3fr) minmax(0, 6fr);
+  gap: 2px 16px; margin: 6px 0 0; font-size: .9rem; font-variant-numeric: tabular-nums; }
+.measure dd { margin: 0; overflow-wrap: anywhere; }
+.measure .asked { color: var(--kd-muted); }
+.claim .note { margin-top: 6px; font-size: .88rem; max-width: none; }
+.claim .note p { margin: 0; }
+@media (max-width: 640px) { .measure { grid-template-columns: 1fr; margin-top: 10px; } }
+.zoom > input { position: absolute; opacity: 0; }
+.zoom > label { display: block; cursor: zoom-in; }
+.zoom > input:focus-visible + label { outline: 3px solid var(--kd-measured); }
+.zoom > input:checked + label { position: fixed; inset: 0; z-index: 9; overflow: auto;
+  background: var(--kd-surface); cursor: zoom-out; padding: 12px; }
+.zoom > input:checked + label > svg, .zoom > input:checked + label > img {
+  width: max(100%, 1000px); max-width: none; }
 td .prose { white-space: normal; text-align: left; min-width: 32ch; }
 th[scope=row] p { white-space: normal; min-width: 28ch; margin: 0; }
 td .prose p, figcaption p { margin: 0; }
@@ -125,6 +157,24 @@ def figure_block(svg: str, caption: str, heading: str = "") -> Raw:
     """
     head = f"<h3>{text(heading)}</h3>" if heading else ""
     return Raw(f'<figure class="plot">{head}{svg}<figcaption>{text(caption)}</figcaption></figure>')
+
+
+def zoomed(picture: str, caption: str) -> Raw:
+    """A figure that fills the window when it is clicked, and is back in its place at the next.
+
+    Parameters
+    ----------
+    picture : str
+        HTML of an SVG or image.
+    caption : str
+        Plain text, or :class:`Raw`.
+    """
+    name = f"z{zlib.crc32(picture.encode()):08x}"
+    return Raw(
+        f'<figure class="plot"><div class="zoom"><input type="checkbox" id="{name}" '
+        f'aria-label="Enlarge the figure"><label for="{name}">{picture}</label></div>'
+        f"<figcaption>{text(caption)}</figcaption></figure>"
+    )
 
 
 def grid(blocks: Iterable[str]) -> Raw:

@@ -22,14 +22,15 @@ def test_quick_run(tmp_path: Path) -> None:
         "kernel-mean",
         "exact-fluctuation",
         "gradient-variance",
-        "noise-floor",
-        "laziness",
         "not-a-plateau",
         "convention",
     ):
         assert claims[name]["verdict"] == "holds", claims[name]
     # many gates do not make the kernel sharp: this one must not be hidden
     assert claims["concentration"]["verdict"] == "fails"
+    assert claims["fluctuation-projector"]["verdict"] == "fails"
+    for name in ("noise-floor", "shot-floor", "laziness", "exponential"):
+        assert claims[name]["verdict"] != "fails", name
     assert claims["convention"]["our_value"] == pytest.approx(0.25, abs=1e-5)
 
 

@@ -11,10 +11,10 @@ from tests.studies.quick import quick
 def test_quick_run(tmp_path):
     claims = quick("sparsity-principle", tmp_path)
     for name in (
-        "no-free-lunch", "spread", "sparse-lunch", "ladder", "energies", "samples",
-        "learnt-sparse", "parity-basis", "orders", "ensemble", "aspect",
+        "no-free-lunch", "spread", "sparse-lunch", "ladder", "energies",
+        "learnt-sparse", "parity-basis", "ensemble", "aspect", "aspect-exact", "aspect-blind",
     ):  # fmt: skip
         assert claims[name]["verdict"] == "holds", name
     assert claims["no-free-lunch"]["our_value"] == 0.5
-    assert claims["samples"]["stderr"] < 0.1
-    assert claims["growth"]["verdict"] == "undecided"
+    for name in ("samples", "growth", "one-sample", "orders"):
+        assert claims[name]["verdict"] == "undecided", name

@@ -56,7 +56,7 @@ def fields(picture: Mapping[str, Any], name: str) -> Figure:
 
 
 def roll_back(run: Mapping[str, Any]) -> Figure:
-    """Training loss at a rate that is too high, with and without roll-back."""
+    """Training loss with two spoilt epochs, with and without roll-back."""
     with house_style():
         fig, a = figure(width=6.0)
         a.plot(run["without"]["losses"], color=colour("muted"), label="without")

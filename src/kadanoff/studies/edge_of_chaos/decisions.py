@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from kadanoff.studies.claims import Baseline, Measured
 from kadanoff.studies.edge_of_chaos.parts import EDGE
 from kadanoff.studies.lab import Lab
 
@@ -24,68 +25,49 @@ __all__ = [
     "loop",
     "lyapunov",
     "magnitude",
+    "random_matrices",
     "stable_correlation",
     "trainable",
     "two_averages",
 ]
 
 # distances from the edge at which depth scales are compared
-NEAR = (-0.02, -0.002, 0.002, 0.02)
+NEAR = (-0.2, -0.02, -0.002, 0.002, 0.02, 0.2)
 
 
 def boundary(lab: Lab, line: float, rest: float, above: float) -> None:
     """The edge of feedforward networks, and that of recurrent ones at rest."""
-    lab.compare("boundary", line, systematic=1e-9)
-    lab.decide(
-        "one-line",
-        holds=abs(rest - line) < 1e-8 and above > 0,
-        value=rest,
-        note=(
-            f"Where the static state of the recurrent network loses stability; 3% beyond, the "
-            f"energy method gives a Lyapunov exponent of {above:+.4f}."
-        ),
-    )
+    lab.decide("boundary", line)
+    lab.decide("one-line", rest, above, note="Beyond the edge by the energy method.")
 
 
 def exponent(lab: Lab, C_W: np.ndarray, scales: np.ndarray) -> None:
-    """The power with which ξ_c diverges, from 0.02 to 0.002 off the edge on both sides."""
-    near = [int(np.argmin(abs(C_W - EDGE - d))) for d in NEAR]
-    slope = [
-        math.log10(scales[near[1], 2] / scales[near[0], 2]),
-        math.log10(scales[near[2], 2] / scales[near[3], 2]),
-    ]
-    lab.compare(
-        "exponent",
-        float(np.mean(slope)),
-        systematic=0.01,
-        note=(
-            f"Below {slope[0]:.4f}, above {slope[1]:.4f}, from 0.02 to 0.002 off the edge; the "
-            f"next term of the divergence is allowed 0.01. xi_q there is {scales[near[1], 0]:.2f}."
-        ),
-    )
+    """The power with which ξ_c diverges over the last decade of distance, on both sides."""
+    xi = [scales[int(np.argmin(abs(C_W - EDGE - d))), 2] for d in NEAR]
+    powers = []
+    for far, middle, near in (xi[:3], xi[:2:-1]):
+        last, before = math.log10(middle / near), math.log10(far / middle)
+        powers.append(Measured(last, allowance=abs(last - before)))
+    edge = int(np.argmin(abs(C_W - EDGE - NEAR[2])))
+    lab.decide("exponent", *powers, scales[edge, 0], note="From 0.02 to 0.002 off the edge.")
 
 
 def two_averages(lab: Lab, n: int, row: Sequence[float]) -> None:
     """Coefficients of 1/n of the annealed and of the typical rate, (value, error) each."""
-    annealed, annealed_error, typical, typical_error = row[:4]
-    margin = "The next order is allowed 3/n."
-    lab.compare("annealed", annealed, annealed_error, systematic=3 / n, note=f"n = {n}. {margin}")
-    lab.compare("typical", typical, typical_error, systematic=3 / n, note=f"n = {n}. {margin}")
+    annealed, typical = Measured(row[0], row[1]), Measured(row[2], row[3])
+    note = f"Networks of width {n} from their exact law."
+    lab.decide("annealed", Measured(row[0], row[1], allowance=3 / n), note=note)
+    lab.decide("typical", Measured(row[2], row[3], allowance=3 / n), note=note)
+    lab.decide("opposite", annealed, typical, note=note)
+
+
+def magnitude(lab: Lab, values: Sequence[float], widths: Sequence[int]) -> None:
+    """The 1/n shift of χ∥, by the exact chain of the metric at n and 2n."""
+    small, large = values
     lab.decide(
-        "opposite",
-        holds=annealed > 4 * annealed_error and typical < -4 * typical_error,
-        value=[annealed, typical],
-        note="Annealed and typical coefficient, each more than four standard errors from 0.",
-    )
-
-
-def magnitude(lab: Lab, value: float, n: int) -> None:
-    """The 1/n shift of χ∥, by the exact chain of the metric."""
-    lab.compare(
         "magnitude",
-        value,
-        systematic=1.2 / n,
-        note=f"Exact chain at n = {n}, no statistics; 1.2/n for the next order.",
+        Measured(2 * large - small, allowance=abs(large - small)),
+        note=f"Exact chain at n = {widths[0]} and {widths[1]}, no statistics.",
     )
 
 
@@ -93,34 +75,56 @@ def stable_correlation(lab: Lab, slope: float, closed: float) -> None:
     """The 1/n shift of the rate in the chaotic phase, by two routes."""
     lab.decide(
         "stable-correlation",
-        holds=abs(slope / closed - 1) < 5e-3,
-        value=slope,
-        note=f"Closed form {closed:.5f} at C_W = 3; measured from the linear growth of the "
-        "1/n recursion at layer 70, independent code; 0.5% allowed.",
+        slope / closed,
+        note=f"Closed form {closed:.5f} at C_W = 3; the linear growth of the 1/n recursion at "
+        "layer 70, independent code.",
     )
 
 
 def edge_shift(
     lab: Lab,
-    C_W: Sequence[float],
-    rates: np.ndarray,
-    spread: float,
+    found: Mapping[int, tuple[Sequence[float], np.ndarray, np.ndarray]],
     first: float,
     annealed: float,
 ) -> None:
-    """Where typical networks of width 50 turn chaotic; ``first`` is the shift to order 1/n."""
-    fit = np.polyfit(rates, C_W, 2, cov=False)
-    zero = float(np.polyval(fit, 0.0)) - EDGE
-    error = float(abs(fit[1]) * spread)
+    """Where typical networks turn chaotic.
+
+    Parameters
+    ----------
+    found : mapping
+        By width, each twice the last: C_W, the rates there, and their standard errors.
+    first : float
+        n × shift to first order.
+    annealed : float
+        The annealed shift at width 50.
+    """
+    shifts = {n: _crossing(*rows) for n, rows in found.items()}
+    widths = list(shifts)
+    scaled = [(n * shift / first, n * error / first) for n, (shift, error) in shifts.items()]
+    shift = Measured(*shifts[widths[0]])
+    if len(scaled) < 3:
+        lab.leave_open(
+            "edge-shift",
+            f"Shift {shifts[widths[0]][0]:+.3f} at width {widths[0]}; wider networks are needed to "
+            "extrapolate.",
+        )
+        return
+    (early, _), (middle, middle_error), (late, late_error) = scaled[-3:]
+    limit, before = 2 * late - middle, 2 * middle - early
     lab.decide(
         "edge-shift",
-        value=zero,
-        stderr=error,
-        holds=zero > 4 * error and abs(zero - first) < 4 * error + 0.3 * first,
-        note=f"First order in 1/n: {first:+.4f}; the next order is allowed 30% of it. The "
-        f"annealed edge moves the other way, by "
-        f"{annealed:+.4f}.",
+        shift,
+        Measured(limit, math.hypot(2 * late_error, middle_error), allowance=abs(limit - before)),
+        note="n × shift over its closed form at widths "
+        + ", ".join(f"{n}: {v:.3f}" for n, (v, _) in zip(widths, scaled))
+        + f". The annealed edge of width 50 moves the other way, by {annealed:+.4f}.",
     )
+
+
+def _crossing(C_W: Sequence[float], rates: np.ndarray, spread: np.ndarray) -> tuple[float, float]:
+    """C_W − C_W* where the rate passes zero, and its standard error."""
+    fit = np.polyfit(rates, C_W, 2)
+    return float(np.polyval(fit, 0.0)) - EDGE, float(abs(fit[1]) * spread.mean())
 
 
 @dataclass(frozen=True)
@@ -149,25 +153,58 @@ def extrapolate(
 
 def lyapunov(lab: Lab, g: float, truth: float, found: Extrapolation) -> None:
     """The largest Lyapunov exponent, simulated, against the energy method's ``truth``."""
-    clear = found.error < 0.15 * truth
     lab.decide(
         "lyapunov",
-        value=found.limit,
-        stderr=found.error,
-        holds=abs(found.limit - truth) < 4 * found.error if clear else None,
-        note=f"g = {g:g}: mean field {truth:.5f}; simulations extrapolated in 1/N."
-        + ("" if clear else " The error bar is too wide at this size."),
+        Measured(found.limit / truth, found.error / truth),
+        note=f"g = {g:g}: mean field {truth:.5f}, simulated {found.limit:.5f} ± {found.error:.5f} "
+        "extrapolated in 1/N.",
     )
 
 
 def loop(lab: Lab, found: Mapping[str, Any], N: int) -> None:
     """The 1/N loop of the linear correlator at ω = 0."""
-    lab.compare(
+    relative = found["closed"][0] / N / found["leading"]
+    lab.decide(
         "loop",
-        found["measured"][0],
-        found["error"][0],
-        systematic=0.08 * abs(found["closed"][0]),
-        note=f"ω = 0, σ_w = 0.4, N = {N}; the order 1/N² is allowed 8%.",
+        Measured(
+            found["measured"][0],
+            found["error"][0],
+            allowance=5 * abs(relative * found["closed"][0]),
+        ),
+        note=f"ω = 0, σ_w = 0.4, N = {N}.",
+    )
+
+
+def random_matrices(lab: Lab, found: Mapping[int, Mapping[str, Any]]) -> None:
+    """Traces of powers of Gaussian matrices, and the response, by N (each twice the last)."""
+    ratios = []
+    for run in found.values():
+        # N × the trace, the leading δ_ts taken out by t ≠ s: min(t, s) + 1
+        told = np.array([min(t, s) + 1 for t, s in run["pairs"]])
+        ratio, error = np.array(run["traces"]) / told, np.array(run["errors"]) / told
+        ratios.append((ratio.mean(), math.sqrt(float((error**2).sum())) / len(told)))
+    if len(ratios) < 3:
+        lab.leave_open("random-matrices", "Three sizes are needed to extrapolate.")
+    else:
+        (early, _), (middle, middle_error), (late, late_error) = ratios[-3:]
+        limit, before = 2 * late - middle, 2 * middle - early
+        lab.decide(
+            "random-matrices",
+            Measured(
+                float(limit),
+                math.hypot(2 * late_error, middle_error),
+                allowance=float(abs(limit - before)),
+            ),
+            note="Mean ratios at N = "
+            + ", ".join(f"{N}: {r:.3f}" for N, (r, _) in zip(found, ratios))
+            + ".",
+        )
+    N, last = list(found.items())[-1]
+    z = [abs(a - b) / e for a, b, e in zip(last["response"], last["told"], last["response_error"])]
+    lab.decide(
+        "ginibre",
+        Measured(max(z), samples=len(z)),
+        note=f"N = {N}, σ = 0.4, z = 1 … 3; the next order is of relative size 1/N².",
     )
 
 
@@ -175,10 +212,8 @@ def depth_over_width(lab: Lab, value: float, error: float, exact: float) -> None
     """E q²/(E q)² of drawn linear networks."""
     lab.decide(
         "depth-over-width",
-        holds=abs(value - exact) < 4 * error,
-        value=value,
-        stderr=error,
-        note=f"Exact: (1 + 2/20)^4 = {exact:.5f}; weights drawn.",
+        Measured(value / exact, error / exact),
+        note=f"(1 + 2/20)^4 = {exact:.5f}; weights drawn.",
     )
 
 
@@ -195,17 +230,16 @@ def trainable(lab: Lab, depths: Sequence[int], accuracy: np.ndarray, xi: np.ndar
             for depth in _half_way(depths, accuracy[:, i])
         ]
     )
-    value = float(np.exp(logs.mean())) if len(logs) else math.nan
-    error = float(value * logs.std(ddof=1) / math.sqrt(len(logs))) if len(logs) > 2 else math.nan
-    enough = len(logs) >= 6
+    if len(logs) < 6:
+        lab.leave_open("trainable", "Too few depths at this size to locate it.")
+        return
+    value = float(np.exp(logs.mean()))
+    error = float(value * logs.std(ddof=1) / math.sqrt(len(logs)))
     lab.decide(
         "trainable",
-        value=value if len(logs) else None,
-        stderr=error if len(logs) > 2 else None,
-        holds=bool(3 < value < 12) if enough else None,
-        note="Geometric mean over C_W and seeds of (depth where training accuracy passes ½)/ξ_c; "
-        "taken to hold within a factor of two of six."
-        + ("" if enough else " Too few depths at this size to locate it."),
+        Measured(value, error),
+        note=f"Geometric mean over C_W and seeds, {len(logs)} crossings.",
+        baseline=Baseline("training accuracy of always the same class", 0.1),
     )
 
 
@@ -223,12 +257,10 @@ def _half_way(depths: Sequence[int], accuracy: np.ndarray) -> list[float]:
 
 def edge_trains_deepest(lab: Lab, C_W: Sequence[float], deepest: np.ndarray, depth: int) -> None:
     """The C_W of the best training accuracy at the greatest depth."""
-    best = C_W[int(deepest.argmax())]
-    learnt = deepest.max() > 0.3
     lab.decide(
         "edge-trains-deepest",
-        value=best,
-        holds=bool(1.3 <= best <= 2.5) if learnt else None,
-        note=f"C_W of the best training accuracy ({deepest.max():.2f}) at depth {depth}; the "
-        f"edge lies at {EDGE:.3f}. " + ("" if learnt else "No net of this depth learnt."),
+        float(C_W[int(deepest.argmax())]),
+        float(deepest.max()),
+        note=f"Depth {depth}; the edge lies at {EDGE:.3f}.",
+        baseline=Baseline("accuracy of always the same class", 0.1),
     )

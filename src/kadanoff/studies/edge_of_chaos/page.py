@@ -16,8 +16,8 @@ def run(lab: Lab) -> None:
     widths = lab.pick(quick=[40], full=[50, 100])
     depths = lab.pick(quick=[8, 32], full=[6, 10, 16, 25, 40, 64])
     gains = lab.pick(quick=[3.0], full=[2.0, 3.0])
-    sizes = lab.pick(quick=[(100, 12), (200, 6)], full=[(125, 16), (250, 8), (500, 4)])
-    lab.plan(9 + lab.full + len(widths) + len(depths) + 2 * len(gains) + len(sizes))
+    sizes = lab.pick(quick=[(100, 12), (200, 6)], full=[(125, 96), (250, 48), (500, 24)])
+    lab.plan(lab.pick(quick=12, full=21) + len(widths) + len(depths) + 2 * len(gains) + len(sizes))
     _mean_field(lab)
     _finite_width(lab, widths)
     _in_time(lab, gains, sizes)
@@ -69,28 +69,35 @@ def _finite_width(lab: Lab, widths: list[int]) -> None:
     from kadanoff.critical import finite_width_scales
 
     theory = finite_width_scales("tanh", C_B, 1.5)
-    drawn, depth = lab.pick(quick=20_000, full=60_000), lab.pick(quick=14, full=20)
+    drawn, depth = lab.pick(quick=20_000, full=800_000), lab.pick(quick=14, full=20)
     rows = []
     for n in widths:
         found = lab.part(f"tangent {n}", parts.tangent, 1.5, n, 8, depth, drawn, lab.seed)
         rows.append([n, *found])
     decisions.two_averages(lab, rows[-1][0], rows[-1][1:])
-    chain = lab.part("magnitude", parts.magnitude, lab.pick(quick=[30], full=[40, 80]))
-    decisions.magnitude(lab, chain[-1], lab.pick(quick=30, full=80))
+    pair = lab.pick(quick=[15, 30], full=[40, 80])
+    decisions.magnitude(lab, lab.part("magnitude", parts.magnitude, pair), pair)
     if lab.full:
         slope, closed, _ = lab.part("secular", parts.secular, 3.0, 70)
         decisions.stable_correlation(lab, slope, closed)
     else:
-        lab.decide("stable-correlation", holds=None, note="Takes a recursion of 70 layers.")
+        lab.leave_open("stable-correlation", "Takes a recursion of 70 layers.")
 
-    # the typical edge of n = 50, where E ln|δz|² stops falling
-    scan = [1.76, 1.86, 1.96, 2.06]
+    # the typical edge, where E ln|δz|² stops falling; its shift is of order 1/n
     small = lab.pick(quick=1500, full=20_000)
-    at = [lab.part(f"edge {x}", parts.tangent, x, 50, 10, 40, small, lab.seed + 1) for x in scan]
-    rates, spread = np.array([a[4] for a in at]), np.array([a[5] for a in at])
     edge = finite_width_scales("tanh", C_B, EDGE)
-    typical, annealed = edge.edge_shift(50, typical=True), edge.edge_shift(50)
-    decisions.edge_shift(lab, scan, rates, spread.mean(), typical, annealed)
+    scans = {}
+    for n in lab.pick(quick=[50], full=[50, 100, 200]):
+        C_W = [EDGE + shift * 50 / n for shift in (0.0, 0.1, 0.2, 0.3)]
+        at = [
+            lab.part(f"edge {n} {k}", parts.tangent, w, n, 10, 40, small, lab.seed + 1)
+            for k, w in enumerate(C_W)
+        ]
+        scans[n] = (C_W, np.array([a[4] for a in at]), np.array([a[5] for a in at]))
+    first, annealed = 50 * edge.edge_shift(50, typical=True), edge.edge_shift(50)
+    decisions.edge_shift(lab, scans, first, annealed)
+    scan, rates, errors = scans[50]
+    spread = errors
     lab.say(
         "Finite width: two averages",
         r"""
@@ -170,8 +177,14 @@ def _linear(lab: Lab) -> None:
     from kadanoff.studies.edge_of_chaos.chaos import LinearNetwork
 
     N = 50
-    loop = lab.part("loop", parts.loop, N, lab.pick(quick=600, full=8_000), lab.seed)
+    loop = lab.part("loop", parts.loop, N, lab.pick(quick=600, full=32_000), lab.seed)
     decisions.loop(lab, loop, N)
+    drawn = lab.pick(quick={40: 2000}, full={40: 20_000, 80: 20_000, 160: 15_000})
+    squares = {
+        n: lab.part(f"matrices {n}", parts.matrices, n, count, lab.seed)
+        for n, count in drawn.items()
+    }
+    decisions.random_matrices(lab, squares)
     drawn = lab.pick(quick=20_000, full=200_000)
     found = lab.part("fluctuation", parts.fluctuation, 20, 4, drawn, lab.seed)
     decisions.depth_over_width(lab, *found)
@@ -206,7 +219,7 @@ def _training(lab: Lab, depths: list[int]) -> None:
     C_W = lab.pick(quick=[0.8, 1.3, EDGE, 3.5], full=[0.6, 0.8, 1.0, 1.2, 1.4, EDGE, 2.1, 2.7, 3.5])
     settings = lab.pick(
         quick={"width": 32, "steps": 80, "rates": [0.02], "seeds": 1},
-        full={"width": 48, "steps": 200, "rates": [0.01, 0.03], "seeds": 2},
+        full={"width": 48, "steps": 200, "rates": [0.01, 0.03], "seeds": 3},
     )
     device = lab.device
     # (depths, C_W, seeds)

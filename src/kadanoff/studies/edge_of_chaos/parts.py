@@ -143,11 +143,35 @@ def loop(N: int, matrices: int, seed: int) -> dict[str, Any]:
         "measured": N * (value - leading),
         "error": N * error,
         "closed": N * (network.correlator(omega, N) - leading),
+        "leading": float(leading[0]),
         "traces": [
             [f"({t}, {s})", 40 * trace_power(t, s, 1.0, 40), 40 * v, 40 * e]
             for (t, s), v, e in zip(pairs, *traces)
         ],
         "times": [network.correlation_time(), network.correlation_time(N), network.late_time],
+    }
+
+
+def matrices(N: int, count: int, seed: int) -> dict[str, Any]:
+    """N E (1/N) tr W^t (Wᵀ)^s at σ = 1, and E (1/N) tr (z − W)⁻¹ at σ = 0.4."""
+    from kadanoff.studies.edge_of_chaos.chaos import trace_power_montecarlo
+
+    pairs = [(2, 0), (4, 0), (3, 1), (4, 2)]
+    value, error = trace_power_montecarlo(pairs, 1.0, N, count, seed=seed)
+    rng, z, sigma = np.random.default_rng(seed + 1), np.array([1.0, 1.5, 2.0, 3.0]), 0.4
+    draws = []
+    for _ in range(count // 10):
+        # only eigenvalues enter, and W and −W are as likely: the odd part is taken out
+        eigen = np.linalg.eigvals(sigma / math.sqrt(N) * rng.standard_normal((N, N)))
+        draws.append([(x / (x**2 - eigen**2)).mean().real for x in z])
+    found = np.array(draws)
+    return {
+        "pairs": pairs,
+        "traces": N * np.asarray(value),
+        "errors": N * np.asarray(error),
+        "response": found.mean(0),
+        "response_error": found.std(0, ddof=1) / math.sqrt(len(found)),
+        "told": 1 / z + sigma**2 / (N * z * (z**2 - sigma**2)),
     }
 
 

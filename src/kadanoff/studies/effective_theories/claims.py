@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from kadanoff.studies.claims import Claim
+from kadanoff.studies.claims import Claim, above, below, equals, largest_z
 
-__all__ = ["CLAIMS", "RULES"]
+__all__ = ["CLAIMS", "POWERS", "RULES"]
 
 RULES = r"""
 Given the layer below, the neurons of a layer are independent Gaussians with covariance
@@ -24,56 +24,172 @@ differently though equal in content. The paper's formulas were not at hand: clai
 cumulants of $s$ and primes are derivatives with respect to $K$.
 """
 
+# (k, order): the power of n with which κ_k after that order misses the exact law
+POWERS = {(1, 1): 2, (1, 2): 3, (2, 1): 1, (2, 2): 2, (3, 2): 1}
+
+_RULES = "The rules"
+_LAW = "Sums of diagrams and the exact law"
+_DRAWN = "Random networks"
+_CRITICAL = "One condition"
+_RATIOS = "Universal ratios"
+
+_DEPTH = "twice the change from the extrapolation half as deep"
+
 CLAIMS = (
     Claim(
         "hand",
         "The diagrams give the recursions of the two-, four-, six- and eight-point functions.",
-        5,
+        equals(5.0, name="recursions that come out letter by letter as derived by hand"),
         "derived",
+        section=_RULES,
     ),
-    Claim("any-order", "The rules hold at every order in 1/n, loops included.", None, "derived"),
+    Claim(
+        "any-order",
+        "The rules hold at every order in 1/n, loops included.",
+        below(
+            1e-9,
+            name="largest relative difference of a coefficient to the moment series",
+            why="rounding of both",
+        ),
+        "derived",
+        section=_LAW,
+    ),
     Claim(
         "exact-chain",
-        "Higher orders in 1/n come nearer to the exact finite-width law.",
-        None,
+        "Each order in 1/n removes one power of n from the distance to the exact finite-width law.",
+        (
+            *(
+                equals(
+                    -float(power),
+                    allowance=None,
+                    reason="change of the power from one doubling of n to the next",
+                    resolution=0.5,
+                    name=f"power of n in the error of κ_{k} after order 1/n{'²' * (order == 2)}",
+                )
+                for (k, order), power in POWERS.items()
+            ),
+            above(
+                10.0,
+                name="smallest error over that of the exact law itself",
+                condition=True,
+            ),
+        ),
         "derived",
+        section=_LAW,
     ),
     Claim(
         "scale-invariant",
         "For scale-invariant activations the diagrams sum to exact products over layers.",
-        None,
+        below(1e-9, name="largest relative difference of κ₂", why="rounding, and order 1/n⁵"),
         "derived",
+        section=_LAW,
     ),
     Claim(
         "ensembles",
-        "Sums of diagrams are the connected correlators of random networks, up "
-        "to the eight-point function, for one input and two.",
+        "Sums of diagrams are the connected correlators of random networks, up to the eight-point "
+        "function, for one input and two.",
+        (
+            largest_z(),
+            below(
+                0.25,
+                name="standard error of the eight-point function of tanh over its value",
+                condition=True,
+            ),
+        ),
+        section=_DRAWN,
+    ),
+    Claim(
+        "decoupling",
+        "The law of a layer does not depend on the layers after it.",
+        (
+            largest_z("largest |z| between networks cut after layer 3 and deeper ones"),
+            equals(
+                1.0,
+                allowance=None,
+                reason="the next order, n'κ₂/4K² of the weight's exponent",
+                name="shift that a later layer would cause without ghosts, over n'κ₂/2K",
+            ),
+        ),
+        section=_DRAWN,
     ),
     Claim(
         "counting",
-        "The connected 2k-point function is of order n^(1 − k): trees lead and "
-        "each loop costs 1/n.",
-        "-1, -2, -3",
+        "The connected 2k-point function is of order n^(1 − k): trees lead and each loop costs "
+        "1/n.",
+        tuple(
+            equals(
+                -float(k),
+                allowance=None,
+                reason="change of the extrapolation when the widest network is left out",
+                name=f"power of n in the {2 * k + 2}-point function, extrapolated in 1/n",
+            )
+            for k in (1, 2, 3)
+        ),
+        paper_value="−1, −2, −3",
+        section=_DRAWN,
     ),
     Claim(
         "one-condition",
-        "One condition makes all connected correlators critical at once: "
-        "the spectrum of the kernel's linear response on the unit circle; κ_k/K^k then grows "
-        "as ℓ^(k − 1).",
+        "One condition makes all connected correlators critical at once: the spectrum of the "
+        "kernel's linear response on the unit circle; κ_k/K^k then grows as ℓ^(k − 1).",
+        (
+            below(1e-7, name="distance of the spectrum to {χ∥, C_W⟨σ'σ'⟩}", why="rounding"),
+            below(1e-9, name="six-point growth over the cube of that, less one", why="rounding"),
+            *(
+                equals(
+                    float(k),
+                    allowance=None,
+                    reason="8k ln ℓ/ℓ at the layer reached: corrections are of this form",
+                    name=f"power of ℓ in κ_{k + 1}/K^{k + 1}, {name}",
+                )
+                for name in ("tanh", "relu")
+                for k in (1, 2, 3)
+            ),
+        ),
+        section=_CRITICAL,
     ),
-    Claim("ratio-4", "K* = 0 class: four-point function κ₂/K² → (2/3) ℓ/n.", 2 / 3),
-    Claim("ratio-6", "K* = 0 class: six-point function κ₃/K³ → (16/15)(ℓ/n)².", 16 / 15, "derived"),
+    Claim(
+        "ratio-4",
+        "K* = 0 class: four-point function κ₂/K² → (2/3) ℓ/n.",
+        equals(2 / 3, allowance=None, reason=_DEPTH),
+        paper_value="2/3",
+        section=_RATIOS,
+    ),
+    Claim(
+        "ratio-6",
+        "K* = 0 class: six-point function κ₃/K³ → (16/15)(ℓ/n)².",
+        equals(16 / 15, allowance=None, reason=_DEPTH),
+        "derived",
+        section=_RATIOS,
+    ),
     Claim(
         "ratio-8",
         "K* = 0 class: eight-point function κ₄/K⁴ → (96/35)(ℓ/n)³.",
-        96 / 35,
+        equals(96 / 35, allowance=None, reason=_DEPTH),
         "derived",
+        section=_RATIOS,
     ),
-    Claim("ratio-mean", "K* = 0 class: the mean shifts by −(1/3)(ℓ/n) K.", -1 / 3, "derived"),
+    Claim(
+        "ratio-mean",
+        "K* = 0 class: the mean shifts by −(1/3)(ℓ/n) K.",
+        equals(-1 / 3, allowance=None, reason=_DEPTH),
+        "derived",
+        section=_RATIOS,
+    ),
     Claim(
         "loops",
         "Universal ratios at all loops are the expansion of the double-scaling law.",
-        None,
+        tuple(
+            equals(
+                0.0,
+                resolution=0.01,
+                allowance=None,
+                reason="the last loop that is known",
+                name=f"κ_{k} by four loops less the simulated law at ℓ/n = 0.2",
+            )
+            for k in (1, 2, 3)
+        ),
         "derived",
+        section=_RATIOS,
     ),
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -10,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from kadanoff.studies.claims import Measured
+from kadanoff.studies.effective_theories.claims import POWERS
 from kadanoff.studies.lab import Lab
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "RATIOS",
     "any_order",
     "counting",
+    "decoupling",
     "ensembles",
     "exact_chain",
     "extrapolated",
@@ -45,105 +47,96 @@ RATIOS = {"ratio-4": (2, 0), "ratio-6": (3, 0), "ratio-8": (4, 0), "ratio-mean":
 def hand(lab: Lab, generated: Mapping[tuple[int, int], str]) -> None:
     """Generated recursions equal those by hand, letter by letter."""
     same = [generated[name] == text for name, text in HAND.items()]
-    lab.decide(
-        "hand",
-        value=sum(same),
-        holds=all(same),
-        note="Recursions of K, its shift, κ₂, κ₃ and κ₄ that came out letter by letter as derived "
-        "by hand.",
-    )
+    lab.decide("hand", sum(same), note="Recursions of K, its shift, κ₂, κ₃ and κ₄.")
 
 
 def any_order(lab: Lab, gap: float, order: int) -> None:
     """Diagrams against the moment series, which knows no graphs."""
     lab.decide(
         "any-order",
-        value=gap,
-        holds=gap < 1e-9,
-        note=f"Largest relative difference of any coefficient up to order 1/n^{order} (trees and "
-        "loops) to the moment series, which knows no graphs: tanh, swish, elu, gelu, unequal "
-        "widths.",
+        gap,
+        note=f"Any coefficient up to order 1/n^{order}, trees and loops: tanh, swish, elu, gelu, "
+        "unequal widths.",
     )
 
 
-def exact_chain(lab: Lab, gaps: Mapping[str, Sequence[float]], errors: Sequence[float]) -> None:
-    """Sums of diagrams come nearer to the exact chain order by order.
-
-    ``gaps`` is the relative distance of κ_1 … κ_4 after each order, ``errors`` the chain's own.
-    """
-    falling, compared, lucky = True, [], 0
-    for k, error in zip(("1", "2", "3", "4"), errors):
-        # an order counts while it is further off than the chain itself may be. Where the error
-        # changes sign an order is near by accident, hence the look two orders on
-        seen = [gap for gap in gaps[k] if gap > 10 * error]
-        falling &= all(later < gap for gap, later in zip(seen, seen[2:]))
-        lucky += sum(later > gap for gap, later in itertools.pairwise(seen))
-        compared.append(len(seen))
-    lab.decide(
-        "exact-chain",
-        value=[gaps[str(k)][-1] for k in (1, 2, 3, 4)],
-        holds=falling if min(compared) >= 3 or not falling else None,
-        note="Relative distance of κ_1 … κ_4 to the exact chain after order 1/n⁵. Two orders more "
-        f"must come nearer ({', '.join(map(str, compared))} orders could be compared); a single "
-        f"one did not {lucky} times, where the one before was near by a change of sign. Error of "
-        f"the chain itself {max(errors):.1g}.",
-    )
+def exact_chain(lab: Lab, found: Mapping[int, Mapping[str, Any]]) -> None:
+    """Powers of n in the distance to the exact chain; ``found`` by width, each twice the last."""
+    if len(found) < 3:
+        lab.leave_open("exact-chain", "Three widths are needed to see powers of n.")
+        return
+    numbers, clear = [], math.inf
+    for k, order in POWERS:
+        # the first entry of a cumulant is its leading order, max(k − 1, 1)
+        place = order - max(k - 1, 1)
+        gaps = np.array([run["gaps"][str(k)][place] for run in found.values()])
+        own = np.array([run["error"][k - 1] for run in found.values()])
+        clear = min(clear, float((gaps / own).min()))
+        earlier, later = np.diff(np.log2(gaps))[-2:]
+        numbers.append(Measured(float(later), allowance=float(abs(later - earlier))))
+    widths = ", ".join(str(n) for n in found)
+    lab.decide("exact-chain", *numbers, clear, note=f"tanh, widths {widths}.")
 
 
 def scale_invariant(lab: Lab, gap: float) -> None:
     """κ_2 of scale-invariant activations against its closed form."""
     lab.decide(
         "scale-invariant",
-        value=gap,
-        holds=gap < 1e-9,
-        note="Largest relative difference of κ_2 (order 1/n⁴) to Π(1 + c/n) − 1: ReLU, linear, "
-        "leaky ReLU, up to four hidden layers.",
+        gap,
+        note="κ₂ to order 1/n⁴ against Π(1 + c/n) − 1: ReLU, linear, leaky ReLU, up to four "
+        "hidden layers.",
     )
 
 
 def ensembles(lab: Lab, z: Sequence[float], coarse: float) -> None:
     """Connected correlators of networks, up to the eight-point function; ``z`` of all of them."""
-    worst = max(map(abs, z), default=0.0)
     lab.decide(
         "ensembles",
-        value=worst,
-        holds=(worst < 4.5) if coarse < 0.25 else None,
-        note=f"Largest |z| of {len(z)} components up to the eight-point function. The eight-point "
-        f"function of tanh is measured to {coarse:.1%}.",
+        Measured(max(map(abs, z), default=0.0), samples=len(z)),
+        coarse,
+        note="All components of all correlators, layer by layer.",
+    )
+
+
+def decoupling(lab: Lab, found: Mapping[str, Any]) -> None:
+    """Layer 3 alone and below others; and what a later layer would do without ghosts."""
+    z = found["z"]
+    lab.decide(
+        "decoupling",
+        Measured(max(map(abs, z)), samples=len(z)),
+        Measured(found["ratio"], found["error"], allowance=found["next"]),
+        note="Cumulants κ₁ … κ₃ of layer 3 in networks of 3 and of 6 layers, weights drawn "
+        "independently. Without the ghosts the next layer of width n' = 2 would weigh each network "
+        "by (Ĝ/K)^(n'/2).",
     )
 
 
 def counting(lab: Lab, table: Mapping[int, Mapping[str, Any]]) -> None:
-    """Powers of n in the measured 4-, 6- and 8-point functions; ``table`` by width."""
+    """Raw powers of n in the measured 4-, 6- and 8-point functions; ``table`` by width."""
+    if len(table) < 4:
+        lab.leave_open("counting", "Four widths are needed to extrapolate.")
+        return
     widths = list(table)
-    fits = [_power_of_n(table, k) for k in ("2", "3", "4")]
-    slopes, errors = [slope for slope, _ in fits], [error for _, error in fits]
-    z = [(s + k) / e for k, s, e in zip((1, 2, 3), slopes, errors)]
+    numbers, raw = [], []
+    for k in ("2", "3", "4"):
+        value = np.array([found["value"][k][-1] for found in table.values()])
+        relative = np.array([found["error"][k][-1] for found in table.values()]) / abs(value)
+        if value.min() <= 0:
+            numbers.append(Measured(math.nan, None, allowance=math.nan))
+            continue
+        local, error = np.diff(np.log2(value)), relative / math.log(2)
+        # loops are corrections in 1/n: a straight line through the last two local powers
+        limit, before = 2 * local[-1] - local[-2], 2 * local[-2] - local[-3]
+        # ln κ at the last three widths enters with 2, −3, 1
+        spread = math.sqrt(float(np.sum((np.array([1, 3, 2]) * error[-3:]) ** 2)))
+        numbers.append(Measured(float(limit), spread, allowance=float(abs(limit - before))))
+        raw.append(f"{local[-1]:.3f}")
     lab.decide(
         "counting",
-        value=slopes,
-        holds=max(map(abs, z)) < 4 if max(errors) < 0.3 else None,
-        note="Powers of n of the measured 4-, 6- and 8-point functions (ReLU, layer 4, widths "
-        f"{', '.join(map(str, widths))}, known loops divided out), errors "
-        f"{', '.join(f'{e:.2g}' for e in errors)}. Power counting: −1, −2, −3.",
+        *numbers,
+        note=f"ReLU, layer 4, widths {', '.join(map(str, widths))}. Raw powers between the last "
+        f"two: {', '.join(raw)}.",
     )
-
-
-def _power_of_n(table: Mapping[int, Mapping[str, Any]], k: str) -> tuple[float, float]:
-    """Weighted slope of ln κ_k on ln n at the deepest layer, and its standard error."""
-    x = np.log(list(table))
-    y, relative = [], []
-    for found in table.values():
-        # an exact factor takes the known loops out of the leading power
-        sums = found["theory"][k]
-        y.append(found["value"][k][-1] * sums[0][-1] / sums[-1][-1])
-        relative.append(found["error"][k][-1] / abs(y[-1]))
-    if min(y) <= 0:
-        return math.nan, math.inf
-    weight = np.array(relative) ** -2
-    mean = (weight * x).sum() / weight.sum()
-    spread = (weight * (x - mean) ** 2).sum()
-    return float((weight * (x - mean) * np.log(y)).sum() / spread), float(spread**-0.5)
 
 
 def growth(run: Mapping[str, Any], depth: int) -> list[float]:
@@ -160,17 +153,19 @@ def one_condition(
     lab: Lab, gap: float, cubes: float, slopes: Mapping[str, Sequence[float]], depth: int
 ) -> None:
     """One condition decides all correlators, which then grow as powers ℓ^(k − 1)."""
-    miss = max(abs(s - k) / k for v in slopes.values() for k, s in zip((1, 2, 3), v))
-    limit = 12 / math.sqrt(depth) / 10  # corrections fall as ln ℓ/ℓ
+    allowed = 8 * math.log(depth) / depth
+    powers = [
+        Measured(slope, allowance=k * allowed)
+        for name in ("tanh", "relu")
+        for k, slope in zip((1, 2, 3), slopes[name])
+    ]
     lab.decide(
         "one-condition",
-        value=gap,
-        holds=gap < 1e-7 and cubes < 1e-9 and miss < limit,
-        note="Largest difference of the spectrum of J = ∂K'/∂K to {χ∥, C_W⟨σ'σ'⟩}, random kernels "
-        "of two and three inputs; the six-point function's homogeneous part grows as its cube to "
-        f"{cubes:.1g}. Powers of ℓ of κ_k/K^k at layer {depth}: "
-        + "; ".join(f"{a} " + ", ".join(f"{s:.3f}" for s in v) for a, v in slopes.items())
-        + " for 1, 2, 3.",
+        gap,
+        cubes,
+        *powers,
+        note=f"Random kernels of two and three inputs; powers of ℓ between layers {depth // 2} "
+        f"and {depth}.",
     )
 
 
@@ -188,27 +183,25 @@ def ratios(
 ) -> None:
     """Universal ratios: the extrapolated recursion against the diagrams' exact fractions."""
     for claim, found in limits.items():
-        systematic = max(e for _, e in found) * 2
-        lab.compare(
+        lab.decide(
             claim,
-            float(np.mean([v for v, _ in found])),
-            systematic=systematic,
-            resolution=0.05,
+            Measured(float(np.mean([v for v, _ in found])), allowance=2 * max(e for _, e in found)),
             note=f"Mean over {', '.join(names)} of the extrapolated recursion; the diagrams give "
-            f"{exact[claim]} exactly. Systematic error {systematic:.1g}: twice the change from the "
-            "extrapolation half as deep.",
+            f"{exact[claim]} exactly.",
         )
 
 
 def loops(lab: Lab, found: Sequence[Sequence[float]]) -> None:
     """All known loops at ℓ/n = 0.2 against the double-scaling law, simulated."""
-    z = [(series - value) / (error + last) for value, error, series, _, last in found]
     lab.decide(
         "loops",
-        value=[row[2] for row in found],
-        stderr=max(row[1] for row in found),
-        holds=max(map(abs, z)) < 4,
-        note="κ_1, κ_2, κ_3 at ℓ/n = 0.2 by universal ratios up to four loops; simulated "
+        *(
+            Measured(series - value, error, allowance=last)
+            for value, error, series, _, last in found
+        ),
+        note="By universal ratios up to four loops: "
+        + ", ".join(f"{row[2]:.5f}" for row in found)
+        + "; simulated "
         + ", ".join(f"{row[0]:.5f}" for row in found)
         + ".",
     )

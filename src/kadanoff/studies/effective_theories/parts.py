@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["ensemble", "network"]
+__all__ = ["decoupled", "ensemble", "network"]
 
 
 def network(activation: str, n: int, hidden: int, inputs: int = 1) -> Any:
@@ -53,3 +53,58 @@ def ensemble(
                 theory.cumulant(k, order=p).tolist() for p in range(max(k - 1, 1), 6)
             ]
     return out
+
+
+def decoupled(n: int, networks: int, seed: int) -> dict[str, Any]:
+    """Layer 3 of networks cut there and of deeper ones, and with a later layer's bare weight.
+
+    Given layer 3 the density of the next n' neurons is Gaussian with covariance Ĝ. Left
+    unnormalised, as in an action without ghosts, integrating them out leaves (Ĝ/K)^(n'/2).
+    """
+    from kadanoff.studies.effective_theories.measured import measure
+
+    short, deep = (
+        measure(network("tanh", n, hidden), [[1.0]], networks, "weights", points=6, seed=seed + i)
+        for i, hidden in enumerate((2, 5))
+    )
+    z = []
+    for k in (1, 2, 3):
+        a, b = short.cumulants[k], deep.cumulants[k]
+        gap = (a.value[2] - b.value[2]) / (a.stderr[2] ** 2 + b.stderr[2] ** 2) ** 0.5
+        z.append(float(gap))
+    metric = drawn_metric(n, networks, seed + 2)
+    K = float(measure_kernel(n))
+    weight = metric / K  # n' = 2
+    mean, tilted = metric.mean(), (metric * weight).mean() / weight.mean()
+    variance = metric.var(ddof=1)
+    predicted = variance / K
+    # delta method: the shift is a ratio of averages over the same networks
+    each = (metric - tilted) * weight / weight.mean() - (metric - mean)
+    error = float(each.std(ddof=1)) / len(metric) ** 0.5
+    return {
+        "z": z,
+        "ratio": float((tilted - mean) / predicted),
+        "error": error / predicted,
+        "next": float(variance / K**2),
+    }
+
+
+def measure_kernel(n: int) -> Any:
+    """Kernel of layer 3 at infinite width."""
+    import kadanoff as kd
+
+    return kd.flow(network("tanh", n, 2), [[1.0]]).K[2, 0, 0]
+
+
+def drawn_metric(n: int, networks: int, seed: int) -> Any:
+    """Metric Ĝ of layer 3 of drawn tanh networks, C_b = 0."""
+    rng, out = np.random.default_rng(seed), []
+    for start in range(0, networks, 10_000):
+        count = min(10_000, networks - start)
+        z = rng.standard_normal((count, n))
+        metric = None
+        for _ in range(2):
+            metric = (np.tanh(z) ** 2).mean(1)
+            z = np.sqrt(metric)[:, None] * rng.standard_normal((count, n))
+        out.append(metric)
+    return np.concatenate(out)

@@ -14,7 +14,7 @@ from kadanoff.style.figures import SERIES, colour, figure, house_style
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Curve", "bottleneck", "densities", "edgeworth", "tails"]
+__all__ = ["Curve", "bottleneck", "densities", "edgeworth", "outputs", "tails"]
 
 Curve = tuple[str, np.ndarray, Sequence[float]]
 """Label, the exact density on the grid, and the histogram of samples."""
@@ -43,6 +43,22 @@ def densities(
             _curves(ax, h, lines, samples)
             ax.set(title=f"d = {d}")
         axes[0].set_ylabel(label)
+        axes[0].legend()
+    return fig
+
+
+def outputs(
+    cases: Mapping[str, Sequence[tuple[int, np.ndarray, np.ndarray, Sequence[float]]]],
+) -> Figure:
+    """Radial densities of several outputs: (m, |h|, exact, drawn) in a panel an activation."""
+    with house_style():
+        fig, axes = figure(1, len(cases), width=4.2 * len(cases), height=3.3, sharey=True)
+        for ax, (activation, curves) in zip(axes, cases.items()):
+            for i, (m, r, law, seen) in enumerate(curves):
+                ax.plot(r, law, color=SERIES[i], label=f"m = {m}")
+                ax.plot(r[::3], 2 * np.array(seen)[::3], ".", color=SERIES[i], markersize=3)
+            ax.set(title=activation, xlabel="norm of the output", yscale="log", ylim=(1e-4, 10))
+        axes[0].set_ylabel("density of the norm")
         axes[0].legend()
     return fig
 

@@ -7,7 +7,16 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["BINS", "accuracy", "drawn", "histogram", "mixtures_of", "speed"]
+__all__ = [
+    "BINS",
+    "accuracy",
+    "drawn",
+    "histogram",
+    "mixtures_of",
+    "radial",
+    "radial_edges",
+    "speed",
+]
 
 # bins of |h| up to 5
 BINS = 100
@@ -26,19 +35,46 @@ def histogram(widths: list[int], activation: str, samples: int, seed: int) -> li
     return list(count / (blocks * size) / np.diff(edges) / 2)
 
 
+def radial(widths: list[int], activation: str, m: int, samples: int, seed: int) -> list[float]:
+    """Density of ±|h| of networks with drawn weights and m outputs, |h| in bins up to its tail."""
+    rng, edges = np.random.default_rng(seed), radial_edges(m)
+    count = np.zeros(BINS)
+    for start in range(0, samples, 20_000):
+        norms = np.linalg.norm(
+            _outputs(widths, activation, m, min(20_000, samples - start), rng), axis=1
+        )
+        count += np.histogram(norms[norms > 0], edges)[0]
+    return list(count / samples / np.diff(edges) / 2)
+
+
+def radial_edges(m: int) -> np.ndarray:
+    """Bins of |h| for m outputs of unit variance."""
+    return np.linspace(0, 5 * math.sqrt(m), BINS + 1)
+
+
+def _outputs(
+    widths: list[int], activation: str, m: int, count: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Outputs of networks with explicit weight matrices, unit variance, shape (count, m)."""
+    from kadanoff import priors
+
+    h = np.ones((count, 1))
+    for n in widths:
+        h = np.einsum("sij,sj->si", rng.standard_normal((len(h), n, h.shape[1])), h)
+        if activation == "relu":
+            h = np.maximum(h, 0)
+    h = np.einsum("sij,sj->si", rng.standard_normal((len(h), m, h.shape[1])), h)
+    return priors.exact(widths, activation, n_out=m).kappa * h
+
+
 def drawn(widths: list[int], activation: str, m: int, samples: int, seed: int) -> list[float]:
     """Drawn weight matrices: √N × Kolmogorov distance, and z-scores of atom and variance."""
     from kadanoff import priors
 
     prior, rng, norms = priors.exact(widths, activation, n_out=m), np.random.default_rng(seed), []
     for start in range(0, samples, 20_000):
-        h = np.ones((min(20_000, samples - start), 1))
-        for n in widths:
-            h = np.einsum("sij,sj->si", rng.standard_normal((len(h), n, h.shape[1])), h)
-            if activation == "relu":
-                h = np.maximum(h, 0)
-        h = np.einsum("sij,sj->si", rng.standard_normal((len(h), m, h.shape[1])), h)
-        norms.append(prior.kappa * np.linalg.norm(h, axis=1))
+        h = _outputs(widths, activation, m, min(20_000, samples - start), rng)
+        norms.append(np.linalg.norm(h, axis=1))
     r = np.sort(np.concatenate(norms))
     zeros = float((r == 0).mean())
     points = np.unique(np.quantile(r[r > 0], np.linspace(0.001, 0.999, 400)))

@@ -1,4 +1,4 @@
-"""What decides each claim: a direction by Student's t over seeds, a number by its error."""
+"""What is held against each claim's criterion: directions by t over seeds, numbers by error."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kadanoff.studies.claims import Baseline, Measured
 from kadanoff.studies.lab import Lab
 from kadanoff.studies.lazy_neurons.parts import NOISE, on_digits
 
@@ -13,7 +14,6 @@ __all__ = [
     "Numbers",
     "Runs",
     "at_step",
-    "by_sign",
     "causes",
     "change",
     "drift",
@@ -29,9 +29,8 @@ __all__ = [
 Numbers = list[float]
 Runs = Mapping[str, list[dict[str, Any]]]
 """The rows of each cell, one a seed."""
-
-# Student's t at 97.5 %, by degrees of freedom
-_T = (math.inf, 12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306)
+Plain = Mapping[float, Mapping[str, Numbers]]
+"""Accuracies of learners without a network, by label noise."""
 
 
 def mean_error(values: Sequence[float]) -> tuple[float, float]:
@@ -56,79 +55,45 @@ def change(found: Runs, name: str) -> Numbers:
     return [r["end"] - r["start"] for r in found[name]]
 
 
-def by_sign(
-    lab: Lab, claim: str, values: Numbers, sign: int, note: str, shown: float = 1.0
-) -> None:
-    """Decide by the sign of the mean of ``values``, a number a seed; ``shown`` scales them."""
-    mean, error = mean_error(values)
-    clear = abs(mean) > _T[len(values) - 1] * error
-    text = f"{note} Mean of {len(values)} seeds."
-    if not clear:
-        text += " No direction at this size: the difference is within its error."
-    holds = mean * sign > 0 if clear else None
-    lab.decide(claim, holds=holds, value=shown * mean, stderr=shown * error, note=text)
-
-
 def emergence(lab: Lab, found: Runs) -> None:
     """Half active at the start, fewer and fewer later, on new text as on old."""
     text = found["text"]
     start, end = [r["start"] for r in text], [r["end"] for r in text]
-    lab.compare(
-        "init",
-        *mean_error([100 * v for v in start]),
-        systematic=1.0,
-        note="Text decoders before training; 1 point for the finite width.",
-    )
-    words = "Text decoder, end minus start, points."
-    by_sign(lab, "emergence", minus(end, start), -1, words, 100)
-    mean, error = mean_error([100 * v for v in end])
+    steps = text[0]["steps"]
+    lab.decide("init", Measured(*mean_error([100 * v for v in start])), note="Before training.")
+    note = f"Text decoder, {steps[-1]} steps, {len(text)} seeds."
+    lab.decide("emergence", Measured.over(minus(end, start), 100), note=note)
+    late = minus(at_step(text, steps[-1]), at_step(text, steps[-2]))
     last = mean_error([100 * r["last"] for r in text])
     lab.decide(
         "few",
-        holds=True if mean + 4 * error < 6.3 else None,
-        value=mean,
-        stderr=error,
-        note=f"Percentage active, mean of the blocks after {text[0]['steps'][-1]} steps (last "
-        f"block {last[0]:.1f} ± {last[1]:.1f}) and still falling: models of the paper's size and "
-        "training length are out of reach here.",
+        Measured.over(end, 100),
+        Measured.over(late, 100),
+        note=f"Mean of the blocks after {steps[-1]} steps; last block {last[0]:.1f} ± "
+        f"{last[1]:.1f}. Models of the paper's size and training length are out of reach here.",
+        baseline=Baseline("the same network untrained", 100 * mean_error(start)[0]),
     )
-    mean, error = mean_error([r["never"] for r in text])
-    lab.decide(
-        "alive",
-        holds=True if mean + 4 * error < 0.05 else False if mean - 4 * error > 0.05 else None,
-        value=mean,
-        stderr=error,
-        note="Fraction of neurons that fire on none of the held-out tokens of the "
-        "probe; the claim is taken to hold below 5%.",
-    )
-    gap = minus([r["seen"] for r in text], end)
-    mean, error = mean_error(gap)
-    lab.decide(
-        "unseen",
-        holds=abs(mean) + _T[len(gap) - 1] * error < 0.02 or None,
-        value=mean,
-        stderr=error,
-        note="Training minus held-out text; same within 0.02.",
-    )
+    lab.decide("flops", Measured.over([100 * (1 - v) for v in end]), note=note)
+    lab.decide("frequencies", Measured.over([r["rare"] for r in text], 100), note=note)
+    lab.decide("alive", Measured.over([r["never"] for r in text], 100), note=note)
+    lab.decide("unseen", Measured.over(minus([r["seen"] for r in text], end), 100), note=note)
     ends = [min(r["first"], r["last"]) - _average(r["active"][-1][1:-1]) for r in text]
-    by_sign(lab, "middle", ends, 1, "Sparser of the two end blocks minus the middle one.", 100)
+    lab.decide("middle", Measured.over(ends, 100), note=note)
 
 
 def width_and_depth(lab: Lab, found: Runs, wide: int, narrow: int) -> None:
     """Wider and deeper decoders are sparser, though more neurons fire."""
     early = found["narrow"][0]["steps"][-1]
     text, thin, shallow = (at_step(found[name], early) for name in ("text", "narrow", "shallow"))
-    words = f"Wide minus narrow after {early} steps, points."
-    by_sign(lab, "wider", minus(text, thin), -1, words, 100)
+    note = f"After {early} steps, width {wide} and {narrow}, {len(text)} seeds."
+    lab.decide("wider", Measured.over(minus(text, thin), 100), note=note)
     more = [wide * a - narrow * b for a, b in zip(text, thin)]
-    by_sign(lab, "count", more, 1, f"Neurons a token and block, width {wide} minus {narrow}.")
-    words = f"Three blocks minus one after {early} steps, points."
-    by_sign(lab, "deeper", minus(text, shallow), -1, words, 100)
+    lab.decide("count", Measured.over(more), note=note)
+    lab.decide("deeper", Measured.over(minus(text, shallow), 100), note=note)
 
 
 def causes(lab: Lab, found: Runs) -> None:
     """Sparsity without structure in labels, images or symbols."""
-    words = "active fraction, end minus start, points."
     for claim, name, where in (
         ("labels", "random labels", "ViT on digits"),
         ("images", "random images", "ViT, Gaussian noise for images"),
@@ -136,7 +101,8 @@ def causes(lab: Lab, found: Runs) -> None:
         ("endless", "endless chain", "Decoder on a Markov chain, every sample new"),
         ("mlp", "MLP, digits", "Two ReLU layers without norms on digits"),
     ):
-        by_sign(lab, claim, change(found, name), -1, f"{where}, {words}", 100)
+        values = change(found, name)
+        lab.decide(claim, Measured.over(values, 100), note=f"{where}; {len(values)} seeds.")
 
 
 def drift(lab: Lab, found: Mapping[str, tuple[float, Numbers]]) -> None:
@@ -146,78 +112,76 @@ def drift(lab: Lab, found: Mapping[str, tuple[float, Numbers]]) -> None:
         closed, slopes = found[loss]
         mean, error = mean_error(slopes)
         least = min(least, mean / error)
-        lab.compare(
-            claim,
-            mean / closed,
-            error / closed,
-            resolution=0.05,
-            note="Slope of the mean gradient against the activation over its closed form; "
-            "6,000 random readouts.",
-        )
-    lab.decide(
-        "drift",
-        holds=least > 4,
-        value=least,
-        note="Smaller of the two mean slopes, in standard errors above zero.",
-    )
+        lab.decide(claim, Measured(mean / closed, error / closed), note="6,000 random readouts.")
+    lab.decide("drift", least, note="Cross-entropy and squared error.")
 
 
-def top_k_on_text(lab: Lab, found: Runs, settings: Mapping[str, Any]) -> None:
+def top_k_on_text(
+    lab: Lab, found: Runs, settings: Mapping[str, Any], counts: Mapping[str, float]
+) -> None:
     """A Top-k decoder loses next to nothing."""
     top, dense = found["Top-k text"], found["text"]
     early = top[0]["steps"][-1]
-    loss = []
+    loss, of_dense = [], []
     for t, d in zip(top, dense):
-        loss.append(t["losses"][-1] - d["losses"][d["steps"].index(early)])
-    mean, error = mean_error(loss)
-    margin = _T[len(loss) - 1] * error
-    worse = mean - margin > 0 and mean > 0.05
+        of_dense.append(d["losses"][d["steps"].index(early)])
+        loss.append(t["losses"][-1] - of_dense[-1])
     lab.decide(
         "parity",
-        holds=False if worse else mean + margin < 0.1 or None,
-        value=mean,
-        stderr=error,
-        note=f"Loss with k = {settings['k']} of {settings['m']} minus that without, nats a "
-        f"character, after {early} steps; on par if below 0.1 with its error.",
+        Measured.over(loss),
+        note=f"k = {settings['k']} of {settings['m']}, {early} steps, {len(loss)} seeds. The dense "
+        f"decoder has {_average(of_dense):.3f} nats a character.",
+        baseline=Baseline("counts of pairs of characters, nats", counts["pairs"]),
     )
 
 
-def top_k_against_dense(lab: Lab, found: Runs) -> None:
+def top_k_against_dense(lab: Lab, found: Runs, plain: Plain) -> None:
     """What Top-k gains on digits: with noisy labels, with noisy images, in calibration."""
-    clean = _gain(found, 0.0, "accuracy")
-    mean, error = mean_error([100 * v for v in clean])
-    margin = _T[len(clean) - 1] * error
+    pair = [[r["accuracy"] for r in found[on_digits(0.0, top)]] for top in (False, True)]
+    worse = Measured.over(min(pair, key=_average))
+    seeds = len(pair[0])
+    accuracy = " and ".join(f"{100 * _average(values):.1f} %" for values in pair)
+    note = f"Digits, ViT, {seeds} seeds; clean accuracy {accuracy} (dense, Top-k)."
     lab.decide(
         "clean",
-        holds=False if mean + margin < -1 else mean - margin > -1 or None,
-        value=mean,
-        stderr=error,
-        note="Digits, ViT: Top-k minus dense, points; on par if no more than 1 point is lost.",
+        Measured.over(_gain(found, 0.0, "accuracy"), 100),
+        Measured.over(pair[0]),
+        note=note,
+        baseline=_neighbours(plain, 0.0, "15 neighbours"),
     )
     for noise, claim in zip(NOISE[1:], ("noise-40", "noise-80")):
-        gain = _gain(found, noise, "accuracy")
-        beyond = mean_error([100 * v for v in minus(gain, clean)])
-        words = (
-            "Digits, ViT: Top-k minus dense, points; beyond what it "
-            f"gains without noise {beyond[0]:.1f} ± {beyond[1]:.1f}."
+        values = [[r["accuracy"] for r in found[on_digits(noise, top)]] for top in (False, True)]
+        dense, top = (100 * _average(v) for v in values)
+        lab.decide(
+            claim,
+            Measured.over(_gain(found, noise, "accuracy"), 100),
+            worse,
+            note=f"{note} With noisy labels: {dense:.1f} % and {top:.1f} %.",
+            baseline=_neighbours(plain, noise, "15 neighbours"),
         )
-        by_sign(lab, claim, gain, 1, words, 100)
-    words = "Digits, ViT, no label noise: Top-k minus dense, points."
-    for claim, sign in (("gaussian", 1), ("impulse", 1), ("ece", -1)):
-        by_sign(lab, claim, _gain(found, 0.0, claim), sign, words, 100)
+    for claim in ("gaussian", "impulse", "ece"):
+        lab.decide(
+            claim,
+            Measured.over(_gain(found, 0.0, claim), 100),
+            worse,
+            note=note,
+            baseline=None if claim == "ece" else _neighbours(plain, 0.0, claim),
+        )
+
+
+def _neighbours(plain: Plain, noise: float, key: str) -> Baseline:
+    mean, error = mean_error([100 * v for v in plain[noise][key]])
+    return Baseline("15 nearest neighbours, accuracy in %", mean, error)
 
 
 def time_saved(lab: Lab, run: Mapping[str, Any], size: Sequence[int]) -> None:
     """Time saved a token, the text being the same."""
-    mean, error = mean_error([100 * v for v in run["saved"]])
     lab.decide(
         "time",
-        holds=None if not run["same"] else mean - 4 * error > 10,
-        value=mean,
-        stderr=error,
-        note=f"Percent of the time a token, Top-{size[2]} decoder with d = {size[0]}, d_ff = "
-        f"{size[1]}, one token at a time; the same text with and without. The paper's number is "
-        "that of a kernel which skips no rows, on a TPU.",
+        Measured(*mean_error([100 * v for v in run["saved"]])),
+        float(run["same"]),
+        note=f"Top-{size[2]} decoder with d = {size[0]}, d_ff = {size[1]}, one token at a time. "
+        "The paper's number is that of a kernel which skips no rows, on a TPU.",
     )
 
 

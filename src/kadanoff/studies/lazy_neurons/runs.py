@@ -67,9 +67,10 @@ def on_text(
     dict
         ``start`` and ``end`` (mean active fraction), ``first`` and ``last`` (end, first and last
         block), ``count`` (active neurons per token and block at the end), ``never`` (neurons that
-        fire for no token of the probe), ``seen`` (active fraction on training data), ``loss``
-        (nats a symbol, held out but for "random"), and the curve: ``steps``, ``active`` (a row a
-        look, a column a block) and ``losses`` (held out, at every look).
+        fire for no token of the probe), ``rare`` (for less than a tenth of them), ``seen`` (active
+        fraction on training data), ``loss`` (nats a symbol, held out but for "random"), and the
+        curve: ``steps``, ``active`` (a row a look, a column a block) and ``losses`` (held out, at
+        every look).
     """
     generator = torch.Generator().manual_seed(1000 + seed)
     if inputs == "text":
@@ -120,6 +121,8 @@ def on_text(
         "last": end.layers[-1].active,
         "count": end.active * m,
         "never": sum(layer.never for layer in end.layers) / layers,
+        "rare": sum(float((layer.frequency < 0.1).double().mean()) for layer in end.layers)
+        / layers,
         "seen": again.active,
         "loss": losses[-1],
         "steps": list(seen),

@@ -236,7 +236,7 @@ class Vit(nn.Module):
     ) -> None:
         super().__init__()
         self.embed = nn.Linear(4, d)
-        self.position = nn.Parameter(torch.zeros(16, d))
+        self.position = nn.Parameter(torch.empty(16, d))
         self.layers = nn.ModuleList(_Layer(d, m, heads, k, False) for _ in range(layers))
         self.norm = nn.LayerNorm(d)
         self.readout = nn.Linear(d, 10)
@@ -244,6 +244,8 @@ class Vit(nn.Module):
         _initialise(self, layers, generator)
         with torch.no_grad():
             self.embed.weight.mul_(0.5 / 0.02)
+            # as large as a patch: patches that do not know their places are a bag of strokes
+            self.position.copy_(0.5 * torch.randn(16, d, generator=generator))
 
     def forward(self, x: Tensor) -> Tensor:
         patches = x.view(-1, 4, 2, 4, 2).transpose(2, 3).reshape(-1, 16, 4)

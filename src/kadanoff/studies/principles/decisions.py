@@ -8,23 +8,27 @@ from typing import Any
 
 import torch
 
+from kadanoff.studies.claims import Measured
 from kadanoff.studies.lab import Lab
 
 __all__ = [
+    "algorithm",
     "aspect_ratio",
+    "bayes",
     "critical_points",
     "deep",
     "ensembles",
+    "information",
     "kernel_decay",
     "ntk_growth",
+    "optimal_aspect",
     "orthogonal",
     "representation",
+    "residual",
     "trained_mean",
+    "two_inputs",
     "vertex_growth",
 ]
-
-# how far a finite depth is from its asymptote: corrections fall like ln ℓ / ℓ
-LOGS = "bound: 2 ln ℓ / ℓ of the value at the last layer"
 
 Growth = Sequence[tuple[str, float, float]]
 """Ratio, the coefficient of its growth, and what the recursion has at the depth of :func:`deep`."""
@@ -45,37 +49,46 @@ def _measured(growth: Growth, ratio: str) -> float:
 
 
 def critical_points(lab: Lab, found: Mapping[str, Mapping[str, Any]]) -> None:
-    """C_W of GELU and SiLU; none for sigmoid and softplus."""
-    lab.compare("gelu", found["gelu"]["C_W"], systematic=1e-8, note="solved, no error bar")
-    lab.compare("silu", found["silu"]["C_W"], systematic=1e-8, note="solved, no error bar")
+    """C_W and C_b of GELU and SiLU; no critical point of sigmoid and softplus."""
+    for name in ("gelu", "silu"):
+        lab.decide(name, found[name]["C_W"], found[name]["C_b"], note="Solved; no error bar.")
     names = ("sigmoid", "softplus")
-    lab.decide(
-        "not-critical",
-        holds=all(found[name]["C_W"] is None for name in names),
-        value=[found[name]["class"] for name in names],
-    )
+    points = sum(found[name]["C_W"] is not None for name in names)
+    lab.decide("not-critical", points, note="Sigmoid and softplus together.")
 
 
 def kernel_decay(lab: Lab, growth: Growth) -> None:
     """K → 1/(2ℓ) of tanh at criticality."""
-    lab.compare("kernel-decay", 1 / _measured(growth, "K"), systematic=2 * _logs(lab), note=LOGS)
+    value = 1 / _measured(growth, "K")
+    lab.decide(
+        "kernel-decay",
+        Measured(value, allowance=2 * _logs(lab)),
+        note=f"Slope of the recursion at depth {deep(lab)}; simulated beside it in the figure.",
+    )
+
+
+def two_inputs(lab: Lab, kind: str, widths: Sequence[int], found: Sequence[Any]) -> None:
+    """Growth of a small difference a layer, extrapolated in 1/n from n and 2n."""
+    chi, ((small, small_error), (large, large_error)) = found
+    lab.decide(
+        kind,
+        Measured((2 * large - small) / chi, math.hypot(2 * large_error, small_error) / chi),
+        note=f"tanh, C_W = 1.5, C_b = 0.05: χ = {chi:.5f}; widths {widths[0]} and {widths[1]}.",
+    )
 
 
 def vertex_growth(lab: Lab, relu: Mapping[str, Any], growth: Growth) -> None:
     """V/K² grows linearly: measured for ReLU, by the recursion for tanh."""
     value, error, rest = _slope(relu)
-    lab.compare(
+    lab.decide(
         "vertex-relu",
-        value,
-        error,
-        systematic=rest,
-        note="extrapolated in width; V/K² over ℓ − 1 at the best-measured layer",
+        Measured(value, error, allowance=rest),
+        note="Networks extrapolated in width; V/K² over ℓ − 1 at the best-measured layer.",
     )
-    lab.compare(
+    lab.decide(
         "vertex-tanh",
-        _measured(growth, "V/K²"),
-        systematic=_logs(lab) * 2 / 3,
-        note=f"slope of the recursion; {LOGS}. Simulated beside it in the figure.",
+        Measured(_measured(growth, "V/K²"), allowance=_logs(lab) * 2 / 3),
+        note=f"Slope of the recursion at depth {deep(lab)}; simulated beside it in the figure.",
     )
 
 
@@ -93,15 +106,10 @@ def aspect_ratio(lab: Lab, curves: Mapping[int, Mapping[str, Any]]) -> None:
     b, db = large["value"][-1], large["stderr"][-1]
     # at fixed r = 1/4 the widths differ by the next order: (1 + 5/n)^(rn) against exp(5r)
     allowed = 25 * 0.25 / 2 * (1 / n - 1 / m) * math.exp(1.25)
-    gap, error = a - b, math.hypot(da, db)
-    coarse = error > 0.2 * b
     lab.decide(
         "aspect-ratio",
-        value=gap / b,
-        stderr=error / b,
-        holds=None if coarse else abs(gap) <= 4 * error + allowed,
-        note=f"relative difference of widths {n} and {m} at L/n = 1/4; next order allowed: "
-        f"{allowed / b:.2f}",
+        Measured((a - b) / b, math.hypot(da, db) / b, allowance=allowed / b),
+        note=f"Widths {n} and {m}.",
     )
 
 
@@ -112,19 +120,19 @@ def ntk_growth(lab: Lab, relu: Mapping[str, Any], growth: Growth) -> None:
     # ReLU's NTK at one input has no noise at all left at some layers
     errors = [max(s, 1e-9) / l for l, s in zip(layers, relu["stderr"], strict=True)]
     # layer 1 does not fluctuate
-    off = max(abs(r - ratio[0]) / e for r, e in zip(ratio[1:], errors[1:], strict=True))
+    z = [abs(r - ratio[0]) / e for r, e in zip(ratio[1:], errors[1:], strict=True)]
     lab.decide(
         "ntk-linear",
-        holds=off < 4,
-        value=ratio[-1] / ratio[0],
-        stderr=errors[-1] / ratio[0],
-        note=f"worst layer: z = {off:.1f}",
+        Measured(max(z), samples=len(z)),
+        note=f"At the last layer Θ/ℓ is {ratio[-1] / ratio[0]:.4f} ± {errors[-1] / ratio[0]:.4f} "
+        "of that of the first.",
     )
     for claim, name in (("ntk-universal", "B/Θ²"), ("dntk", "P/Θ²")):
-        size = abs(float(lab.claim(claim).paper_value or 0.0))
-        systematic = _logs(lab) * size
-        lab.compare(
-            claim, _measured(growth, name), systematic=systematic, note=f"recursion; {LOGS}"
+        size = abs(lab.claim(claim).tests[0].target)
+        lab.decide(
+            claim,
+            Measured(_measured(growth, name), allowance=_logs(lab) * size),
+            note=f"Slope of the recursion at depth {deep(lab)}.",
         )
 
 
@@ -133,27 +141,40 @@ def ensembles(lab: Lab, rows: Sequence[Sequence[Any]]) -> None:
     worst = max(max(0.0, abs(m - p) - r) / s for _, p, m, s, r in rows)
     lab.decide(
         "ensembles",
-        holds=worst < 4,
-        value=worst,
-        note="largest |z| beyond the next power of 1/n",
+        Measured(worst, samples=len(rows)),
+        note=f"{len(rows)} components, extrapolated in width.",
     )
 
 
 def representation(lab: Lab, sizes: Sequence[int], moved: Sequence[Sequence[float]]) -> None:
-    """The NTK moves by a/n in training, with a finite a."""
-    x = [1 / n for n in sizes]
-    y = [n * m[0] for n, m in zip(sizes, moved, strict=True)]
-    s = [n * m[1] for n, m in zip(sizes, moved, strict=True)]
-    limit, error, *_ = _line(x, y, s)
-    misfit, freedom = _misfit(x, y, s)
-    clear = (misfit - freedom) / (2 * freedom) ** 0.5
+    """The mean NTK moves as a power of n in training: rows (mean relative change, error, rms)."""
+    x = [math.log(n) for n in sizes]
+    y = [math.log(abs(m[0])) for m in moved]
+    s = [m[1] / abs(m[0]) for m in moved]
+    _, _, late, error = _line(x[1:], y[1:], s[1:])
+    _, _, early, _ = _line(x[:-1], y[:-1], s[:-1])
     lab.decide(
         "representation",
-        value=limit,
-        stderr=error,
-        holds=None if error > 0.25 * abs(limit) else abs(limit) > 4 * error and clear < 4,
-        note=f"n times the mean relative change, fitted by a + b/n: a. χ² = {misfit:.1f} for "
-        f"{freedom} degrees of freedom; holds if a is finite and the fit good",
+        Measured(late, error, allowance=abs(late - early)),
+        abs(moved[-1][0]) / moved[-1][1],
+        note=f"Widths {', '.join(str(n) for n in sizes)}: the trace of the NTK changes by "
+        + ", ".join(f"{m[0]:.4f}" for m in moved)
+        + " of itself on average.",
+    )
+
+
+def bayes(lab: Lab, widths: Sequence[int], found: Sequence[Sequence[float]]) -> None:
+    """n × the shift of the posterior mean, rows (value, error, prediction)."""
+    x = [1 / n for n in widths]
+    told = found[-1][2]
+    limit, error, *_ = _line(x, [f[0] for f in found], [f[1] for f in found])
+    narrow = _line(x[:-1], [f[0] for f in found[:-1]], [f[1] for f in found[:-1]])[0]
+    lab.decide(
+        "bayes",
+        Measured(limit / told, error / abs(told), allowance=abs(limit - narrow) / abs(told)),
+        abs(limit) / error,
+        note=f"Widths {', '.join(str(n) for n in widths)}, two hidden tanh layers, two points; "
+        f"predicted coefficient of 1/n: {told:.4f}.",
     )
 
 
@@ -161,17 +182,88 @@ def trained_mean(
     lab: Lab, widths: Sequence[int], measured: Sequence[Any], theory: Sequence[float]
 ) -> None:
     """The 1/n shift of the mean output of trained networks, extrapolated in width."""
-    x = [1 / n for n in widths]
-    limits = [_line(x, [m[0][i] for m in measured], [m[1][i] for m in measured]) for i in (0, 1)]
-    errors = [s / abs(t) for (_, s, *_), t in zip(limits, theory, strict=True)]
-    z = [(v - t) / s for (v, s, *_), t in zip(limits, theory, strict=True)]
+    limits = _limits(widths, measured)
     lab.decide(
         "trained-mean",
-        holds=None if min(errors) > 0.15 else max(map(abs, z)) < 4,
-        value=[v for v, *_ in limits],
-        stderr=limits[0][1],
-        note=f"predicted {theory[0]:.3f} and {theory[1]:.3f}; z = {z[0]:.1f}, {z[1]:.1f}; "
-        f"error bars {errors[0]:.0%}, {errors[1]:.0%} (decided below 15 %)",
+        *(Measured(v / t, s / abs(t)) for (v, s), t in zip(limits, theory, strict=True)),
+        note=f"Predicted {theory[0]:.3f} and {theory[1]:.3f}, measured {limits[0][0]:.3f} ± "
+        f"{limits[0][1]:.3f} and {limits[1][0]:.3f} ± {limits[1][1]:.3f}.",
+    )
+
+
+def algorithm(
+    lab: Lab,
+    widths: Sequence[int],
+    leap: Sequence[Any],
+    steps: Sequence[Any],
+    theory: Sequence[float],
+) -> None:
+    """Networks after a giant leap against theory, and against those of small steps."""
+    ends, other = _limits(widths, leap), _limits(widths, steps)
+    gap = [a - b for (a, _), (b, _) in zip(ends, other)]
+    spread = [math.hypot(a, b) for (_, a), (_, b) in zip(ends, other)]
+    length = math.hypot(*gap)
+    error = math.hypot(*(g * s for g, s in zip(gap, spread))) / length
+    lab.decide(
+        "algorithm",
+        *(Measured(v / t, s / abs(t)) for (v, s), t in zip(ends, theory, strict=True)),
+        Measured(length, error),
+        note=f"Predicted {theory[0]:.3f} and {theory[1]:.3f} after the leap.",
+    )
+
+
+def information(lab: Lab, run: Sequence[float], width: int, depth: int) -> None:
+    """Information of two neurons in networks over the formula: (value, error, v, formula)."""
+    value, error, v, told = run
+    lab.decide(
+        "information",
+        Measured(value / told, error / told, allowance=(v * (1 + 10 / 3)) ** 2),
+        note=f"ReLU, width {width}, {depth} hidden layers: v = {v:.4f}, {told:.3g} nats.",
+    )
+
+
+def optimal_aspect(
+    lab: Lab, at: Sequence[float], beyond: Sequence[float], depths: Sequence[int], width: int
+) -> None:
+    """Information of two outputs at r* and at twice that depth."""
+    ratio = beyond[0] / at[0]
+    error = ratio * math.hypot(beyond[1] / beyond[0], at[1] / at[0])
+    lab.decide(
+        "optimal-aspect",
+        Measured(ratio, error),
+        note=f"ReLU, width {width}, {depths[0]} and {depths[1]} hidden layers: {at[0]:.4g} and "
+        f"{beyond[0]:.4g} nats; the formula of order v³ has {at[3]:.4g} and {beyond[3]:.4g}. "
+        "The maximum is one of the truncated expansion: in networks the information goes on "
+        "growing with depth.",
+    )
+
+
+def residual(
+    lab: Lab,
+    recursion: Sequence[float],
+    depth: int,
+    linear: Sequence[float],
+    skip: Sequence[float],
+    n_out: int = 1,
+) -> None:
+    """Growth of V/K² a block, and the skip that keeps a network at the optimum."""
+    quarter, half, whole = recursion
+    late, early = (whole - half) / (depth / 2), (half - quarter) / (depth / 4)
+    if depth < 32:
+        lab.leave_open("residual-tanh", f"{depth} blocks are too few to extrapolate in depth.")
+    else:
+        lab.decide(
+            "residual-tanh",
+            Measured(2 * late - early, allowance=abs(late - early)),
+            note=f"Recursion of {depth} blocks; the slope is extrapolated in depth.",
+        )
+    value, error, rest = linear
+    lab.decide("residual-linear", Measured(value, error, allowance=rest), note="Gaussian weights.")
+    wanted = 4 / (20 + 3 * n_out)
+    lab.decide(
+        "optimal-gamma",
+        Measured(skip[0] / wanted, skip[1] / wanted, allowance=wanted / 2),
+        note=f"γ* = {skip[2]:.4f}; without a skip V/nK² would be {(1 + 2 / 50) ** 20 - 1:.2f}.",
     )
 
 
@@ -180,13 +272,14 @@ def orthogonal(lab: Lab, found: Mapping[str, Any], depth: int) -> None:
     half = depth // 2
     trend = (found["measured"][-1] - found["measured"][half]) / (depth - 1 - half)
     error = math.hypot(found["stderr"][-1], found["stderr"][half]) / (depth - 1 - half)
-    lab.decide(
-        "orthogonal",
-        value=trend,
-        stderr=error,
-        holds=None if error > 0.1 else abs(trend) < 0.1 * 2 / 3 + 4 * error,
-        note="change of V/K² a layer over the last half; holds if within 10 % of 2/3 of zero",
-    )
+    lab.decide("orthogonal", Measured(trend, error), note=f"{depth} layers of width 32.")
+
+
+def _limits(widths: Sequence[int], measured: Sequence[Any]) -> list[tuple[float, float]]:
+    """Both outputs extrapolated in 1/n, each with its standard error."""
+    x = [1 / n for n in widths]
+    fits = [_line(x, [m[0][i] for m in measured], [m[1][i] for m in measured]) for i in (0, 1)]
+    return [(value, error) for value, error, *_ in fits]
 
 
 def _line(
@@ -199,10 +292,3 @@ def _line(
     fit = covariance @ design.mT @ (weight * torch.tensor(y, dtype=torch.float64))
     errors = covariance.diagonal().sqrt()
     return float(fit[0]), float(errors[0]), float(fit[1]), float(errors[1])
-
-
-def _misfit(x: Sequence[float], y: Sequence[float], s: Sequence[float]) -> tuple[float, int]:
-    """χ² of the straight line, and its degrees of freedom."""
-    a, _, b, _ = _line(x, y, s)
-    pulls = [(v - a - b * t) / e for t, v, e in zip(x, y, s, strict=True)]
-    return sum(p * p for p in pulls), len(x) - 2

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from kadanoff.studies.lab import Lab
-from kadanoff.studies.principles import decisions, figures, parts
+from kadanoff.studies.principles import book, decisions, figures, parts
 
 __all__ = ["run"]
 
@@ -18,13 +18,17 @@ ACTIVATIONS = ("tanh", "sin", "linear", "relu", "gelu", "silu", "sigmoid", "soft
 
 def run(lab: Lab) -> None:
     """All claims, chapter by chapter."""
-    lab.plan(len(ACTIVATIONS) + 26)
+    lab.plan(len(ACTIVATIONS) + lab.pick(quick=36, full=42))
     growth = lab.part("laws-tanh", parts.laws, "tanh", decisions.deep(lab))
     _criticality(lab, growth)
+    _two_inputs(lab)
     _fluctuations(lab, growth)
     _tangent_kernel(lab, growth)
     _representation(lab)
+    _bayes(lab)
     _training(lab)
+    _information(lab)
+    _residual(lab)
     _contrast(lab)
 
 
@@ -70,9 +74,9 @@ def _fluctuations(lab: Lab, growth: list[Any]) -> None:
     sizes = lab.pick(
         quick=((16, 5), (32, 9), (64, 17)), full=((16, 5), (32, 9), (64, 17), (128, 33))
     )
+    many = lab.pick(quick=4, full=12) * networks
     curves = {
-        n: lab.part(f"collapse-{n}", parts.collapse, n, L, 4 * networks, lab.seed + 1)
-        for n, L in sizes
+        n: lab.part(f"collapse-{n}", parts.collapse, n, L, many, lab.seed + 1) for n, L in sizes
     }
     lab.figure(
         "fluctuations.svg",
@@ -138,6 +142,12 @@ def _training(lab: Lab) -> None:
     networks = lab.pick(quick=800, full=3000)
     moved = [lab.part(f"movement-{n}", parts.movement, n, networks, lab.seed + 5) for n in sizes]
     decisions.representation(lab, sizes, moved)
+    lab.say(
+        "The trained network",
+        r"""At infinite width every algorithm ends in the same function, the kernel's. At order
+        $1/n$ the end depends on the NTK's spread, its motion and the motion of its motion, and on
+        the way there: one Newton-like giant leap ends elsewhere than many small steps.""",
+    )
     theory = lab.part("prediction", parts.prediction)
     widths = lab.pick(quick=(96, 192), full=(96, 192, 384))
     pairs = lab.pick(quick=300, full=6000)
@@ -149,6 +159,94 @@ def _training(lab: Lab) -> None:
         "networks at a test point, less the kernel's prediction, times n.",
     )
     decisions.trained_mean(lab, widths, measured, theory)
+    leap = [lab.part(f"leap-{n}", book.giant_leap, n, pairs, n) for n in widths]
+    leap_theory = lab.part("leap-prediction", book.leap_prediction)
+    decisions.algorithm(lab, widths, leap, measured, leap_theory)
+
+
+def _two_inputs(lab: Lab) -> None:
+    lab.say(
+        "Two inputs",
+        r"""Off the critical point a difference between two inputs dies (or grows) exponentially:
+        in size by $\chi_\parallel$, in direction by $\chi_\perp$ a layer. Networks are drawn at
+        their fixed point $K^*$, with a second input five per cent longer, or turned by 0.05.""",
+    )
+    widths, networks = (
+        lab.pick(quick=[50, 100], full=[100, 200]),
+        lab.pick(quick=4000, full=100_000),
+    )
+    rows = []
+    for kind, layers in (("parallel", 7), ("perpendicular", 12)):
+        setting = (kind, widths, layers, networks, lab.seed)
+        found = lab.part(f"two inputs {kind}", book.two_inputs, *setting)
+        decisions.two_inputs(lab, kind, widths, found)
+        rows.append([kind, found[0], *(number for pair in found[1] for number in pair)])
+    lab.table(
+        "Growth of a difference a layer",
+        ["difference", "χ", f"n = {widths[0]}", "±", f"n = {widths[1]}", "±"],
+        rows,
+    )
+
+
+def _bayes(lab: Lab) -> None:
+    lab.say(
+        "Bayesian inference at order 1/n",
+        r"""With the network as prior the posterior is Gaussian only at infinite width. At order
+        $1/n$ the four-point vertex lets the data choose among metrics. Networks are drawn from the
+        prior and weighed with their exact evidence: no training, no approximation.""",
+    )
+    widths = lab.pick(quick=[32, 64], full=[32, 64, 128])
+    draws = lab.pick(quick=100_000, full=1_500_000)
+    found = [lab.part(f"bayes {n}", book.bayes, n, draws, lab.seed + n) for n in widths]
+    if len(widths) < 3:
+        lab.leave_open("bayes", "Three widths are needed to extrapolate.")
+    else:
+        decisions.bayes(lab, widths, found)
+    lab.table(
+        "n × shift of the posterior mean at the test point",
+        ["n", "measured", "±", "predicted, n → ∞"],
+        [[str(n), *f] for n, f in zip(widths, found)],
+    )
+
+
+def _information(lab: Lab) -> None:
+    from kadanoff.rgflow.information import optimal_aspect_ratio
+
+    lab.say(
+        "Information and the optimal aspect ratio",
+        r"""Neurons of one layer share the layer's metric, and with it information. To order
+        $v^3$, $v=V/nK^2$, it grows and then falls, and the book places the best depth,
+        $r^*=L/n$, at its maximum. In networks the information is computed without expansion from
+        draws of the metric.""",
+    )
+    draws = lab.pick(quick=20_000, full=200_000)
+    far = lab.part("information", book.shared_information, 500, 2, draws, lab.seed)
+    decisions.information(lab, far, 500, 2)
+    width = 100
+    best = round(optimal_aspect_ratio("relu", 2) * width)
+    depths = (best, 2 * best)
+    at, beyond = (
+        lab.part(f"information {L}", book.shared_information, width, L, draws, lab.seed + L)
+        for L in depths
+    )
+    decisions.optimal_aspect(lab, at, beyond, depths, width)
+
+
+def _residual(lab: Lab) -> None:
+    lab.say(
+        "Residual networks",
+        r"""A skip $z'=b+W\sigma(z)+\gamma z$ slows the growth of fluctuations: at $\gamma\to1$ a
+        block does next to nothing. So there is a strength $\gamma^*$ that keeps a network of any
+        depth at the optimal aspect ratio.""",
+    )
+    depth = lab.pick(quick=12, full=48)
+    gamma = 0.5**0.5
+    recursion = lab.part("residual tanh", book.residual_growth, gamma, depth)
+    networks = lab.pick(quick=4000, full=100_000)
+    setting = (gamma, 6, lab.pick(quick=[40, 80], full=[75, 150, 300]), networks, lab.seed)
+    linear = lab.part("residual linear", book.residual_ensemble, *setting)
+    skip = lab.part("optimal skip", book.optimal_skip, 50, 20, networks, lab.seed)
+    decisions.residual(lab, recursion, depth, linear, skip)
 
 
 def _contrast(lab: Lab) -> None:

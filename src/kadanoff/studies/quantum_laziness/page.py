@@ -22,7 +22,7 @@ def run(lab: Lab) -> None:
     gates = lab.pick(quick=[4, 16, 64], full=[4, 16, 64, 256])
     qubits = lab.pick(quick=[3, 4, 5, 6], full=[2, 3, 4, 5, 6, 7, 8, 9])
     n, depth = lab.pick(quick=(3, 20), full=(4, 40))
-    starts = lab.pick(quick=24, full=32)
+    starts = lab.pick(quick=24, full=128)
     targets = lab.pick(quick=[0.5, -1.0, -1.3], full=[0.0, 0.5, -1.0, -1.3])
     noises = lab.pick(
         quick=[(0.2, 1e-3), (1.0, 1e-3)],
@@ -30,7 +30,7 @@ def run(lab: Lab) -> None:
     )
     lazy = lab.pick(quick=[2, 3, 4], full=[2, 3, 4, 5, 6, 7])
     lab.plan(
-        2 * len(sizes) + len(gates) + len(qubits) + 2 + len(targets) + len(noises) + len(lazy) + 5
+        2 * len(sizes) + len(gates) + len(qubits) + 4 + len(targets) + len(noises) + len(lazy) + 6
     )
     _kernel(lab, sizes, gates, full, seed)
     _plateau(lab, qubits, full, seed)
@@ -46,7 +46,9 @@ def _kernel(lab: Lab, sizes: list[int], gates: list[int], full: bool, seed: int)
     for kind in ("word", "projector"):
         designs[kind] = {}
         for n in sizes:
-            setting = (kind, n, 64, circuits, seed + n)
+            # the last is the one that the leading orders of 1/N are held against
+            many = 4800 if full and n == sizes[-1] else circuits
+            setting = (kind, n, 64, many, seed + n)
             designs[kind][n] = lab.part(f"two-designs-{kind}-{n}", parts.two_design, *setting)
     lab.say(
         "The kernel of random circuits",
@@ -70,7 +72,8 @@ def _kernel(lab: Lab, sizes: list[int], gates: list[int], full: bool, seed: int)
     head = ["O", "n", "mean K", "measured", "±", "ΔK leading", "ΔK exact", "measured", "±"]
     lab.table("L = 64 gates between Haar unitaries", head, rows)
     decisions.two_designs(lab, [r for mine in designs.values() for r in mine.values()])
-    decisions.fluctuation(lab, designs["word"][sizes[-1]], sizes[-1])
+    n = sizes[-1]
+    decisions.fluctuation(lab, designs["word"][n], designs["projector"][n], n)
     many = []
     for L in gates:
         setting = ("word", 2, L, circuits, seed + 50 + L)
@@ -84,13 +87,27 @@ def _kernel(lab: Lab, sizes: list[int], gates: list[int], full: bool, seed: int)
         "Left: mean kernel against the exact form. Right: its "
         "relative fluctuation stops falling with the number of gates.",
     )
-    draws = 400 if full else 150
-    second = [lab.part(f"dqntk-{m}", parts.second_order, m, 16, draws, seed + m) for m in (3, 4)]
+    _second_order(lab, full, seed)
+
+
+def _second_order(lab: Lab, full: bool, seed: int) -> None:
+    draws, qubits = (800, (3, 4, 5, 6)) if full else (150, (3, 4))
+    rows = [lab.part(f"dqntk-{m}", parts.second_order, m, 16, draws, seed + m) for m in qubits]
+    decisions.second_order(lab, rows)
+    lab.say(
+        "The second order: the quantum dNTK",
+        r"""
+        The kernel moves at second order by $\mu=\sum_{\ell\ell'}\partial_\ell\partial_{\ell'}z\,
+        \partial_\ell z\,\partial_{\ell'}z$. Its printed spread counts the off-diagonal Hessian as
+        random. The diagonal is not: $\partial_\ell^2z\approx-4\,(z-\text{mean})$ is the same for
+        all gates and adds up coherently.
+        """,
+    )
     shown = ("n", "mean", "mean_err", "std", "std_err", "paper")
     lab.table(
         "The dQNTK, 16 gates between Haar unitaries",
         ["n", "mean μ", "±", "Δμ measured", "±", "√32 L Tr(O²)^1.5/N³", "√48 …"],
-        [[*(r[key] for key in shown), r["paper"] * math.sqrt(1.5)] for r in second],
+        [[*(r[key] for key in shown), r["paper"] * math.sqrt(1.5)] for r in rows],
         "√48 counts the coherent diagonal part of the Hessian, ∂²z ≈ −4 (z − mean).",
     )
 
@@ -137,8 +154,8 @@ def _dynamics(lab: Lab, n: int, depth: int, starts: int, targets: list[float], s
     circuit = (n, depth, starts)
     frozen = lab.part("frozen", parts.train_circuit, *circuit, 0.0, 0.2, 30, 0.0, 0, seed + 1)
     found = parts.decay_rates(frozen)
-    decisions.exponential(lab, frozen["K0"], found)
-    steps = lab.pick(quick=120, full=240)
+    decisions.exponential(lab, n, found, starts)
+    steps = 240
     rows = {}
     for t in targets:
         setting = (*circuit, t, 0.1, steps, 0.0, 0, seed + 3)
@@ -166,8 +183,11 @@ def _dynamics(lab: Lab, n: int, depth: int, starts: int, targets: list[float], s
         ["target", "measured", "state-conditioned law", "frozen kernel"],
         table,
     )
-    decisions.critical_target(lab, rows["-1.0"]["mean"], steps)
-    decisions.unreachable_target(lab, rows["-1.3"]["mean"][-1])
+    long = lab.pick(quick=240, full=1920)
+    slopes = lab.part("critical", parts.critical_slopes, n, depth, min(starts, 48), long, seed + 3)
+    decisions.critical_target(lab, slopes, long)
+    beyond = rows["-1.3"]
+    decisions.unreachable_target(lab, beyond["mean"][-1], beyond["K"][-1] / beyond["K"][0])
     lab.figure(
         "training.svg",
         figures.training(frozen, rows, steps),
@@ -196,12 +216,14 @@ def _noise(
         ["ηK", "σ", "measured", "σ²/(2η(2−ηK))", "ratio", "±"],
         table,
     )
-    decisions.resilience(lab, lab.part("buried", parts.buried, *circuit, seed + 6))
+    decisions.resilience(lab, n, lab.part("buried", parts.buried, n, depth, 4 * starts, seed + 6))
     counts = lab.pick(quick=[3000], full=[300, 3000, 30000])
+    shots = lab.part("shots", parts.shot_noise, *circuit, counts, seed + 7)
+    decisions.shot_floor(lab, shots)
     lab.table(
         "Late loss when z is measured with S shots, target 0.2, ηK = 0.4",
         ["S", "measured", "ηK(1−z²)/(2S(2−ηK))", "ratio", "±"],
-        lab.part("shots", parts.shot_noise, *circuit, counts, seed + 7),
+        shots,
     )
     lab.say(
         "Noise",
@@ -225,7 +247,8 @@ def _laziness(lab: Lab, qubits: list[int], starts: int, seed: int) -> None:
         rows.append(row)
         told, shots = 2 ** (-(n - 1) / 2), 2 / theory.gradient_variance(observable("word", n))
         table.append([n, run["L"], row.move, told, row.fall, row.total, shots])
-    decisions.laziness(lab, rows)
+    exact = [math.sqrt(theory.gradient_variance(observable("word", n))) for n in qubits]
+    decisions.laziness(lab, rows, exact)
     decisions.not_a_plateau(lab, rows)
     lab.table(
         "The same 30 steps at every n",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from kadanoff.studies.quantum_laziness.quantum import (
 __all__ = [
     "buried",
     "classical",
+    "critical_slopes",
     "decay_rates",
     "hardware",
     "in_pennylane",
@@ -155,6 +157,19 @@ def train_circuit(
         "first_move": run.first_move,
         "total_move": run.total_move,
     }
+
+
+def critical_slopes(n: int, depth: int, starts: int, steps: int, seed: int) -> list[list[float]]:
+    """Local powers of t in |ε| of each start at the target −1, over the last three doublings."""
+    O = observable("word", n)
+    circuit = hardware_efficient(n, depth, count=starts, seed=seed)
+    theta = circuit.angles(starts, torch.Generator().manual_seed(seed + 1))
+    _, g, _ = circuit.gradient(theta, O)
+    eta = 0.1 / float(g.square().sum(1).mean())
+    logs = descend(circuit, theta, O, -1.0, eta=eta, steps=steps).epsilon.abs().log()
+    at = [logs[steps // 2**k] for k in (3, 2, 1, 0)]
+    slopes = torch.stack([(b - a) / math.log(2) for a, b in pairwise(at)], 1)
+    return slopes.tolist()
 
 
 def decay_rates(row: dict[str, Any]) -> dict[str, float]:

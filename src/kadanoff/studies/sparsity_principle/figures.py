@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kadanoff.studies.sparsity_principle.decisions import RUNGS
+from kadanoff.studies.sparsity_principle.claims import RUNGS
 from kadanoff.style.figures import DASHES, SERIES, colour, figure, house_style, points
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["ladder", "lunch", "orders", "spectra"]
+__all__ = ["aspect", "ladder", "lunch", "orders", "spectra"]
 
 
 def lunch(found: Mapping[str, Any]) -> Figure:
@@ -121,4 +121,20 @@ def orders(
         )
         axes[2].plot(widths, noise, color=colour("muted"), ls=":", label="standard error")
         axes[2].legend(fontsize=8)
+    return fig
+
+
+def aspect(table: np.ndarray, budget: int, networks: int) -> Figure:
+    """Variance of the metric against L/n: exact, order 1/n, sampled."""
+    ratio, _, _, measured, error = table[:, 2:7].T
+    grid = np.geomspace(ratio[0] / 1.5, ratio[-1] * 1.3, 100)
+    # at equal budgets n²L is fixed: n from L/n = r is (budget/r)^(1/3)
+    n = (budget / grid) ** (1 / 3)
+    with house_style():
+        fig, ax = figure(width=6.4, height=3.8)
+        ax.plot(grid, np.expm1(grid * n * np.log1p(5 / n)), color=colour("theory"), label="exact")
+        ax.plot(grid, 5 * grid, color=colour("muted"), ls="--", label="order 1/n")
+        points(ax, ratio, measured, error, label=f"{networks:,} networks", index=0)
+        ax.set(xscale="log", yscale="log", xlabel="L/n", ylabel="V / nK²")
+        ax.legend()
     return fig

@@ -92,28 +92,33 @@ def need(rung: str, N: int, target: float, repeats: int, seed: int) -> list[floa
 
 
 def energies_needed(N: int, seed: int) -> list[list[Any]]:
-    """Smallest number of measured energies that gives back the whole Hamiltonian, per rung."""
+    """Smallest number of well-chosen energies that give back the whole Hamiltonian, per rung.
+
+    States are chosen one by one, each the one whose features are furthest from the span of those
+    before (QR with column pivoting).
+    """
+    from scipy.linalg import qr
+
     from kadanoff.studies.sparsity_principle.hypercube import points
     from kadanoff.studies.sparsity_principle.ising import Ising, fit_energies
 
     X, rng = points(N), np.random.default_rng(seed)
     rows = []
     for rung in ("generic", "2-local", "local", "translation invariant"):
-        terms, order = _terms(rung, N), rng.permutation(len(X))
+        terms = _terms(rung, N)
         # all couplings different: a uniform one can be met by luck with an energy missing
         truth = Ising(terms, rng.normal(size=terms.free))
-        exact, M = truth.energy(X), terms.free
+        exact = truth.energy(X)
+        order = qr(terms.features(X).T, mode="r", pivoting=True)[1]
+        M = terms.free - 1
+        errors = []
         while True:
-            states = X[order[:M]]
-            model, rank = fit_energies(terms, states, truth.energy(states))
+            model, rank = fit_energies(terms, X[order[:M]], exact[order[:M]])
+            errors.append(float(np.abs(model.energy(X) - exact).max()))
             if rank == terms.free:
                 break
             M += 1
-        # one measurement fewer than couplings leaves a direction free
-        few = order[: terms.free - 1]
-        below, _ = fit_energies(terms, X[few], truth.energy(X[few]))
-        error = [float(np.abs(m.energy(X) - exact).max()) for m in (below, model)]
-        rows.append([rung, terms.free, M, *error])
+        rows.append([rung, terms.free, M, errors[0], errors[-1]])
     return rows
 
 
@@ -141,6 +146,17 @@ def big_lattice(side: int, samples: list[int], seed: int) -> list[list[float]]:
             row += [math.nan, math.nan]
         rows.append(row)
     return rows
+
+
+def one_configuration(side: int, sets: int, seed: int) -> list[float]:
+    """Rms error of field and bond from single configurations of a side × side lattice."""
+    from kadanoff.studies.sparsity_principle.ising import Ising, fit, translation_invariant
+
+    truth = Ising(translation_invariant((side, side)), np.array([0.05, 0.3]))
+    states = truth.sample(sets, seed=seed, burn_in=300, thin=20, chains=sets)
+    square = [np.mean((fit(truth.terms, s[None], prior=1.0).J - truth.J) ** 2) for s in states]
+    rms = math.sqrt(np.mean(square))
+    return [rms, float(np.std(square, ddof=1) / math.sqrt(sets) / (2 * rms))]
 
 
 def learnt_spectra(n: int, seeds: int, seed: int) -> dict[str, Any]:
@@ -267,7 +283,11 @@ def two_inputs(n: int, networks: int, seed: int, checkpoint: str) -> dict[str, A
 
 
 def aspect(budget: int, depths: list[int], networks: int, seed: int) -> list[list[float]]:
-    """Equal numbers of parameters at different L/n: V/(nK²) and A/(nΘ²), theory and networks."""
+    """Equal numbers of parameters at different L/n: V/(nK²) of critical ReLU networks.
+
+    Rows: L, n, L/n, order 1/n, exact, measured, its standard error, and the relative error that
+    so many networks must have by the exact law.
+    """
     import torch
 
     from kadanoff.architecture import MLP
@@ -278,20 +298,40 @@ def aspect(budget: int, depths: list[int], networks: int, seed: int) -> list[lis
     X = torch.ones(1, 4, dtype=torch.float64)
     for L in depths:
         n = max(2, round(math.sqrt(budget / L)))
-        arch = MLP(4, [n] * L, 1, "relu", C_W=2.0, lambda_W=1.0 / (L + 1), lambda_b=0.0)
+        arch = MLP(4, [n] * L, 1, "relu", C_W=2.0)
         theory = flow(arch, X, order=1)
-        found = ensemble(
-            arch, X, networks, seed=seed, observables=["K", "V", "Theta", "A"], layers=[L + 1]
-        )
+        found = ensemble(arch, X, networks, seed=seed, observables=["K", "V"], layers=[L + 1])
 
         def last(x) -> float:
             return float(x[-1].flatten()[0])
 
-        K, H = last(theory.K), last(theory.Theta)
-        row = [L, n, L / n]
-        for name, scale in (("V", K), ("A", H)):
-            row += [last(theory.require(name)) / n / scale**2]
-            m = getattr(found, name)
-            row += [last(m.value) / n / scale**2, last(m.stderr) / n / scale**2]
-        rows.append(row)
+        K = last(theory.K)
+        V, error = last(found.V.value), last(found.V.stderr)
+        first = last(theory.require("V")) / n / K**2
+        scale = n * K**2
+        exact, spread = relu_fluctuation(n, L)
+        expected = spread / math.sqrt(networks) / exact
+        rows.append([L, n, L / n, first, exact, V / scale, error / scale, expected])
     return rows
+
+
+def relu_fluctuation(n: int, L: int) -> tuple[float, float]:
+    """Var Ĝ/K² of L critical ReLU layers of width n, and the spread of one network's square.
+
+    Each layer multiplies Ĝ by the mean of n squares of ReLU(z)·√2, so moments are powers: with
+    r the number of active neurons (binomial) and χ² of r degrees of freedom,
+    E (Σ 2 z²)^k = Σ_r C(n, r) 2^{k−n} r(r + 2) … (r + 2k − 2).
+    """
+    from scipy.stats import binom
+
+    r = np.arange(n + 1)
+    chance = binom.pmf(r, n, 0.5)
+
+    def moment(k: int) -> float:
+        rising = np.prod([r + 2.0 * j for j in range(k)], axis=0)
+        return float((chance * rising).sum() * (2.0 / n) ** k) ** L
+
+    second, third, fourth = moment(2), moment(3), moment(4)
+    variance = second - 1
+    central = fourth - 4 * third + 6 * second - 3
+    return variance, math.sqrt(max(0.0, central - variance**2))
