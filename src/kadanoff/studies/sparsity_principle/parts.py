@@ -109,7 +109,8 @@ def energies_needed(N: int, seed: int) -> list[list[Any]]:
         # all couplings different: a uniform one can be met by luck with an energy missing
         truth = Ising(terms, rng.normal(size=terms.free))
         exact = truth.energy(X)
-        order = qr(terms.features(X).T, mode="r", pivoting=True)[1]
+        pivoted: Any = qr(terms.features(X).T, mode="r", pivoting=True)
+        order = pivoted[-1]
         M = terms.free - 1
         errors = []
         while True:
