@@ -5,6 +5,7 @@
 ``uses``            What each parameter did in a forward pass
 ``composite``       The whole network as one function of the correlation ρ
 ``conv``            NNGP and NTK of convolutional networks with infinitely many channels
+``direct``          A few layers of scale-invariant activations, strip by strip
 ``empirical``       The empirical NTK of a real model, at its present parameters
 ``evaluators``      How a tile of inner products becomes a tile of kernels: three ways
 ``gram``            `kernel(arch)`: NNGP and NTK Gram matrices of data sets

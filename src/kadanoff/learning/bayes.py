@@ -270,6 +270,7 @@ def posterior(
     G1: Tensor | None = None,
     V: Tensor | None = None,
     n: int | None = None,
+    known: tuple[Tensor, float] | None = None,
 ) -> Posterior:
     r"""Posterior of the outputs at the test points, at infinite width or at order 1/n.
 
@@ -283,6 +284,8 @@ def posterior(
     G1 : Tensor, shape (N+M, N+M), V : Tensor, shape (N+M,)*4, n : int
         Order 1/n: correction of the mean metric, four-point vertex, both of the output layer and
         without the 1/n; width of the last hidden layer.
+    known : (Tensor, float), optional
+        Inverse and log determinant of the noisy training kernel, from :func:`inverse_of`.
 
     Returns
     -------
@@ -303,7 +306,7 @@ def posterior(
     """
     n_train, n_out = y.shape
     A, B = slice(0, n_train), slice(n_train, K.shape[0])
-    inverse, logdet = _inverse(K[A, A], y, noise)
+    inverse, logdet = known or _inverse(K[A, A], y, noise)
     tilde = inverse @ y
     mean_0 = K[B, A] @ tilde
     cov_0 = K[B, B] - K[B, A] @ inverse @ K[A, B]

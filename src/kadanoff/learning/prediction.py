@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from torch import Tensor
 from kadanoff.architecture import Network
 from kadanoff.devices import chosen
 from kadanoff.errors import AnalysisError, DataError, UsageError
+from kadanoff.kernels.direct import direct, is_direct
+from kadanoff.kernels.gram import Kernel
 from kadanoff.learning.bayes import (
     LeaveOneOut,
     Posterior,
@@ -21,7 +24,7 @@ from kadanoff.learning.bayes import (
     posterior,
 )
 from kadanoff.learning.corrections import OTHER_BLOCKS, first_order
-from kadanoff.learning.dynamics import Blocks, as_targets
+from kadanoff.learning.dynamics import Blocks, as_targets, inverse_of
 from kadanoff.learning.gradient_descent import trained_covariance, trained_mean
 from kadanoff.learning.inference import first_order_posterior
 from kadanoff.learning.response import ALGORITHMS
@@ -157,10 +160,16 @@ def _kernels(arch: Any, X: Tensor) -> tuple[Tensor, Tensor]:
 
         result = flow(arch, X, order=0)
         return result.K[-1], result.Theta[-1]
-    from kadanoff.kernels import kernel
-
-    K, Theta = kernel(arch)(X, None, get=("nngp", "ntk"))
+    if is_direct(arch, len(X)):
+        return direct(arch, X)
+    K, Theta = _kernel_of(arch)(X, None, get=("nngp", "ntk"))
     return K, Theta
+
+
+@lru_cache(maxsize=8)
+def _kernel_of(arch: Network) -> Kernel:
+    """The kernel of an architecture, with the maps it has compiled in earlier calls."""
+    return Kernel(arch)
 
 
 def _is_kernel(arch: Any) -> bool:
@@ -283,18 +292,26 @@ def predict(
             progress,
         )
     else:
-        b = blocks(arch, X_train, y, X_test, ridge)
         if method == "bayes":
-            joint = torch.cat([torch.cat([b.K_AA, b.K_BA.mT], 1), torch.cat([b.K_BA, b.K_BB], 1)])
-            out = _from_posterior(posterior(joint, y, noise=noise), 0)
-            out = replace(out, leave_one_out=_left_out(b.K_AA, y, noise))
+            out = _posterior(arch, X_train, y, X_test, noise)
         else:
+            b = blocks(arch, X_train, y, X_test, ridge)
             mean = trained_mean(b, t, eta)
             terms = GradientTerms(infinite_width=mean)
             left_out = _left_out(b.Theta_AA, y, ridge, b.inverse) if math.isinf(t) else None
             cov = trained_covariance(b, t, eta)
             out = Prediction(mean, cov, 0, method, t, eta, terms, leave_one_out=left_out)
     return replace(out, classes=targets.classes)
+
+
+def _posterior(arch: Any, X_train: Tensor, y: Tensor, X_test: Tensor, noise: float) -> Prediction:
+    n = len(X_train)
+    K = _kernels(arch, torch.cat([X_train, X_test]))[0]
+    # one factorisation for the posterior and for what is left out
+    known = inverse_of(K[:n, :n], noise) if noise >= 0 and math.isfinite(noise) else None
+    out = _from_posterior(posterior(K, y, noise=noise, known=known), 0)
+    inverse = None if known is None else known[0]
+    return replace(out, leave_one_out=_left_out(K[:n, :n], y, noise, inverse))
 
 
 def _warn_strong(arch: Network, correction: Tensor, mean: Tensor, notes: list[str]) -> None:
