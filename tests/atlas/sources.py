@@ -13,6 +13,27 @@ from urllib.parse import parse_qs, unquote, urlsplit
 S2 = "a" * 40
 
 
+# what arXiv answers: one entry, and none
+EMPTY_FEED = """<?xml version="1.0" encoding="UTF-8"?>
+<feed xmlns="http://www.w3.org/2005/Atom"><title>ArXiv Query</title></feed>"""
+FEED = r"""<?xml version="1.0" encoding="UTF-8"?>
+<feed xmlns="http://www.w3.org/2005/Atom">
+  <title type="html">ArXiv Query: id_list=2305.00001</title>
+  <entry>
+    <id>http://arxiv.org/abs/2305.00001v2</id>
+    <published>2023-05-01T00:00:00Z</published>
+    <title>A preprint about
+      $\chi_\perp$</title>
+    <summary>  Its abstract,
+of two lines. </summary>
+    <author><name>Ann Author</name></author>
+    <author><name>Bob Bauer</name></author>
+    <arxiv:doi xmlns:arxiv="http://arxiv.org/schemas/atom">10.1000/ARX</arxiv:doi>
+    <link href="http://arxiv.org/abs/2305.00001v2" rel="alternate" type="text/html"/>
+  </entry>
+</feed>"""
+
+
 def s2_paper(number: int, **more: Any) -> dict[str, Any]:
     """A paper as Semantic Scholar gives it."""
     return {
@@ -54,6 +75,8 @@ class Sources:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        # the same as it came, with its percent signs
+        self.raw: list[str] = []
         self.keys: list[str | None] = []
         self.trouble: dict[str, list[str]] = {}
         main = {"externalIds": {"ArXiv": "2104.00008"}, "paperId": S2, "abstract": "An abstract."}
@@ -84,6 +107,8 @@ class Sources:
         parts = urlsplit(address)
         query = {k: v[0] for k, v in parse_qs(parts.query).items()}
         path = unquote(parts.path)
+        if path == "/arxiv/query":
+            return FEED if query["id_list"] == "2305.00001" else EMPTY_FEED
         if path == "/s2/paper/ARXIV:2104.00008":
             return self.s2
         for side, entries in (("citations", self.citations), ("references", self.references)):
@@ -117,6 +142,7 @@ def sources() -> Iterator[tuple[Sources, str]]:
 
         def do_GET(self) -> None:
             state.asked.append(unquote(self.path))
+            state.raw.append(self.path)
             state.keys.append(self.headers.get("x-api-key"))
             for piece, kinds in state.trouble.items():
                 if piece in unquote(self.path) and kinds:
@@ -124,6 +150,8 @@ def sources() -> Iterator[tuple[Sources, str]]:
             found = state.answer(self.path)
             if found is None:
                 return self.send(404, {"error": "Paper not found"})
+            if isinstance(found, str):
+                return self.feed(found)
             return self.send(200, found)
 
         def send(self, status: int, body: Any, **headers: str) -> None:
@@ -135,6 +163,13 @@ def sources() -> Iterator[tuple[Sources, str]]:
                 self.send_header(name.replace("_", "-"), value)
             self.end_headers()
             self.wfile.write(content)
+
+        def feed(self, text: str) -> None:
+            self.send_response(200)
+            self.send_header("content-type", "application/atom+xml; charset=UTF-8")
+            self.send_header("content-length", str(len(text.encode())))
+            self.end_headers()
+            self.wfile.write(text.encode())
 
         def fail(self, kind: str) -> None:
             if kind == "429":

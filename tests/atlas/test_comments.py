@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kadanoff.atlas import comments, exports, papers
+from kadanoff.atlas import backup, comments, exports, notebook, papers
 from kadanoff.atlas.rendering import markdown
 from kadanoff.atlas.store import Store
 from kadanoff.errors import DataError, UsageError
@@ -158,20 +158,25 @@ def test_export_and_import_give_the_same_atlas(store: Store, tmp_path) -> None:
         root = comments.add(db, "roberts2021", "Hello $x$", "Ada")
         comments.add(db, "roberts2021", "Reply", "Bob", parent=root.id)
         comments.edit(db, root.id, "Hello again", 1)
-        db.execute("INSERT INTO reading VALUES ('pdlt2021', 1.0)")
-        document = json.loads(json.dumps(exports.dump(db)))
+        notebook.set_status(db, "pdlt2021", "reading")
+        notebook.set_note(db, "pdlt2021", "Read chapter 4: $\\chi_\\perp$.", 0)
+        notebook.set_labels(db, "pdlt2021", "tag", ["criticality", "Book"])
+        notebook.set_labels(db, "pdlt2021", "collection", ["Thesis"])
+        notebook.add_link(db, "pdlt2021", "https://arxiv.org/pdf/2106.10165")
+        document = json.loads(json.dumps(backup.dump(db)))
     other = Store(tmp_path / "other")
     with other.write() as db:
-        assert exports.restore(db, document)["comments"] == 2
-        assert exports.restore(db, document)["comments"] == 0
-        again = exports.dump(db)
-    for part in ("papers", "citations", "comments", "reading"):
+        assert backup.restore(db, document)["comments"] == 2
+        assert backup.restore(db, document)["comments"] == 0
+        again = backup.dump(db)
+    parts = ("papers", "citations", "comments", "reading", "statuses", "notes", "labels")
+    for part in (*parts, "documents", "entries"):
         assert again[part] == document[part], part
     # an older export does not undo a newer edit
     with other.write() as db:
         number = db.execute("SELECT id FROM comment WHERE parent IS NULL").fetchone()[0]
         comments.edit(db, number, "Newest", 2)
-        exports.restore(db, document)
+        backup.restore(db, document)
         assert comments.get(db, number).body == "Newest"
     other.close()
 
@@ -188,11 +193,11 @@ def test_export_and_import_give_the_same_atlas(store: Store, tmp_path) -> None:
 )
 def test_a_damaged_export_changes_nothing(store: Store, change: dict) -> None:
     with store.read() as db:
-        before = exports.dump(db)
+        before = backup.dump(db)
     with pytest.raises(DataError), store.write() as db:
-        exports.restore(db, {**before, **change})
+        backup.restore(db, {**before, **change})
     with store.read() as db:
-        assert exports.dump(db)["papers"] == before["papers"]
+        assert backup.dump(db)["papers"] == before["papers"]
 
 
 def test_csv_has_no_formulas_and_bibtex_no_escape(store: Store) -> None:
@@ -210,8 +215,8 @@ def test_csv_has_no_formulas_and_bibtex_no_escape(store: Store) -> None:
     assert all(cell[:1] not in ("=", "+", "-", "@") for cell in rows[1])
     text = exports.bibtex([paper])
     assert text.count("\n@") == 0
-    from kadanoff.atlas.importers.files import parse_bibtex
+    from kadanoff.atlas.importers.bibtex import parse_bibtex
 
-    (again,) = parse_bibtex(exports.bibtex([paper]))
+    (again,) = parse_bibtex(exports.bibtex([paper])).records
     assert again.title == paper.title
     assert again.year == 2000

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import sqlite3
+from pathlib import Path
 
 import pytest
 
-from kadanoff.atlas import graph, papers
+from kadanoff.atlas import graph, papers, seed, similarity
 from kadanoff.atlas.identity import (
     Identifier,
     Record,
@@ -18,7 +21,9 @@ from kadanoff.atlas.identity import (
     title_key,
 )
 from kadanoff.atlas.layout import place
+from kadanoff.atlas.searching import search
 from kadanoff.atlas.store import Store
+from kadanoff.atlas.studies import Registry
 from kadanoff.errors import StorageError, UsageError
 
 
@@ -58,27 +63,72 @@ def test_names_and_titles_compare_across_sources() -> None:
 
 
 def test_the_first_start_has_the_essay_with_what_is_known_and_no_more(store: Store) -> None:
+    known = seed.facts()
     with store.read() as db:
         essay = papers.get(db, "arXiv:2104.00008")
         assert essay is not None
         around = papers.neighbours(db, essay.id)
         assert essay.title == "Why is AI hard and Physics simple?"
-        assert len(around["cites"]) == 6
-        assert around["referenced"] == {"pdlt2021", "wigner1960", "tenenbaum2011", "lake2017"}
+        # the full list of references, and all known citing works
+        assert around["referenced"] == {b for a, b, _ in known["citations"] if a == essay.id}
+        assert around["cites"] == {a for a, b, _ in known["citations"] if b == essay.id}
+        assert len(around["referenced"]) == 82
+        assert {"pdlt2021", "wigner1960", "tenenbaum2011", "lake2017"} <= around["referenced"]
         lazy = papers.get(db, "li2022parsimonious")
         assert lazy is not None
         assert lazy.id == "li2022lazy"
         assert "Parsimonious" in lazy.other_titles[0]
-        for name in [essay.id, *around["cites"], *around["referenced"]]:
-            paper = papers.get(db, name)
-            assert paper is not None
+        everything = papers.many(db, [w["key"] for w in known["works"]])
+        assert len(everything) == len(known["works"]) > 200
+        for work in known["works"]:
+            paper = everything[work["key"]]
+            # what the file does not say is not there
+            assert (paper.year, paper.summary) == (work.get("year"), work.get("summary"))
             assert paper.abstract is None
             assert paper.citations is None
-            # two sentences
-            assert (paper.summary or "").count(". ") == 1
         wigner = papers.get(db, "wigner1960")
         assert wigner is not None
         assert wigner.identifiers == ()
+        # each citation says where it was read
+        rows = db.execute("SELECT source FROM cites").fetchall()
+        assert len(rows) == len(known["citations"])
+        assert all(": " in row[0] for row in rows)
+        for study in Registry().all():
+            name = papers.resolve(db, study.paper_id)
+            assert name is not None
+            assert any(papers.neighbours(db, name).values()), name
+
+
+def test_an_atlas_of_the_first_format_opens_with_all_that_was_in_it(tmp_path: Path) -> None:
+    old = sqlite3.connect(tmp_path / "atlas.sqlite")
+    old.executescript(Path(__file__).with_name("schema_1.sql").read_text("utf-8"))
+    old.execute(
+        "INSERT INTO paper (id, title, title_key, year, added_at) VALUES"
+        " ('mine', 'An own paper on laziness', 'anownpaperonlaziness', 2020, 1.0)"
+    )
+    old.execute("INSERT INTO author VALUES ('mine', 0, 'Ada Lovelace')")
+    old.execute("INSERT INTO paper_fts VALUES ('mine', 'An own paper', 'Ada Lovelace', '', '')")
+    old.execute(
+        "INSERT INTO comment (uid, paper, author, body, created_at)"
+        " VALUES ('u', 'mine', 'Ada', 'A thought about resonance', 2.0)"
+    )
+    old.execute("INSERT INTO reading VALUES ('mine', 3.0)")
+    old.execute("PRAGMA user_version = 1")
+    old.commit()
+    old.close()
+    store = Store(tmp_path)
+    with store.read() as db:
+        assert db.execute("PRAGMA user_version").fetchone()[0] == 2
+        assert [p.id for p in search(db, "author:lovelace")[0]] == ["mine"]
+        # comments are searched too, also those written before they were
+        assert [p.id for p in search(db, "resonance in:list")[0]] == ["mine"]
+        assert db.execute("SELECT status FROM reading").fetchone()[0] == "to-read"
+        assert papers.get(db, "pdlt2021") is not None
+    store.close()
+    again = Store(tmp_path)
+    with again.read() as db:
+        assert search(db, "author:lovelace")[1] == 1
+    again.close()
 
 
 def test_preprint_and_journal_version_are_one_paper(store: Store) -> None:
@@ -114,33 +164,91 @@ def test_papers_shown_to_be_one_become_one_with_all_that_hangs_on_them(store: St
         assert papers.resolve(db, b) == a
         assert papers.neighbours(db, a) == {"cites": {"wigner1960"}, "referenced": {"pdlt2021"}}
         assert [c.body for c in comments.thread(db, a)] == ["kept"]
-        found, _ = papers.search(db, "second name")
+        found, _, _ = search(db, "second name")
         assert [p.id for p in found] == [a]
 
 
-@pytest.mark.parametrize("text", ['"', "*", "NEAR(", "a OR", "-", "(", "title:x", "' --", "\x00"])
-def test_search_takes_any_text(store: Store, text: str) -> None:
-    with store.read() as db:
-        papers.search(db, text)
-
-
-def test_search_finds_titles_authors_and_summaries_without_accents(store: Store) -> None:
-    with store.read() as db:
-        assert papers.search(db, "toledo marin")[0][0].id == "toledo2021"
-        assert papers.search(db, "meijer")[0][0].id == "zavatone2021"
-        assert papers.search(db, "")[1] == 11
-
-
-def test_recommendations_are_the_cosines(store: Store) -> None:
+def test_nearness_is_the_cosine_of_the_links(store: Store) -> None:
     with store.write() as db:
         ids = {n: papers.save(db, Record(f"Paper {n} of six", [f"Au {n}"], 2000)) for n in "abcdef"}
-        # a and b share two of their references: coupling 2 / sqrt(3 * 2)
+        # a is linked with c, d, e and f, b with c and d: they share two of 4 and of 2
         for src, dst in ("ac", "ad", "ae", "bc", "bd", "fa", "fc"):
             papers.cite(db, ids[src], ids[dst])
-        found = dict(graph.recommend(db, ids["a"]))
-    # f cites a, c, d ... and so is no recommendation; c, d, e are cited already
+        found = dict(similarity.recommend(db, ids["a"]))
+        near = similarity.nearness(db, ids["a"], [ids["b"], ids["c"], ids["a"]])
+    # f cites a, and c, d, e are cited by it: they are no recommendations
     assert set(found) == {ids["b"]}
-    assert found[ids["b"]] == pytest.approx(2 / math.sqrt(6))
+    assert found[ids["b"]] == pytest.approx(2 / math.sqrt(4 * 2))
+    # of c, cited by a, b and f, the citing work f is shared
+    assert near == pytest.approx(
+        {ids["b"]: found[ids["b"]], ids["c"]: 1 / math.sqrt(4 * 3), ids["a"]: 1.0}
+    )
+
+
+def test_in_the_layout_by_nearness_the_distance_is_the_number(store: Store) -> None:
+    with store.read() as db:
+        found = graph.neighbourhood(db, "zavatone2021", near=True, layout="similarity")
+        again = graph.neighbourhood(db, "zavatone2021", near=True, layout="similarity")
+    assert [(n.x, n.y) for n in found.nodes] == [(n.x, n.y) for n in again.nodes]
+    rings = dict(found.axes["rings"])  # pyright: ignore[reportArgumentType, reportCallIssue]
+    around = [n for n in found.nodes if n.kind != "current"]
+    distances = {n.paper.id: math.hypot(n.x, n.y) for n in around}
+    for node in around:
+        # a paper stands outside the rings of larger numbers and inside those of smaller ones
+        for value, radius in rings.items():
+            if node.near > value + 0.02:
+                assert distances[node.paper.id] < radius
+            if node.near < value - 0.02:
+                assert distances[node.paper.id] > 0.97 * radius
+    assert len({node.near for node in around}) > 5
+
+
+def test_on_the_timeline_years_go_right_citations_up_and_nothing_overlaps(store: Store) -> None:
+    with store.read() as db:
+        found = graph.neighbourhood(db, "roberts2021", layout="time")
+    dated = sorted((n for n in found.nodes if n.paper.year), key=lambda n: n.paper.year or 0)
+    for one, other in itertools.pairwise(dated):
+        if (one.paper.year or 0) < (other.paper.year or 0):
+            assert one.x < other.x
+    levels = dict(found.axes["levels"])  # pyright: ignore[reportArgumentType, reportCallIssue]
+    assert levels[8] < levels[2] < levels[0] == 0
+    high = [n.y for n in found.nodes if n.cited >= 8]
+    low = [n.y for n in found.nodes if n.cited <= 1]
+    assert max(high) < min(low)
+    points = [(n.x, n.y) for n in found.nodes]
+    assert min(math.dist(a, b) for a, b in itertools.combinations(points, 2)) > 30
+
+
+def test_of_many_neighbours_the_most_relevant_are_shown_and_the_rest_counted(store: Store) -> None:
+    with store.write() as db:
+        hub = papers.save(
+            db, Record("A hub of many", ["Ada Hub"], 2000, key="hub", source="export")
+        )
+        ids = [papers.save(db, Record(f"Spoke number {i}", [f"Sp {i}"], 2001)) for i in range(30)]
+        for name in ids:
+            papers.cite(db, name, hub)
+        # these three have to do with each other
+        papers.cite(db, ids[20], ids[21])
+        papers.cite(db, ids[22], ids[21])
+        found = graph.neighbourhood(db, hub, limit=3)
+    assert {n.paper.id for n in found.nodes} == {hub, ids[20], ids[21], ids[22]}
+    assert (found.total, found.hidden) == (30, 27)
+    shown = {n.paper.id for n in found.nodes}
+    assert all(a in shown and b in shown for a, b in found.links)
+    assert {n.paper.id: n.cited for n in found.nodes}[hub] == 30
+
+
+def test_prior_and_derivative_works_are_ranked_by_the_papers_around(store: Store) -> None:
+    with store.read() as db:
+        prior = graph.prior_works(db, "zavatone2021")
+        derivative = graph.derivative_works(db, "zavatone2021")
+        here = {"zavatone2021", *graph.kinds_around(db, "zavatone2021")}
+        for ranked, wanted, given in ((prior, "dst", "src"), (derivative, "src", "dst")):
+            assert [r.count for r in ranked] == sorted((r.count for r in ranked), reverse=True)
+            rows = db.execute(
+                f"SELECT {given} FROM cites WHERE {wanted} = ?", (ranked[0].id,)
+            ).fetchall()
+            assert ranked[0].count == len({r[0] for r in rows} & here)
 
 
 def test_layout_is_the_same_at_every_visit_and_keeps_what_was_dragged(store: Store) -> None:

@@ -7,6 +7,8 @@ import time
 import uuid
 from dataclasses import dataclass, field
 
+from kadanoff.atlas import papers
+from kadanoff.atlas.identity import plain
 from kadanoff.errors import UsageError
 
 __all__ = ["LIMIT", "Comment", "EditConflict", "add", "delete", "edit", "get", "thread"]
@@ -29,6 +31,7 @@ class Comment:
     created_at: float
     edited_at: float | None
     deleted: bool
+    page: int | None = None
     replies: list[Comment] = field(default_factory=list)
 
 
@@ -52,8 +55,6 @@ def _clean(body: str, author: str) -> tuple[str, str]:
         raise UsageError(
             f"The comment has {len(body)} characters; at most {LIMIT} are kept.", "Split it."
         )
-    from kadanoff.atlas.identity import plain
-
     return body, plain(author, 80) or "Anonymous"
 
 
@@ -70,6 +71,7 @@ def _from_row(row: sqlite3.Row) -> Comment:
         created_at=row["created_at"],
         edited_at=row["edited_at"],
         deleted=deleted,
+        page=row["page"],
     )
 
 
@@ -105,20 +107,19 @@ def thread(db: sqlite3.Connection, paper: str) -> list[Comment]:
 
 
 def add(
-    db: sqlite3.Connection, paper: str, body: str, author: str = "", parent: int | None = None
+    db: sqlite3.Connection,
+    paper: str,
+    body: str,
+    author: str = "",
+    parent: int | None = None,
+    page: int | None = None,
 ) -> Comment:
     """Keep a new comment, or a reply to ``parent``; replies nest at most six deep.
 
     Parameters
     ----------
-    db : sqlite3.Connection
-    paper : str
-        Its id.
-    body : str
-        Markdown.
-    author : str
-    parent : int, optional
-        Number of the comment replied to.
+    page : int, optional
+        The page of the paper's PDF that it is about.
 
     Raises
     ------
@@ -138,25 +139,16 @@ def add(
         if depth >= DEPTH:
             parent = above.parent
     cursor = db.execute(
-        "INSERT INTO comment (uid, paper, parent, author, body, created_at)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
-        (uuid.uuid4().hex, paper, parent, author, body, time.time()),
+        "INSERT INTO comment (uid, paper, parent, author, body, created_at, page)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (uuid.uuid4().hex, paper, parent, author, body, time.time(), page),
     )
+    papers.index(db, paper)
     return get(db, int(cursor.lastrowid or 0))
 
 
 def edit(db: sqlite3.Connection, number: int, body: str, version: int) -> Comment:
     """Replace the text of a comment that is still at ``version``; the old text is kept.
-
-    Parameters
-    ----------
-    db : sqlite3.Connection
-    number : int
-        Of the comment.
-    body : str
-        Markdown.
-    version : int
-        The one that the editor has seen.
 
     Raises
     ------
@@ -174,19 +166,12 @@ def edit(db: sqlite3.Connection, number: int, body: str, version: int) -> Commen
         "UPDATE comment SET body = ?, version = version + 1, edited_at = ? WHERE id = ?",
         (body, time.time(), number),
     )
+    papers.index(db, now.paper)
     return get(db, number)
 
 
 def delete(db: sqlite3.Connection, number: int, version: int) -> Comment:
     """Take a comment off the page; its text stays in the history, its replies stay visible.
-
-    Parameters
-    ----------
-    db : sqlite3.Connection
-    number : int
-        Of the comment.
-    version : int
-        The one that the reader has seen.
 
     Raises
     ------
@@ -203,6 +188,7 @@ def delete(db: sqlite3.Connection, number: int, version: int) -> Comment:
         "UPDATE comment SET deleted_at = ?, version = version + 1 WHERE id = ?",
         (time.time(), number),
     )
+    papers.index(db, now.paper)
     return get(db, number)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -14,7 +14,17 @@ from kadanoff.errors import StorageError
 
 __all__ = ["Database"]
 
-FORMAT = 1
+FORMAT = 2
+
+# what format 1 lacks; its full-text index had to be searched from end to end for each change
+_TO_2 = """
+ALTER TABLE paper ADD COLUMN number INTEGER;
+UPDATE paper SET number = rowid;
+ALTER TABLE cites ADD COLUMN source TEXT NOT NULL DEFAULT '';
+ALTER TABLE comment ADD COLUMN page INTEGER;
+ALTER TABLE reading ADD COLUMN status TEXT NOT NULL DEFAULT 'to-read';
+DROP TABLE paper_fts;
+"""
 
 
 class Database:
@@ -45,15 +55,25 @@ class Database:
                         "Update kadanoff, or choose another folder with --data-dir.",
                     )
                 if version < FORMAT:
-                    script = resources.files("kadanoff.atlas").joinpath("schema.sql").read_text()
-                    db.executescript(script)
-                    db.execute(f"PRAGMA user_version = {FORMAT}")
+                    self._make(db)
         except sqlite3.Error as error:
             raise StorageError(
                 f"Could not open the atlas {str(path)!r}: {error}.",
                 "Check that the folder is writable; a damaged file can be moved away and "
                 "restored with `kadanoff atlas import EXPORT.json`.",
             ) from error
+
+    def _make(self, db: sqlite3.Connection) -> None:
+        """Bring the file to the present format, all of it or nothing, whoever comes first."""
+        schema = resources.files("kadanoff.atlas").joinpath("schema.sql").read_text("utf-8")
+        db.execute("BEGIN IMMEDIATE")
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        for script in ((_TO_2,) if version == 1 else ()) + (schema,) * (version < FORMAT):
+            # executescript would commit first
+            for statement in _statements(script):
+                db.execute(statement)
+        db.execute(f"PRAGMA user_version = {FORMAT}")
+        db.execute("COMMIT")
 
     def _open(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, timeout=60, isolation_level=None, check_same_thread=False)
@@ -105,6 +125,18 @@ class Database:
                 "Check the disk's space and rights; nothing was changed.",
             ) from error
 
+    def try_write(self, work: Callable[[sqlite3.Connection], None]) -> bool:
+        """Do what a reader would not miss; False where the disk is full or read-only.
+
+        The page without it is better than no page.
+        """
+        try:
+            with self.write() as db:
+                work(db)
+        except StorageError:
+            return False
+        return True
+
     def close(self) -> None:
         """Close the idle connections."""
         while True:
@@ -112,3 +144,13 @@ class Database:
                 self._idle.get_nowait().close()
             except queue.Empty:
                 return
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Give the statements of a script one by one."""
+    text = ""
+    for line in script.splitlines():
+        text += line + "\n"
+        if sqlite3.complete_statement(text):
+            yield text
+            text = ""

@@ -1,37 +1,35 @@
-"""Papers as BibTeX, CSV and JSON; the whole atlas as one JSON document, out and in again."""
+"""Papers as BibTeX, RIS, CSL-JSON, CSV and JSON.
+
+What came from a file goes out as it came: its own fields, word for word, and what the atlas knows
+besides. What came in another format is translated.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 import re
-import sqlite3
-import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from kadanoff.atlas import comments, papers
-from kadanoff.atlas.identity import Identifier, Record, plain
+from kadanoff.atlas.bibliography import RIS_NAMES, details, kind_of
+from kadanoff.atlas.identity import Entry, plain
+from kadanoff.atlas.importers.ris import TAG
+from kadanoff.atlas.importers.tex import balanced, entex
 from kadanoff.atlas.papers import Paper
-from kadanoff.errors import DataError
 
-__all__ = ["bibtex", "csv_text", "dump", "paper_json", "restore"]
+__all__ = ["FORMATS", "bibtex", "csl", "csv_text", "paper_json", "ris", "write"]
 
-FORMAT = "kadanoff-atlas-1"
-_DAMAGE = (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError)
-
-_TEX = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "%": r"\%",
-    "#": r"\#",
-    "_": r"\_",
-    "^": r"\^{}",
-    "~": r"\~{}",
+# name of a format: its media type and the ending of a file
+FORMATS = {
+    "bibtex": ("application/x-bibtex", "bib"),
+    "ris": ("application/x-research-info-systems", "ris"),
+    "csl": ("application/vnd.citationstyles.csl+json", "csl.json"),
+    "csv": ("text/csv", "csv"),
+    "json": ("application/json", "json"),
 }
+Known = Mapping[str, Sequence[Entry]]
 
 
 def paper_json(paper: Paper) -> dict[str, Any]:
@@ -51,27 +49,179 @@ def paper_json(paper: Paper) -> dict[str, Any]:
     }
 
 
-def bibtex(found: Iterable[Paper]) -> str:
+def write(format: str, rows: Sequence[tuple[Paper, str]], known: Known) -> str:
+    """Return (paper, relation) pairs in one of :data:`FORMATS`.
+
+    Parameters
+    ----------
+    known : mapping of id to entries
+        What files said of the papers (:func:`kadanoff.atlas.bibliography.entries`).
+    """
+    found = [paper for paper, _ in rows]
+    match format:
+        case "bibtex":
+            return bibtex(found, known)
+        case "ris":
+            return ris(found, known)
+        case "csl":
+            return json.dumps(csl(found, known), indent=1, ensure_ascii=False) + "\n"
+        case "csv":
+            return csv_text(rows)
+        case _:
+            items = [{**paper_json(paper), "relation": kind} for paper, kind in rows]
+            return json.dumps(items, indent=1)
+
+
+def _own(known: Known, paper: Paper, format: str) -> Entry | None:
+    return next((e for e in known.get(paper.id, ()) if e.format == format), None)
+
+
+def bibtex(found: Iterable[Paper], known: Known | None = None) -> str:
     """Return BibTeX entries; titles keep their capitals, foreign input cannot break out."""
-
-    def tex(text: str) -> str:
-        return "".join(_TEX.get(c, c) for c in plain(text, 20_000))
-
-    entries: list[str] = []
+    known = known or {}
+    written: list[str] = []
+    keys: set[str] = set()
     for paper in found:
-        fields = {
-            "title": f"{{{tex(paper.title)}}}",
-            "author": " and ".join(tex(a) for a in paper.authors),
-            "year": str(paper.year or ""),
-            "journal": tex(paper.venue or ""),
-            "doi": tex(paper.first("doi") or ""),
-            "eprint": tex(paper.first("arxiv") or ""),
-            "archiveprefix": "arXiv" if paper.first("arxiv") else "",
-        }
+        own = _own(known, paper, "bibtex")
+        wanted = re.sub("[^A-Za-z0-9_.:+/-]", "", own.key if own else "") or paper.id
+        key = wanted if wanted not in keys else re.sub("[^A-Za-z0-9_.-]", "", paper.id)
+        keys.add(key)
+        theirs = {k: _bibtex_value(v) for k, v in own.fields.items()} if own else {}
+        fields = {**theirs, **_missing_bibtex(paper, known.get(paper.id, ()), theirs)}
         body = "".join(f",\n  {name} = {{{value}}}" for name, value in fields.items() if value)
-        kind = "article" if paper.venue else "misc"
-        entries.append(f"@{kind}{{{re.sub('[^A-Za-z0-9_.-]', '', paper.id)}{body}\n}}\n")
-    return "\n".join(entries)
+        kind = kind_of(known.get(paper.id, ()), "bibtex", bool(paper.venue))
+        kind = kind if re.fullmatch("[a-z]+", kind) else "misc"
+        written.append(f"@{kind}{{{key}{body}\n}}\n")
+    return "\n".join(written)
+
+
+def _bibtex_value(value: Any) -> str:
+    text = _printable(str(value))
+    return text if balanced(text) else entex(text)
+
+
+def _missing_bibtex(
+    paper: Paper, known: Sequence[Entry], theirs: Mapping[str, str]
+) -> dict[str, str]:
+    """Return what the atlas knows and the file did not say."""
+
+    def tex(text: str | None) -> str:
+        return entex(plain(text or "", 20_000))
+
+    arxiv = paper.first("arxiv") or ""
+    fields = {
+        "title": f"{{{tex(paper.title)}}}",
+        "author": " and ".join(tex(a) for a in paper.authors),
+        "year": "" if "date" in theirs else str(paper.year or ""),
+        "journal": ""
+        if {"booktitle", "journaltitle", "publisher"} & {*theirs}
+        else tex(paper.venue),
+        "doi": tex(paper.first("doi")),
+        "eprint": tex(arxiv),
+        "archiveprefix": "arXiv" if arxiv and "eprinttype" not in theirs else "",
+        "url": "" if arxiv or paper.first("doi") else (paper.url or "").replace("%", r"\%"),
+        "abstract": tex(paper.abstract),
+        **{
+            name: ("; " if name == "file" else ", ").join(map(tex, values))
+            for name, values in details(known).items()
+        },
+    }
+    return {name: value for name, value in fields.items() if name not in theirs}
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() or c in "\n\t" else " " for c in text)
+
+
+def ris(found: Iterable[Paper], known: Known | None = None) -> str:
+    """Return RIS entries, one tag a line; no value can end an entry."""
+    known = known or {}
+    written: list[str] = []
+    for paper in found:
+        own = _own(known, paper, "ris")
+        tags: dict[str, list[str]] = {}
+        if own:
+            tags = {k: [str(v) for v in values] for k, values in own.fields.items() if k != "TY"}
+        given = {*tags}
+        for tag, values in _missing_ris(paper, known.get(paper.id, ())).items():
+            if not given & _SAME.get(tag, {tag}):
+                tags.setdefault(tag, values)
+        kind = kind_of(known.get(paper.id, ()), "ris", bool(paper.venue))
+        lines = [f"TY  - {kind if re.fullmatch('[A-Z]+', kind) else 'GEN'}"]
+        lines += [f"{tag}  - {_ris_value(v)}" for tag, vs in tags.items() for v in vs if v]
+        written.append("\n".join([*lines, "ER  - "]) + "\n")
+    return "\n".join(written)
+
+
+# tags that say the same
+_SAME = {
+    "TI": {"TI", "T1", "CT"},
+    "AU": {"AU", "A1"},
+    "PY": {"PY", "Y1", "DA"},
+    "JO": {"JO", "JF", "T2", "JA", "PB"},
+    "AB": {"AB", "N2"},
+    "L1": {"L1", "L2", "L4"},
+    "A2": {"A2", "ED"},
+}
+
+
+def _missing_ris(paper: Paper, known: Sequence[Entry]) -> dict[str, list[str]]:
+    arxiv = paper.first("arxiv")
+    more = details([e for e in known if e.format != "ris"])
+    first, _, last = re.sub("-+", "–", next(iter(more.get("pages", [])), "")).partition("–")
+    address = f"https://arxiv.org/abs/{arxiv}" if arxiv else paper.url or ""
+    return {
+        "TI": [paper.title],
+        "AU": list(paper.authors),
+        "PY": [str(paper.year or "")],
+        "JO": [paper.venue or ""],
+        "DO": [paper.first("doi") or ""],
+        "UR": [address],
+        "AB": [paper.abstract or ""],
+        "SP": [first],
+        "EP": [last],
+        **{RIS_NAMES[name]: values for name, values in more.items() if name in RIS_NAMES},
+    }
+
+
+def _ris_value(text: str) -> str:
+    """A line that looks like a tag of its own is moved in, so that it is none."""
+    lines = _printable(text).splitlines()
+    return "\n".join([*lines[:1], *(f" {x}" if TAG.match(x) else x for x in lines[1:])])
+
+
+def csl(found: Iterable[Paper], known: Known | None = None) -> list[dict[str, Any]]:
+    """Return CSL-JSON items."""
+    known = known or {}
+    items: list[dict[str, Any]] = []
+    for paper in found:
+        own = _own(known, paper, "csl")
+        more = details([e for e in known.get(paper.id, ()) if e.format != "csl"])
+        names = {"number": "issue", "pages": "page", "publisher": "publisher", "note": "note"}
+        names |= {"volume": "volume", "keywords": "keyword", "address": "publisher-place"}
+        names |= {"isbn": "ISBN", "issn": "ISSN", "series": "collection-title", "file": "file"}
+        names |= {"edition": "edition", "language": "language"}
+        ours: dict[str, Any] = {
+            "id": paper.id,
+            "type": kind_of(known.get(paper.id, ()), "csl", bool(paper.venue)),
+            "title": paper.title,
+            "author": [_person(name) for name in paper.authors],
+            "issued": {"date-parts": [[paper.year]]} if paper.year else None,
+            "container-title": paper.venue,
+            "abstract": paper.abstract,
+            "DOI": paper.first("doi"),
+            "URL": paper.url,
+            "number": f"arXiv:{paper.first('arxiv')}" if paper.first("arxiv") else None,
+            **{names[k]: "; ".join(v) for k, v in more.items() if k in names},
+        }
+        ours = {name: value for name, value in ours.items() if value}
+        items.append({**ours, **(own.fields if own else {})})
+    return items
+
+
+def _person(name: str) -> dict[str, str]:
+    given, _, family = name.rpartition(" ")
+    return {"family": family, "given": given} if given else {"literal": name}
 
 
 def _cell(value: Any) -> Any:
@@ -93,129 +243,3 @@ def csv_text(rows: Iterable[tuple[Paper, str]]) -> str:
         values += [paper.venue, paper.first("doi"), paper.first("arxiv"), paper.citations]
         writer.writerow([_cell("" if value is None else value) for value in values])
     return out.getvalue()
-
-
-def dump(db: sqlite3.Connection) -> dict[str, Any]:
-    """Return everything a reader has put in: papers, citations, comments, reading list."""
-    ids = [row[0] for row in db.execute("SELECT id FROM paper ORDER BY added_at, id")]
-    found = papers.many(db, ids)
-    aliases: dict[str, list[str]] = {}
-    for row in db.execute("SELECT id, paper FROM alias ORDER BY id"):
-        aliases.setdefault(row["paper"], []).append(row["id"])
-    uids = {row["id"]: row["uid"] for row in db.execute("SELECT id, uid FROM comment")}
-    return {
-        "format": FORMAT,
-        "exported_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "papers": [{**paper_json(found[i]), "aliases": aliases.get(i, [])} for i in ids],
-        "citations": [
-            {"src": r["src"], "dst": r["dst"], "influential": bool(r["influential"])}
-            for r in db.execute("SELECT * FROM cites ORDER BY src, dst")
-        ],
-        "comments": [
-            {
-                "uid": r["uid"],
-                "paper": r["paper"],
-                "parent": uids.get(r["parent"]),
-                "author": r["author"],
-                "body": r["body"],
-                "version": r["version"],
-                "created_at": r["created_at"],
-                "edited_at": r["edited_at"],
-                "deleted_at": r["deleted_at"],
-            }
-            for r in db.execute("SELECT * FROM comment ORDER BY id")
-        ],
-        "reading": [r["paper"] for r in db.execute("SELECT paper FROM reading ORDER BY added_at")],
-    }
-
-
-def restore(db: sqlite3.Connection, document: Any) -> dict[str, int]:
-    """Add an export to the atlas; importing it twice changes nothing, newer comments win.
-
-    Raises
-    ------
-    DataError
-        The document is no export, or an entry in it is malformed; then nothing is changed.
-    """
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise DataError(
-            "This is no export of the atlas (its 'format' should be "
-            f"{FORMAT!r}, got {str(getattr(document, 'get', lambda _: None)('format'))[:40]!r}).",
-            "Import a file that `kadanoff atlas export` or the page's export wrote.",
-        )
-    try:
-        return _restore(db, document)
-    except (*_DAMAGE, sqlite3.IntegrityError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(
-            f"The export is damaged ({type(error).__name__}: {str(error)[:200]}).",
-            "Nothing was changed; export it again.",
-        ) from None
-
-
-def _restore(db: sqlite3.Connection, document: dict[str, Any]) -> dict[str, int]:
-    names: dict[str, str] = {}
-    for item in document["papers"]:
-        record = Record(
-            title=item["title"],
-            authors=list(item["authors"]),
-            year=item["year"],
-            venue=item["venue"],
-            abstract=item["abstract"],
-            summary=item["summary"],
-            url=item["url"],
-            citations=item["citations"] if isinstance(item["citations"], int) else None,
-            other_titles=[plain(t, 1000) for t in item["other_titles"]],
-            source="export",
-            key=str(item["id"]),
-        )
-        for number in item["identifiers"]:
-            record.add(Identifier(**number).scheme, number["value"])
-        names[item["id"]] = papers.save(db, record)
-        for alias in item.get("aliases", []):
-            db.execute(
-                "INSERT OR IGNORE INTO alias SELECT ?1, ?2 WHERE NOT EXISTS"
-                " (SELECT 1 FROM paper WHERE id = ?1)",
-                (str(alias), names[item["id"]]),
-            )
-    for edge in document["citations"]:
-        papers.cite(db, names[edge["src"]], names[edge["dst"]], bool(edge.get("influential")))
-    added = 0
-    for item in document["comments"]:
-        body = str(item["body"])
-        if len(body) > comments.LIMIT:
-            raise DataError(f"A comment has {len(body)} characters.", "At most 10000 are kept.")
-        parent = None
-        if item.get("parent"):
-            row = db.execute("SELECT id FROM comment WHERE uid = ?", (item["parent"],)).fetchone()
-            parent = row[0] if row else None
-        values = {
-            "uid": str(item["uid"])[:64],
-            "paper": names[item["paper"]],
-            "parent": parent,
-            "author": plain(item["author"], 80) or "Anonymous",
-            "body": body,
-            "version": int(item["version"]),
-            "created_at": float(item["created_at"]),
-            "edited_at": item["edited_at"],
-            "deleted_at": item["deleted_at"],
-            "now": time.time(),
-        }
-        db.execute(
-            "INSERT OR IGNORE INTO comment_history SELECT id, version, body, :now FROM comment"
-            " WHERE uid = :uid AND version < :version",
-            values,
-        )
-        cursor = db.execute(
-            "INSERT INTO comment (uid, paper, parent, author, body, version, created_at,"
-            " edited_at, deleted_at) VALUES (:uid, :paper, :parent, :author, :body, :version,"
-            " :created_at, :edited_at, :deleted_at) ON CONFLICT (uid) DO UPDATE SET"
-            " body = excluded.body, version = excluded.version, edited_at = excluded.edited_at,"
-            " deleted_at = excluded.deleted_at WHERE excluded.version > version",
-            values,
-        )
-        added += cursor.rowcount > 0
-    for name in document["reading"]:
-        db.execute("INSERT OR IGNORE INTO reading VALUES (?, ?)", (names[name], time.time()))
-    return {"papers": len(names), "citations": len(document["citations"]), "comments": added}

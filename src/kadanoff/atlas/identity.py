@@ -10,6 +10,8 @@ from typing import Any, Literal
 from kadanoff.errors import UsageError
 
 __all__ = [
+    "CONTINUOUS",
+    "Entry",
     "Identifier",
     "Record",
     "arxiv_id",
@@ -18,6 +20,7 @@ __all__ = [
     "plain",
     "safe_url",
     "slug",
+    "spaced",
     "surname",
     "title_key",
 ]
@@ -42,6 +45,16 @@ class Identifier:
         return f"{names.get(self.scheme, 'OpenAlex')}:{self.value}"
 
 
+@dataclass(frozen=True)
+class Entry:
+    """An entry of a file as it stands there: every field, those unknown to the atlas too."""
+
+    format: str
+    key: str
+    kind: str
+    fields: dict[str, Any]
+
+
 @dataclass
 class Record:
     """What one source says of one paper; whatever it does not say is empty, never guessed."""
@@ -58,6 +71,8 @@ class Record:
     other_titles: list[str] = field(default_factory=list)
     source: str = ""
     key: str | None = None
+    # what the file said, word for word: fields by name, as (format, kind, fields)
+    entry: Entry | None = None
 
     def __post_init__(self) -> None:
         self.title = plain(self.title, 1000)
@@ -67,12 +82,15 @@ class Record:
         self.url = safe_url(self.url)
         if self.year is not None and not 1000 <= self.year <= 2200:
             self.year = None
-        # an arXiv DOI names the arXiv paper too
         for item in list(self.identifiers):
-            if item.scheme == "doi" and item.value.startswith(_DATACITE_ARXIV):
-                number = arxiv_id(item.value[len(_DATACITE_ARXIV) :])
-                if number and Identifier("arxiv", number) not in self.identifiers:
-                    self.identifiers.append(Identifier("arxiv", number))
+            self._name_arxiv(item)
+
+    def _name_arxiv(self, item: Identifier) -> None:
+        """An arXiv DOI names the arXiv paper too."""
+        if item.scheme == "doi" and item.value.startswith(_DATACITE_ARXIV):
+            number = arxiv_id(item.value[len(_DATACITE_ARXIV) :])
+            if number and Identifier("arxiv", number) not in self.identifiers:
+                self.identifiers.append(Identifier("arxiv", number))
 
     def add(self, scheme: Scheme, value: Any) -> None:
         """Add an identifier if ``value`` is one; anything else is ignored."""
@@ -94,13 +112,16 @@ class Record:
                 clean = text.lower() if re.fullmatch(r"[0-9a-fA-F]{40}", text) else None
         if clean and Identifier(scheme, clean) not in self.identifiers:
             self.identifiers.append(Identifier(scheme, clean))
-            self.__post_init__()
+            self._name_arxiv(self.identifiers[-1])
 
 
 def plain(value: Any, limit: int) -> str:
     """Make one line of printable text from foreign input: no controls, no direction overrides."""
     if not isinstance(value, str):
         return ""
+    flat = " ".join(value[: 4 * limit].split())
+    if flat.isprintable():
+        return flat[:limit]
     # Cf holds the bidirectional overrides, with which a title could pose as another
     kept = "".join(
         " " if c.isspace() else c
@@ -178,6 +199,8 @@ def parse_identifier(text: str) -> Identifier:
 
 
 def _ascii(text: str) -> str:
+    if text.isascii():
+        return text
     # letters that do not decompose, as in Łukasz and Ørsted
     text = text.translate(str.maketrans("łŁøØđĐßæÆœŒ", "lLoOdDsaAoO"))
     decomposed = unicodedata.normalize("NFKD", text)
@@ -186,14 +209,24 @@ def _ascii(text: str) -> str:
 
 def title_key(title: str) -> str:
     """Reduce a title to what stays the same between sources: letters and digits, lower case."""
-    text = re.sub(r"\\[a-zA-Z]+|[{}$\\]", "", title)
-    return "".join(c for c in _ascii(text).casefold() if c.isalnum())
+    text = _ascii(re.sub(r"\\[a-zA-Z]+|[{}$\\]", "", title)).casefold()
+    return re.sub(r"[\W_]+", "", text)
+
+
+# scripts that are written without spaces between words: each character is a word of the index
+CONTINUOUS = "\u2e80-\u2fdf\u3005-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
+_CONTINUOUS = re.compile(f"([{CONTINUOUS}])")
+
+
+def spaced(text: str) -> str:
+    """Put spaces around Chinese, Japanese and Korean characters, so that each can be found."""
+    return text if text.isascii() else _CONTINUOUS.sub(r" \1 ", text)
 
 
 def surname(name: str) -> str:
     """Return the family name, comparable: of "Roberts, D. A." and "Daniel A. Roberts" alike."""
     family = name.split(",")[0] if "," in name else (name.split() or [""])[-1]
-    return "".join(c for c in _ascii(family).casefold() if c.isalnum())
+    return re.sub(r"[\W_]+", "", _ascii(family).casefold())
 
 
 _SMALL = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -270,5 +271,6 @@ def _progress(folder: Path) -> tuple[float, float, str, str]:
             text = item.get("message") or item.get("stage") or item.get("label") or ""
             message = plain(str(text), 300)
         except (ValueError, KeyError, TypeError, AttributeError):
-            tail = plain(line, 500) or tail
+            # what the command line says to a terminal, without its mark
+            tail = plain(re.sub(r"^(error|Error): ", "", line), 500) or tail
     return done, total, message, tail

@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from functools import lru_cache
 from importlib import resources
 from typing import Annotated, Any
-from urllib.parse import parse_qs, quote
+from urllib.parse import parse_qs, quote, urlencode
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 
-from kadanoff.atlas import comments, graph, papers, seed
-from kadanoff.atlas.rendering import markdown
-from kadanoff.atlas.security import SEALED
-from kadanoff.atlas.site import Site
+from kadanoff.atlas import (
+    bibliography,
+    comments,
+    connect,
+    drafts,
+    graph,
+    notebook,
+    papers,
+    seed,
+    similarity,
+)
+from kadanoff.atlas.rendering import inline, markdown
+from kadanoff.atlas.searching import OPERATORS, STATUSES, Sort, search
+from kadanoff.atlas.security import DOCUMENT, SEALED
+from kadanoff.atlas.site import Missing, Site
 
 __all__ = ["render", "router"]
 
 router = APIRouter(include_in_schema=False)
+_PAGE = 100
 
 
 @lru_cache(1)
 def _environment() -> Any:
     from jinja2 import Environment, FunctionLoader, StrictUndefined
+    from markupsafe import Markup
 
     folder = resources.files("kadanoff.atlas").joinpath("templates")
     environment = Environment(
@@ -35,10 +49,19 @@ def _environment() -> Any:
         lstrip_blocks=True,
     )
     environment.filters["markdown"] = markdown
+    environment.filters["inline"] = lambda text: Markup(inline(text))
+    environment.filters["cited"] = cited_words
     environment.filters["iso"] = lambda t: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(t))
     environment.filters["when"] = lambda t: time.strftime("%d %b %Y, %H:%M", time.localtime(t))
     environment.filters["path"] = lambda s: quote(s, safe="")
     return environment
+
+
+def cited_words(count: int) -> str:
+    """Say how many works of this atlas cite a paper; none known is not none."""
+    if count == 0:
+        return "no citing work known here"
+    return f"cited by {count:,} work{'' if count == 1 else 's'} here"
 
 
 def render(template: str, status: int = 200, **values: Any) -> HTMLResponse:
@@ -53,56 +76,91 @@ def _site(request: Request) -> Site:
 
 
 @router.get("/")
-def home() -> RedirectResponse:
+def home(request: Request) -> RedirectResponse:
     """Go to the essay."""
-    return RedirectResponse(f"/papers/{seed.HOME}", 303)
+    return _there(request, seed.HOME)
+
+
+def _there(request: Request, name: str) -> RedirectResponse:
+    """Send to a paper's own address; what the address said besides goes along."""
+    rest = f"?{request.url.query}" if request.url.query else ""
+    return RedirectResponse(f"/papers/{quote(name, safe='')}{rest}", 303)
 
 
 @router.get("/papers/{name}")
 def paper(request: Request, name: str) -> Response:
-    """A paper, what it is connected to, its studies and comments."""
+    """A paper, what it is connected to, its studies, the reader's notes, and comments."""
     site = _site(request)
     with site.store.read() as db:
         found = site.paper(db, name)
         if found.id != name:
-            return RedirectResponse(f"/papers/{quote(found.id, safe='')}", 303)
-        # the table needs no places; those come with the graph
-        around = papers.neighbours(db, found.id)
-        ids = sorted(around["cites"] | around["referenced"])
-        kinds = dict.fromkeys(around["referenced"], "referenced")
-        kinds.update(dict.fromkeys(around["cites"], "cites"))
-        known = papers.many(db, ids)
-        near_scores = graph.recommend(db, found.id)
-        near = papers.many(db, [n for n, _ in near_scores])
+            return _there(request, found.id)
         values = {
             "paper": found,
-            "near": [near[n] for n, _ in near_scores],
-            "rows": sorted(
-                ((known[n], kinds[n]) for n in ids),
-                key=lambda r: (r[1] != "cites", -(r[0].year or 0), r[0].title.casefold()),
-            ),
-            "counts": {k: len(v) for k, v in around.items()},
+            **_connected(db, found.id),
             "marks": site.marks(db),
+            "statuses": notebook.statuses(db),
             "thread": comments.thread(db, found.id),
             "studies": site.studies_of(db, found.id),
-            "listed": _listed(db, found.id),
+            "note": notebook.note_of(db, found.id),
+            "tags": notebook.labels_of(db, found.id, "tag"),
+            "collections": notebook.labels_of(db, found.id, "collection"),
+            "all_tags": [n for n, _ in notebook.labels(db, "tag")],
+            "all_collections": [n for n, _ in notebook.labels(db, "collection")],
+            "documents": notebook.documents(db, found.id),
+            "more": bibliography.details(bibliography.entries(db, [found.id]).get(found.id, [])),
+            "here": papers.cited_here(db, [found.id])[found.id],
         }
     values["outcomes"] = [site.outcome(s) for s in values.pop("studies")]
     return render("paper.html", **values)
 
 
-def _listed(db: Any, name: str) -> bool:
-    return db.execute("SELECT 1 FROM reading WHERE paper = ?", (name,)).fetchone() is not None
+def _connected(db: sqlite3.Connection, name: str) -> dict[str, Any]:
+    """What the table and the two ranked lists show; places on the map come with the graph."""
+    kinds = graph.kinds_around(db, name)
+    ranked = graph.most_relevant(db, kinds)[: graph.MOST]
+    near = similarity.recommend(db, name)
+    prior, derivative = graph.prior_works(db, name), graph.derivative_works(db, name)
+    ids = {*ranked, *(n for n, _ in near), *(r.id for r in (*prior, *derivative))}
+    known = papers.many(db, sorted(ids))
+    return {
+        "rows": [(known[n], kinds[n]) for n in ranked] + [(known[n], "near") for n, _ in near],
+        "cited": papers.cited_here(db, ids),
+        "nearness": similarity.nearness(db, name, sorted(ids)),
+        "sources": _sources(db, name),
+        "counts": {k: sum(v == k for v in kinds.values()) for k in ("cites", "referenced")},
+        "near_count": len(near),
+        "prior": [(known[r.id], r.count) for r in prior],
+        "derivative": [(known[r.id], r.count) for r in derivative],
+    }
+
+
+def _sources(db: sqlite3.Connection, name: str) -> dict[str, str]:
+    """Return where each citation to or from a paper is known from, by the other paper's id."""
+    query = "SELECT src, dst, source FROM cites WHERE (src = ?1 OR dst = ?1) AND source <> ''"
+    rows = db.execute(query, (name,)).fetchall()
+    return {row["src"] if row["dst"] == name else row["dst"]: row["source"] for row in rows}
 
 
 @router.get("/papers/{name}/card")
-def card(request: Request, name: str) -> Response:
+def card(
+    request: Request, name: str, focus: Annotated[str, Query(max_length=300)] = ""
+) -> Response:
     """A paper's details, for the panel beside the graph."""
     site = _site(request)
     with site.store.read() as db:
         found = site.paper(db, name)
         counts = {k: len(v) for k, v in papers.neighbours(db, found.id).items()}
-        values = {"marks": site.marks(db), "listed": _listed(db, found.id), "counts": counts}
+        main = papers.resolve(db, focus) if focus else None
+        near = similarity.nearness(db, main, [found.id])[found.id] if main else 0.0
+        values = {
+            "marks": site.marks(db),
+            "statuses": notebook.statuses(db),
+            "counts": counts,
+            "focus": main if main != found.id else None,
+            "nearness": near,
+            "source": _sources(db, main).get(found.id, "") if main else "",
+        }
     return render("_card.html", paper=found, **values)
 
 
@@ -112,7 +170,12 @@ def thread(request: Request, name: str) -> Response:
     site = _site(request)
     with site.store.read() as db:
         found = site.paper(db, name)
-        return render("_comments.html", paper=found, thread=comments.thread(db, found.id))
+        return render(
+            "_comments.html",
+            paper=found,
+            thread=comments.thread(db, found.id),
+            documents=notebook.documents(db, found.id),
+        )
 
 
 @router.post("/papers/{name}/thread")
@@ -124,8 +187,9 @@ async def post_comment(request: Request, name: str) -> Response:
         site = _site(request)
         with site.store.write() as db:
             found = site.paper(db, name)
-            body, author = (fields.get(k, [""])[0] for k in ("body", "author"))
-            comments.add(db, found.id, body, author)
+            body, author, place = (fields.get(k, [""])[0] for k in ("body", "author", "page"))
+            number = int(place) if place.isdecimal() and 0 < len(place) < 6 else None
+            comments.add(db, found.id, body, author, page=number)
             return found.id
 
     found = await run_in_threadpool(keep)
@@ -157,24 +221,149 @@ def _sealed(html: str) -> Response:
     return HTMLResponse(html, headers={"content-security-policy": SEALED})
 
 
-@router.get("/search")
-def search(request: Request, q: Annotated[str, Query(max_length=300)] = "") -> Response:
-    """Papers that contain the words."""
+@router.get("/files/{digest}")
+def own_file(request: Request, digest: str) -> Response:
+    """A PDF of the reader's own, in the browser's viewer."""
     site = _site(request)
     with site.store.read() as db:
-        found, total = papers.search(db, q, limit=100)
-        values = {"papers": found, "total": total, "marks": site.marks(db)}
-    return render(
-        "list.html", title="Search" if q else "All papers", query=q, section="search", **values
-    )
+        found = notebook.file_of(db, site.store.folder, digest)
+    if found is None:
+        raise Missing("There is no such file.")
+    path, name = found
+    headers = {
+        "content-security-policy": DOCUMENT,
+        "content-disposition": f"inline; filename*=UTF-8''{quote(name, safe='')}",
+        "cache-control": "private, max-age=3600",
+    }
+    return FileResponse(path, media_type="application/pdf", headers=headers)
+
+
+@router.get("/search")
+def find(
+    request: Request,
+    q: Annotated[str, Query(max_length=300)] = "",
+    sort: Sort = "relevance",
+    page: Annotated[int, Query(ge=1, le=100_000)] = 1,
+) -> Response:
+    """Papers that fit a search."""
+    return _list(request, q, sort, page, "Search" if q else "All papers", "search")
 
 
 @router.get("/reading")
-def reading(request: Request) -> Response:
-    """The reading list."""
+def reading(
+    request: Request,
+    status: Annotated[str, Query(max_length=20)] = "",
+    sort: Sort = "added",
+    page: Annotated[int, Query(ge=1, le=100_000)] = 1,
+) -> Response:
+    """The reading list, with collections and tags."""
+    wanted = f"status:{status}" if status in STATUSES else "in:list"
+    return _list(request, wanted, sort, page, "My list", "reading", chosen=status)
+
+
+def _list(
+    request: Request, q: str, sort: Sort, page: int, title: str, section: str, **more: Any
+) -> Response:
     site = _site(request)
     with site.store.read() as db:
-        ids = [r[0] for r in db.execute("SELECT paper FROM reading ORDER BY added_at DESC")]
-        known = papers.many(db, ids)
-        values = {"papers": [known[n] for n in ids], "total": len(ids), "marks": site.marks(db)}
-    return render("list.html", title="Reading list", section="reading", **values)
+        marks = site.marks(db)
+        found, total, ignored = search(db, q, sort, _PAGE, (page - 1) * _PAGE, marks)
+        values = {
+            "papers": found,
+            "total": total,
+            "ignored": ignored,
+            "marks": marks,
+            "statuses": notebook.statuses(db),
+            "cited": papers.cited_here(db, [p.id for p in found]),
+            "tags": notebook.labels(db, "tag"),
+            "collections": notebook.labels(db, "collection"),
+            "pages": max(1, -(-total // _PAGE)),
+        }
+    return render(
+        "list.html",
+        title=title,
+        query=q if section == "search" else "",
+        asked=q,
+        section=section,
+        sort=sort,
+        page=page,
+        operators=OPERATORS,
+        **{"chosen": "", **more},
+        **values,
+    )
+
+
+@router.get("/connect")
+def connection(
+    request: Request,
+    paper: Annotated[list[str] | None, Query(max_length=6)] = None,
+    add: Annotated[str, Query(max_length=300)] = "",
+) -> Response:
+    """What lies between papers: chains of citations, and the works they have in common."""
+    site = _site(request)
+    with site.store.read() as db:
+        asked = list(dict.fromkeys(site.paper(db, name).id for name in paper or []))
+        missing = ""
+        if add.strip():
+            name = papers.resolve(db, add) or next((p.id for p in search(db, add)[0]), None)
+            if name:
+                query = urlencode([("paper", n) for n in dict.fromkeys([*asked, name])])
+                return RedirectResponse(f"/connect?{query}", 303)
+            missing = add
+        ways = connect.chains(db, asked[0], asked[1]) if len(asked) == 2 else []
+        shared = connect.common(db, asked) if len(asked) > 1 else []
+        ids = {*asked, *(c.id for c in shared[:_PAGE])}
+        ids |= {name for way in ways for step in way for name in (step.left, step.right)}
+        values = {
+            "known": papers.many(db, sorted(ids)),
+            "marks": site.marks(db),
+            "cited": papers.cited_here(db, ids),
+        }
+    shown = {"asked": asked, "ways": ways, "common": shared[:_PAGE], "total": len(shared)}
+    return render("connect.html", section="connect", missing=missing, **shown, **values)
+
+
+@router.get("/studies")
+def all_studies(request: Request) -> Response:
+    """The studies of this installation, and what they found."""
+    site = _site(request)
+    outcomes = [site.outcome(study) for study in site.studies.all()]
+    with site.store.read() as db:
+        known = {o["study"].name: papers.get(db, o["study"].paper_id) for o in outcomes}
+    return render("studies.html", section="studies", outcomes=outcomes, known=known)
+
+
+@router.get("/import")
+def import_page(request: Request) -> Response:
+    """Bring papers in: paste, drop, or fetch."""
+    with _site(request).store.read() as db:
+        return render("import.html", section="import", drafts=drafts.latest(db))
+
+
+@router.get("/import/{number}")
+def draft_page(
+    request: Request,
+    number: str,
+    action: Annotated[str, Query(max_length=10)] = "",
+    page: Annotated[int, Query(ge=1, le=100_000)] = 1,
+) -> Response:
+    """An import to look at before it is done, or to undo."""
+    site = _site(request)
+    with site.store.read() as db:
+        draft = drafts.get(db, number)
+        if draft is None:
+            raise Missing("There is no such import.")
+        wanted = action if action in ("doubtful", *drafts.ACTIONS) else ""
+        listed = drafts.entries(db, number, wanted, _PAGE, (page - 1) * _PAGE)
+    total = draft.counts[wanted] if wanted else sum(draft.counts[a] for a in drafts.ACTIONS)
+    job = site.jobs.latest("draft", number)
+    return render(
+        "draft.html",
+        section="import",
+        draft=draft,
+        entries=listed,
+        action=wanted,
+        page=page,
+        pages=max(1, -(-total // _PAGE)),
+        job=job,
+    )

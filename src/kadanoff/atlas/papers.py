@@ -1,19 +1,29 @@
-"""Papers and citations in the database: save, look up, search."""
+"""Papers and citations in the database: save, look up, keep the full-text index."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 from kadanoff.atlas import merge
-from kadanoff.atlas.identity import Identifier, Record, parse_identifier, slug, title_key
+from kadanoff.atlas.identity import (
+    Entry,
+    Identifier,
+    Record,
+    parse_identifier,
+    slug,
+    spaced,
+    title_key,
+)
 from kadanoff.errors import UsageError
 
-__all__ = ["Paper", "cite", "get", "many", "resolve", "save", "search"]
+__all__ = ["Paper", "cite", "cited_here", "get", "index", "many", "resolve", "save"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +77,9 @@ class Paper:
         found: list[tuple[str, str]] = []
         if arxiv := self.first("arxiv"):
             found.append((f"arXiv:{arxiv}", f"https://arxiv.org/abs/{quote(arxiv, safe='/')}"))
-        if number := self.first("doi"):
+        number = self.first("doi")
+        # the DOI that DataCite gives each preprint leads to where the line above does
+        if number and not (arxiv and number == f"10.48550/arxiv.{arxiv}"):
             found.append((f"doi:{number}", f"https://doi.org/{quote(number, safe='/:;()')}"))
         if not found and self.url:
             found.append(("Source", self.url))
@@ -135,11 +147,15 @@ def get(db: sqlite3.Connection, name: str) -> Paper | None:
     return many(db, [found])[found] if found else None
 
 
-def save(db: sqlite3.Connection, record: Record) -> str:
+def save(db: sqlite3.Connection, record: Record, into: str | None = None) -> str:
     """Keep ``record``: a new paper, or more facts about a known one; return its id.
 
-    What is known is not overwritten by another source, but for the number of citations, which
-    changes. Papers that the record shows to be one work become one.
+    Facts that are there already stay; only the count of citations is replaced by a newer one.
+
+    Parameters
+    ----------
+    into : str, optional
+        The paper that it is, where somebody has decided that; ``""`` says that it is a new one.
 
     Raises
     ------
@@ -148,41 +164,83 @@ def save(db: sqlite3.Connection, record: Record) -> str:
     """
     if not record.title:
         raise UsageError("A paper needs a title.", "Check the source of this entry.")
-    known = merge.find_all(db, record)
+    known = merge.find_all(db, record) if into is None else [into] if into else []
+    changes = db.total_changes
     if known:
         name = known[0]
         merge.absorb(db, name, known[1:])
+        # only if it tells something: then the index is brought up to date too
+        news = " OR ".join(
+            f"({f} IS NULL AND :{f} IS NOT NULL)"
+            for f in ("year", "venue", "abstract", "summary", "url")
+        )
         db.execute(
             "UPDATE paper SET year = coalesce(year, :year), venue = coalesce(venue, :venue),"
             " abstract = coalesce(abstract, :abstract), summary = coalesce(summary, :summary),"
             " url = coalesce(url, :url), citations = coalesce(:citations, citations)"
-            " WHERE id = :id",
-            {**vars(record), "id": name},
+            f" WHERE id = :id AND ({news} OR :citations IS NOT citations)",
+            {**_facts(record), "id": name},
         )
     else:
         name = _new_id(db, record)
         db.execute(
             "INSERT INTO paper (id, title, title_key, year, venue, abstract, summary, url,"
-            " citations, source, added_at) VALUES (:id, :title, :title_key, :year, :venue,"
-            " :abstract, :summary, :url, :citations, :source, :now)",
-            {**vars(record), "id": name, "title_key": title_key(record.title), "now": time.time()},
+            " citations, source, added_at, number) VALUES (:id, :title, :title_key, :year, :venue,"
+            " :abstract, :summary, :url, :citations, :source, :now,"
+            " (SELECT coalesce(max(number), 0) + 1 FROM paper))",
+            {
+                **_facts(record),
+                "id": name,
+                "title_key": title_key(record.title),
+                "now": time.time(),
+            },
         )
     main = db.execute("SELECT title_key FROM paper WHERE id = ?", (name,)).fetchone()[0]
     for title in (record.title, *record.other_titles):
         key = title_key(title)
         if key and key != main:
             db.execute("INSERT OR IGNORE INTO other_title VALUES (?, ?, ?)", (name, key, title))
-    if not db.execute("SELECT 1 FROM author WHERE paper = ?", (name,)).fetchone():
+    if not known or not db.execute("SELECT 1 FROM author WHERE paper = ?", (name,)).fetchone():
         db.executemany(
             "INSERT INTO author VALUES (?, ?, ?)",
             [(name, position, author) for position, author in enumerate(record.authors)],
         )
-    for item in record.identifiers:
-        db.execute(
-            "INSERT OR IGNORE INTO identifier VALUES (?, ?, ?)", (item.scheme, item.value, name)
-        )
-    index(db, name)
+    db.executemany(
+        "INSERT OR IGNORE INTO identifier VALUES (?, ?, ?)",
+        [(item.scheme, item.value, name) for item in record.identifiers],
+    )
+    if record.entry:
+        keep_entry(db, name, record.entry)
+    if known:
+        if db.total_changes > changes:
+            index(db, name)
+    else:
+        titles = [record.title, *record.other_titles]
+        text = [titles, record.authors, record.abstract, record.summary, record.venue, ""]
+        number = db.execute("SELECT number FROM paper WHERE id = ?", (name,)).fetchone()[0]
+        _write_index(db, number, text)
     return name
+
+
+def _facts(record: Record) -> dict[str, object]:
+    names = ("title", "year", "venue", "abstract", "summary", "url", "citations", "source")
+    return {name: getattr(record, name) for name in names}
+
+
+def keep_entry(db: sqlite3.Connection, name: str, entry: Entry) -> None:
+    """Keep what the file said; of a second entry only the fields that the first had not."""
+    row = db.execute(
+        "SELECT fields FROM entry WHERE paper = ? AND format = ?", (name, entry.format)
+    ).fetchone()
+    fields = {**entry.fields, **json.loads(row[0])} if row else entry.fields
+    text = json.dumps(fields, ensure_ascii=False)
+    if row and row[0] == text:
+        return
+    db.execute(
+        "INSERT INTO entry VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT DO UPDATE SET fields = excluded.fields",
+        (name, entry.format, entry.key, entry.kind, text),
+    )
 
 
 def _new_id(db: sqlite3.Connection, record: Record) -> str:
@@ -195,89 +253,72 @@ def _new_id(db: sqlite3.Connection, record: Record) -> str:
     ).fetchone():
         tail += 1
         name = f"{wanted}-{tail}"
+        if tail > 4:
+            # a thousand papers of one name: counting through them all would take for ever
+            said = f"{record.title} {record.authors} {record.identifiers} {tail}"
+            name = f"{wanted}-{hashlib.blake2b(said.encode(), digest_size=4).hexdigest()}"
     return name
 
 
 def index(db: sqlite3.Connection, name: str) -> None:
-    """Bring the full-text index up to date for one paper."""
+    """Bring the full-text index up to date for one paper: its facts and the reader's words."""
     paper = many(db, [name])[name]
-    db.execute("DELETE FROM paper_fts WHERE id = ?", (name,))
-    db.execute(
-        "INSERT INTO paper_fts (id, title, authors, abstract, summary) VALUES (?, ?, ?, ?, ?)",
-        (
-            name,
-            " / ".join((paper.title, *paper.other_titles)),
-            ", ".join(paper.authors),
-            paper.abstract or "",
-            paper.summary or "",
-        ),
+    row = db.execute("SELECT number FROM paper WHERE id = ?", (name,)).fetchone()
+    said = db.execute(
+        "SELECT body FROM note WHERE paper = :n UNION ALL"
+        " SELECT body FROM comment WHERE paper = :n AND deleted_at IS NULL UNION ALL"
+        " SELECT name FROM label WHERE paper = :n",
+        {"n": name},
+    )
+    words = "\n".join(r[0] for r in said)
+    titles = [paper.title, *paper.other_titles]
+    db.execute("DELETE FROM paper_index WHERE rowid = ?", (row[0],))
+    _write_index(
+        db,
+        row[0],
+        [titles, paper.authors, paper.abstract, paper.summary, paper.venue, words],
     )
 
 
-def cite(db: sqlite3.Connection, src: str, dst: str, influential: bool = False) -> None:
-    """Note that ``src`` cites ``dst``.
+def _write_index(db: sqlite3.Connection, number: int, texts: Sequence[Any]) -> None:
+    joined = [" / ".join(t) if isinstance(t, (list, tuple)) else t or "" for t in texts]
+    db.execute(
+        "INSERT INTO paper_index (rowid, title, authors, abstract, summary, venue, notes)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (number, *map(spaced, joined)),
+    )
 
-    Parameters
-    ----------
-    db : sqlite3.Connection
-    src, dst : str
-        Ids of the papers.
-    influential : bool
-        As the source says.
-    """
+
+def index_all(db: sqlite3.Connection) -> None:
+    """Write the full-text index anew."""
+    db.execute("DELETE FROM paper_index")
+    for row in db.execute("SELECT id FROM paper").fetchall():
+        index(db, row[0])
+
+
+def cite(
+    db: sqlite3.Connection, src: str, dst: str, influential: bool = False, source: str = ""
+) -> None:
+    """Note that ``src`` cites ``dst``, and where that is known from."""
     if src != dst:
         db.execute(
-            "INSERT INTO cites VALUES (?, ?, ?) ON CONFLICT DO UPDATE"
-            " SET influential = max(influential, excluded.influential)",
-            (src, dst, int(influential)),
+            "INSERT INTO cites (src, dst, influential, source) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET influential = max(influential, excluded.influential),"
+            " source = CASE source WHEN '' THEN excluded.source ELSE source END",
+            (src, dst, int(influential), source),
         )
 
 
-def search(
-    db: sqlite3.Connection,
-    text: str = "",
-    sort: Literal["relevance", "year", "title", "citations"] = "relevance",
-    limit: int = 50,
-    offset: int = 0,
-) -> tuple[list[Paper], int]:
-    """Return the papers that contain all words of ``text`` (as beginnings), and how many there are.
+def cited_here(db: sqlite3.Connection, ids: Iterable[str]) -> dict[str, int]:
+    """Return how many works of this atlas are known to cite each paper."""
+    count = "SELECT count(*) FROM cites WHERE dst = ?"
+    return {name: db.execute(count, (name,)).fetchone()[0] for name in ids}
 
-    An empty ``text`` lists all papers.
 
-    Parameters
-    ----------
-    db : sqlite3.Connection
-    text : str
-    sort : {"relevance", "year", "title", "citations"}
-    limit, offset : int
-        How many, and after how many.
-    """
-    words = re.findall(r"\w+", text, re.UNICODE)[:20]
-    orders: dict[str, str] = {
-        "year": "p.year IS NULL, p.year DESC, p.title",
-        "title": "p.title COLLATE NOCASE",
-        "citations": "p.citations IS NULL, p.citations DESC, p.title",
-        # a word in the title tells most
-        "relevance": "bm25(paper_fts, 0, 8, 5, 1, 2), p.title" if words else "p.added_at, p.title",
-    }
-    source = "paper_fts JOIN paper AS p ON p.id = paper_fts.id" if words else "paper AS p"
-    where = "WHERE paper_fts MATCH :match" if words else ""
-    if text.strip() and not words:
-        return [], 0
-    # quoted, so that the user's AND, NEAR, * and - are words and not operators
-    arguments = {
-        "match": " ".join(f'"{word}"*' for word in words),
-        "limit": limit,
-        "offset": offset,
-    }
-    total = db.execute(f"SELECT count(*) FROM {source} {where}", arguments).fetchone()[0]
-    rows = db.execute(
-        f"SELECT p.id FROM {source} {where} ORDER BY {orders[sort]} LIMIT :limit OFFSET :offset",
-        arguments,
-    ).fetchall()
-    ids = [row[0] for row in rows]
-    papers = many(db, ids)
-    return [papers[name] for name in ids], total
+def year_of(db: sqlite3.Connection, name: str) -> int | None:
+    """Return the year of a paper, if it is known."""
+    row = db.execute("SELECT year FROM paper WHERE id = ?", (name,)).fetchone()
+    return row[0] if row else None
 
 
 def neighbours(db: sqlite3.Connection, name: str) -> dict[str, set[str]]:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 import secrets
 from functools import lru_cache
+from html import escape
 
-from kadanoff.style.markup import math, prose
+from kadanoff.style.markup import FORMULA, math, prose
 
-__all__ = ["markdown"]
+__all__ = ["inline", "markdown"]
 
 _TAGS = {
     *("p", "br", "hr", "em", "strong", "s", "code", "pre", "blockquote", "a", "ul", "ol", "li"),
@@ -47,3 +48,24 @@ def markdown(text: str) -> str:
         link_rel="noopener noreferrer nofollow ugc",
     )
     return re.sub(rf"{mark}(\d+)z", lambda m: formulas[int(m.group(1))], html)
+
+
+_LONG = 30
+
+
+@lru_cache(4096)
+def inline(text: str) -> str:
+    """Render a title or an abstract: plain text in which only formulas are more than text."""
+    if "$" not in text:
+        return escape(text)
+    pieces: list[str] = []
+    at = 0
+    for found in FORMULA.finditer(text):
+        tex = found.group("inline") or found.group("block") or ""
+        formula = math(tex, False)
+        if len(tex) > _LONG:
+            # it scrolls in its own line rather than making the page wider
+            formula = f'<span class="tex">{formula}</span>'
+        pieces += [escape(text[at : found.start()]), formula]
+        at = found.end()
+    return "".join([*pieces, escape(text[at:])])

@@ -9,9 +9,12 @@ CREATE TABLE IF NOT EXISTS paper (
   url TEXT,
   citations INTEGER,
   source TEXT NOT NULL DEFAULT '',
-  added_at REAL NOT NULL
+  added_at REAL NOT NULL,
+  -- the row of the full-text index: a number that no VACUUM changes
+  number INTEGER
 );
 CREATE INDEX IF NOT EXISTS paper_title_key ON paper (title_key);
+CREATE UNIQUE INDEX IF NOT EXISTS paper_number ON paper (number);
 
 -- one work has many numbers: preprint and journal version, and one in each database
 CREATE TABLE IF NOT EXISTS identifier (
@@ -46,15 +49,28 @@ CREATE TABLE IF NOT EXISTS cites (
   src TEXT NOT NULL REFERENCES paper (id) ON DELETE CASCADE,
   dst TEXT NOT NULL REFERENCES paper (id) ON DELETE CASCADE,
   influential INTEGER NOT NULL DEFAULT 0,
+  -- where it is known from, e.g. the citing work's own list of references
+  source TEXT NOT NULL DEFAULT '',
   PRIMARY KEY (src, dst),
   CHECK (src <> dst)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS cites_dst ON cites (dst);
 
-CREATE VIRTUAL TABLE IF NOT EXISTS paper_fts USING fts5 (
-  id UNINDEXED, title, authors, abstract, summary,
+CREATE VIRTUAL TABLE IF NOT EXISTS paper_index USING fts5 (
+  title, authors, abstract, summary, venue, notes,
   tokenize = "unicode61 remove_diacritics 2"
 );
+
+-- what a file said of a paper, as it said it: nothing is lost between import and export
+CREATE TABLE IF NOT EXISTS entry (
+  paper TEXT NOT NULL REFERENCES paper (id) ON DELETE CASCADE,
+  format TEXT NOT NULL,
+  key TEXT NOT NULL DEFAULT '',
+  kind TEXT NOT NULL DEFAULT '',
+  fields TEXT NOT NULL,
+  PRIMARY KEY (paper, format)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS entry_key ON entry (key, format);
 
 CREATE TABLE IF NOT EXISTS comment (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -66,7 +82,9 @@ CREATE TABLE IF NOT EXISTS comment (
   version INTEGER NOT NULL DEFAULT 1,
   created_at REAL NOT NULL,
   edited_at REAL,
-  deleted_at REAL
+  deleted_at REAL,
+  -- the page of the paper's PDF that it is about
+  page INTEGER
 );
 CREATE INDEX IF NOT EXISTS comment_paper ON comment (paper);
 
@@ -81,7 +99,68 @@ CREATE TABLE IF NOT EXISTS comment_history (
 
 CREATE TABLE IF NOT EXISTS reading (
   paper TEXT PRIMARY KEY REFERENCES paper (id) ON DELETE CASCADE,
-  added_at REAL NOT NULL
+  added_at REAL NOT NULL,
+  status TEXT NOT NULL DEFAULT 'to-read'
+) WITHOUT ROWID;
+
+-- the reader's own words on a paper; what an edit replaced stays
+CREATE TABLE IF NOT EXISTS note (
+  paper TEXT PRIMARY KEY REFERENCES paper (id) ON DELETE CASCADE,
+  body TEXT NOT NULL,
+  version INTEGER NOT NULL DEFAULT 1,
+  edited_at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS note_history (
+  paper TEXT NOT NULL REFERENCES paper (id) ON DELETE CASCADE,
+  version INTEGER NOT NULL,
+  body TEXT NOT NULL,
+  replaced_at REAL NOT NULL
+);
+CREATE INDEX IF NOT EXISTS note_history_paper ON note_history (paper);
+
+-- labels of papers: kind is tag or collection
+CREATE TABLE IF NOT EXISTS label (
+  kind TEXT NOT NULL,
+  name TEXT NOT NULL COLLATE NOCASE,
+  paper TEXT NOT NULL REFERENCES paper (id) ON DELETE CASCADE,
+  added_at REAL NOT NULL,
+  PRIMARY KEY (kind, name, paper)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS label_paper ON label (paper);
+
+-- files of the reader's own, named by their SHA-256, and links to files elsewhere
+CREATE TABLE IF NOT EXISTS document (
+  paper TEXT NOT NULL REFERENCES paper (id) ON DELETE CASCADE,
+  address TEXT NOT NULL,
+  name TEXT NOT NULL,
+  size INTEGER,
+  added_at REAL NOT NULL,
+  PRIMARY KEY (paper, address)
+) WITHOUT ROWID;
+
+-- entries to be looked at before they are imported, then what an import did
+CREATE TABLE IF NOT EXISTS draft (
+  id TEXT PRIMARY KEY,
+  name TEXT NOT NULL,
+  format TEXT NOT NULL,
+  created_at REAL NOT NULL,
+  applied_at REAL,
+  undone_at REAL,
+  job TEXT,
+  broken TEXT NOT NULL DEFAULT '[]'
+);
+CREATE TABLE IF NOT EXISTS draft_entry (
+  draft TEXT NOT NULL REFERENCES draft (id) ON DELETE CASCADE,
+  position INTEGER NOT NULL,
+  record TEXT NOT NULL,
+  action TEXT NOT NULL,
+  target TEXT,
+  why TEXT NOT NULL DEFAULT '',
+  doubtful INTEGER NOT NULL DEFAULT 0,
+  paper TEXT,
+  before TEXT,
+  after TEXT,
+  PRIMARY KEY (draft, position)
 ) WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS layout (

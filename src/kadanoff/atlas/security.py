@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, parse_qsl, quote, urlencode, urlsplit
 
-__all__ = ["CSP", "SEALED", "Guard", "is_loopback"]
+__all__ = ["CSP", "DOCUMENT", "SEALED", "Guard", "is_loopback"]
 
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -22,6 +22,11 @@ CSP = (
 )
 # for documents that come with their own style and nothing else: figures, reports of studies
 SEALED = "default-src 'none'; style-src 'unsafe-inline'; font-src data:; img-src data:; sandbox"
+# for PDFs: the browser's own viewer may show them, nothing in them may run or ask for anything
+DOCUMENT = (
+    "default-src 'none'; style-src 'unsafe-inline'; object-src 'self'; img-src 'self' data:; "
+    "frame-ancestors 'none'; form-action 'none'; base-uri 'none'"
+)
 _HEADERS = {
     "content-security-policy": CSP,
     "x-content-type-options": "nosniff",
@@ -73,6 +78,8 @@ class Guard:
         addresses are accepted too: a rebinding attack needs a name.
     body_limit : int
         Largest body in bytes.
+    larger : mapping of str to int, optional
+        Larger limits for what begins with a path, say for a library that is imported.
     """
 
     def __init__(
@@ -81,11 +88,18 @@ class Guard:
         token: str | None = None,
         hosts: tuple[str, ...] = (),
         body_limit: int = 8_000_000,
+        larger: Mapping[str, int] | None = None,
     ) -> None:
         self.app = app
         self.token = token
         self.hosts = {host.casefold() for host in hosts}
         self.body_limit = body_limit
+        self.larger = dict(larger or {})
+
+    def _limit(self, path: str) -> int:
+        return next(
+            (n for start, n in self.larger.items() if path.startswith(start)), self.body_limit
+        )
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -115,16 +129,15 @@ class Guard:
         refusal = self._refusal(scope, headers)
         if refusal:
             if refusal[0] == 413:
-                await _drain(receive, self.body_limit)
+                await _drain(receive, self._limit(scope["path"]))
             await _reply(answer, *refusal)
             return
         if self.token and not self._bears_token(headers):
             given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])[0]
             if scope["method"] == "GET" and self._is_token(given):
                 cookie = f"{COOKIE}={quote(self.token)}; Path=/; HttpOnly; SameSite=Strict"
-                await _reply(
-                    answer, 303, "", {"location": quote(scope["path"]), "set-cookie": cookie}
-                )
+                there = _without_token(scope)
+                await _reply(answer, 303, "", {"location": there, "set-cookie": cookie})
             else:
                 await _reply(
                     answer,
@@ -133,7 +146,7 @@ class Guard:
                     "printed when it started.",
                 )
             return
-        await self.app(scope, _bounded(receive, self.body_limit), answer)
+        await self.app(scope, _bounded(receive, self._limit(scope["path"])), answer)
 
     def _refusal(self, scope: Any, headers: dict[str, str]) -> tuple[int, str] | None:
         host = _host_of(headers.get("host", ""))
@@ -144,8 +157,8 @@ class Guard:
         length = headers.get("content-length", "0")
         if not length.isdigit():
             return 400, "The Content-Length is no number."
-        if int(length) > self.body_limit:
-            return 413, f"The body is too large: at most {self.body_limit} bytes."
+        if int(length) > (limit := self._limit(scope["path"])):
+            return 413, f"The body is too large: at most {limit} bytes."
         if scope["method"] in ("GET", "HEAD"):
             return None
         origin = headers.get("origin")
@@ -184,6 +197,15 @@ class Guard:
         except CookieError:
             return False
         return morsel is not None and self._is_token(morsel.value)
+
+
+def _without_token(scope: Any) -> str:
+    """Return the address that was asked for without the token: on this server, whatever it was."""
+    # "//host/" would be an address on another machine
+    path = "/" + quote(scope["path"].lstrip("/\\"))
+    pairs = parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
+    rest = urlencode([(k, v) for k, v in pairs if k != "token"])
+    return f"{path}?{rest}" if rest else path
 
 
 def _bounded(receive: Receive, limit: int) -> Receive:

@@ -14,7 +14,10 @@ from starlette.exceptions import HTTPException
 
 from kadanoff import __version__
 from kadanoff.atlas import api, pages
+from kadanoff.atlas.api.desk import note_json
+from kadanoff.atlas.api.shapes import comment_json
 from kadanoff.atlas.comments import EditConflict
+from kadanoff.atlas.notebook import FILE_LIMIT, NoteConflict
 from kadanoff.atlas.security import Guard
 from kadanoff.atlas.site import Missing, Site
 from kadanoff.atlas.store import Store
@@ -51,10 +54,13 @@ def create_app(
     app.add_api_route("/static/{path:path}", _static, include_in_schema=False)
     app.add_exception_handler(Missing, lambda r, e: _problem(r, 404, str(e), ""))
     app.add_exception_handler(EditConflict, _conflict)
+    app.add_exception_handler(NoteConflict, _note_conflict)
     app.add_exception_handler(KadanoffError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
-    app.add_middleware(Guard, token=token, hosts=hosts)
+    # a library of twenty thousand works, and a PDF
+    larger = {"/api/drafts": 64_000_000, "/api/files/": FILE_LIMIT}
+    app.add_middleware(Guard, token=token, hosts=hosts, larger=larger)
     return app
 
 
@@ -79,8 +85,12 @@ def _problem(request: Request, status: int, error: str, remedy: str, **more: Any
 
 
 def _conflict(request: Request, error: Any) -> Response:
-    current = api.comment_json(error.current)
+    current = comment_json(error.current)
     return _problem(request, 409, error.message, error.remedy, current=current)
+
+
+def _note_conflict(request: Request, error: Any) -> Response:
+    return _problem(request, 409, error.message, error.remedy, current=note_json(error.current))
 
 
 def _refused(request: Request, error: Any) -> Response:

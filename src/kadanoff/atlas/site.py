@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kadanoff.atlas import papers
+from kadanoff.atlas.identity import parse_identifier
 from kadanoff.atlas.jobs import Job, Jobs
 from kadanoff.atlas.store import Store
 from kadanoff.atlas.studies import (
@@ -89,14 +91,16 @@ class Site:
 
     def run_import(self, identifier: str) -> Job:
         """Start importing a paper, or return the import that is going on."""
-        import sys
-
-        from kadanoff.atlas.identity import parse_identifier
-
         name = str(parse_identifier(identifier))
         program = [sys.executable, "-m", "kadanoff.cli.app", "atlas", "add", name]
         options = ["--data-dir", str(self.store.folder), "--progress", "json", "--json"]
         return self.jobs.start("import", name, lambda out: [*program, *options])
+
+    def run_draft(self, draft: str) -> Job:
+        """Start fetching the ids of an import."""
+        program = [sys.executable, "-m", "kadanoff.cli.app", "atlas", "add", "--draft", draft]
+        options = ["--data-dir", str(self.store.folder), "--progress", "json", "--json"]
+        return self.jobs.start("draft", draft, lambda out: [*program, *options])
 
     def outcome(self, study: StudyEntry) -> dict[str, Any]:
         """Return the newest run of a study, the newest result, and the one that was kept."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import sys
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
+import kadanoff
 from kadanoff.atlas.identity import plain
+from kadanoff.errors import StorageError
 from kadanoff.studies.page import number
 
 __all__ = [
@@ -48,13 +52,11 @@ class StudySource(Protocol):
 
 
 class Registry:
-    """The studies of this installation."""
+    """The studies of this installation, read from their sources: running them would load torch."""
 
     def all(self) -> list[StudyEntry]:
-        """Return the registered studies."""
-        from kadanoff.studies import registry
-
-        return [StudyEntry(s.name, s.title, s.paper, s.summary) for s in registry.all()]
+        """Return the registered studies in their order."""
+        return list(_listed())
 
     def command(self, name: str, out: Path) -> list[str]:
         """Return the command that runs study ``name`` quickly into ``out``."""
@@ -63,21 +65,59 @@ class Registry:
 
     def kept(self, name: str) -> Path | None:
         """Return the folder of the full result that came with the package, or None."""
-        from kadanoff.studies.runner import kept
+        folder = _SOURCES / "results" / name
+        return (
+            folder if re.fullmatch(r"[\w-]+", name) and (folder / "result.json").is_file() else None
+        )
 
-        return kept(name)
+
+_SOURCES = Path(kadanoff.__file__).parent / "studies"
+
+
+@lru_cache(1)
+def _listed() -> tuple[StudyEntry, ...]:
+    """Read name, title, paper and summary of each study where they are written as constants."""
+    found: list[StudyEntry] = []
+    for name in _assigned(_SOURCES / "registry.py", "_PACKAGES"):
+        call = _assigned(_SOURCES / name / "study.py", "STUDY")
+        found.append(StudyEntry(call["name"], call["title"], call["paper"], call["summary"]))
+    return tuple(found)
+
+
+def _assigned(file: Path, name: str) -> Any:
+    """Return what a module assigns to ``name``: a constant, or the constant arguments of a call."""
+    for node in ast.parse(file.read_text("utf-8")).body:
+        if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
+            continue
+        if node.targets[0].id != name:
+            continue
+        if not isinstance(node.value, ast.Call):
+            return ast.literal_eval(node.value)
+        constant = [k for k in node.value.keywords if _is_constant(k.value)]
+        return {k.arg: ast.literal_eval(k.value) for k in constant}
+    raise StorageError(f"{str(file)!r} does not assign {name}.", "Install kadanoff again.")
+
+
+def _is_constant(node: ast.expr) -> bool:
+    try:
+        ast.literal_eval(node)
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
 class ClaimEntry:
-    """One claim of a paper and what became of it."""
+    """One claim of a paper, what became of it, and how that was decided."""
 
     id: str
     text: str
     verdict: str
+    source: str
     paper_value: str
     our_value: str
     note: str
+    how: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,12 +131,38 @@ class Figure:
 
 @dataclass(frozen=True)
 class StudyResult:
-    """What a study's ``result.json`` says, and when it was finished (text, may be empty)."""
+    """What a study's ``result.json`` says, and when it was finished (text, may be empty).
+
+    ``lead`` is the paragraph to begin with; ``lead_figure`` is the number of the figure beside it.
+    """
 
     title: str
     claims: list[ClaimEntry] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
     finished: str = ""
+    lead: str = ""
+    lead_figure: int | None = None
+
+    @property
+    def by_source(self) -> list[tuple[str, list[ClaimEntry]]]:
+        """The claims by where they come from: what the paper states first."""
+        groups = [
+            (said, [c for c in self.claims if c.source == key]) for key, said in _SAID.items()
+        ]
+        return [(said, claims) for said, claims in groups if claims]
+
+    @property
+    def tally(self) -> dict[str, int]:
+        """How many claims there are of each verdict."""
+        return {verdict: sum(c.verdict == verdict for c in self.claims) for verdict in VERDICTS}
+
+
+_SAID = {
+    "paper": "Stated in the paper",
+    "derived": "Derived from the paper's definitions; its printed formula was not at hand",
+    "secondary": "As reported by another text",
+    "": "Claims",
+}
 
 
 def _number(value: Any, stderr: Any = None) -> str:
@@ -131,13 +197,41 @@ def _read(path: Path, _changed: int, _size: int) -> StudyResult | None:
             id=plain(str(c.get("id", "")), 80),
             text=plain(str(c.get("text", "")), 2000),
             verdict=c["verdict"] if c.get("verdict") in VERDICTS else "undecided",
+            source=c["source"] if c.get("source") in _SAID else "",
             paper_value=_number(c.get("paper_value")),
             our_value=_number(c.get("our_value"), c.get("stderr")),
             note=plain(str(c.get("note") or ""), 2000),
+            how=_how(c),
         )
         for c in document.get("claims") or []
         if isinstance(c, dict)
     ]
+    figures = _figures(document, folder)
+    lead, lead_figure = _lead(document, figures)
+    return StudyResult(
+        title=plain(str(document.get("title", "")), 500),
+        claims=claims,
+        figures=figures,
+        finished=plain(str(document.get("finished") or ""), 10),
+        lead=lead,
+        lead_figure=lead_figure,
+    )
+
+
+def _how(claim: dict[str, Any]) -> tuple[str, ...]:
+    """Return the rule by which a claim was decided, in words."""
+    measured = claim.get("measured")
+    if not isinstance(measured, list):
+        return ()
+    try:
+        from kadanoff.studies.verdicts import in_words
+    except ImportError:
+        return ()
+    said = [in_words(item) for item in measured if isinstance(item, dict)]
+    return tuple(plain(text, 1000) for text in said if text)
+
+
+def _figures(document: dict[str, Any], folder: Path) -> list[Figure]:
     root = folder.resolve()
     figures: list[Figure] = []
     for item in document.get("figures") or []:
@@ -148,5 +242,18 @@ def _read(path: Path, _changed: int, _size: int) -> StudyResult | None:
         media = _PICTURES.get(file.suffix.lower())
         if media and file.is_relative_to(root) and file.is_file():
             figures.append(Figure(file, plain(str(item.get("caption") or ""), 1000), media))
-    finished = plain(str(document.get("finished") or ""), 10)
-    return StudyResult(plain(str(document.get("title", "")), 500), claims, figures, finished)
+    return figures
+
+
+def _lead(document: dict[str, Any], figures: list[Figure]) -> tuple[str, int | None]:
+    """Return the paragraph and the figure to begin with: those it names, else the first it has."""
+    blocks = [b for b in document.get("blocks") or [] if isinstance(b, dict)]
+    texts = [str(b.get("body") or "") for b in blocks if b.get("kind") == "text"]
+    paragraph = str(document.get("lead") or next(iter(texts), "")).split("\n\n")[0]
+    if not paragraph.rstrip().endswith((".", "!", "?")):
+        # it goes on after a formula: the summary is whole
+        paragraph = str(document.get("summary") or paragraph)
+    wanted = document.get("lead_figure")
+    names = [figure.file.name for figure in figures]
+    chosen = names.index(wanted) if wanted in names else 0 if names else None
+    return paragraph[:4000], chosen

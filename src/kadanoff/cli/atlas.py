@@ -103,30 +103,42 @@ def serve(
 
 def add(
     what: Annotated[
-        str, typer.Argument(help="arXiv id, DOI, Semantic Scholar or OpenAlex id, or a file.")
-    ],
+        str | None,
+        typer.Argument(help="arXiv id, DOI, Semantic Scholar or OpenAlex id, or a file."),
+    ] = None,
+    *,
     result: Result,
     data_dir: DataDir = None,
     limit: Annotated[
-        int, typer.Option(min=0, help="At most so many citations and references each.")
+        int,
+        typer.Option(min=0, help="At most so many citations and references each; 0: the paper."),
     ] = 1000,
     refresh: Annotated[bool, typer.Option(help="Fetch anew what is in the cache.")] = False,
+    draft: Annotated[
+        str | None, typer.Option(help="Fetch the ids of an import that the page prepared.")
+    ] = None,
     progress: opt.Progress = "auto",
 ) -> None:
     """Add a paper with its citations and references, or the papers of a BibTeX/RIS/CSL file."""
     from kadanoff.style.progress import reporting
 
+    if not what and not draft:
+        raise UsageError("Nothing to add.", "Give an arXiv id, a DOI or a file.")
     output = Output("atlas add", result)
     shown = reporting(progress, "Importing")
     store = _store(data_dir)
-    from kadanoff.atlas.importers import add_file, add_paper, is_file
+    from kadanoff.atlas.growing import add_draft, add_file, add_paper, is_file
 
     try:
-        if is_file(what):
+        if what and is_file(what):
             outcome = add_file(store, Path(what))
         else:
             with shown as report:
-                outcome = add_paper(store, what, limit=limit, refresh=refresh, progress=report)
+                outcome = (
+                    add_draft(store, draft, progress=report)
+                    if draft
+                    else add_paper(store, what or "", limit, refresh, progress=report)
+                )
     finally:
         store.close()
     output.write(outcome.json())
@@ -134,30 +146,30 @@ def add(
         typer.echo(outcome.text())
     output.say_where()
     if not outcome.complete:
-        raise typer.Exit(3)
+        raise typer.Exit(3 if outcome.problems else 1)
 
 
 def export_(
     file: Annotated[
-        Path | None, typer.Argument(help="Where to; the ending decides: .json, .bib, .csv.")
+        Path | None, typer.Argument(help="Where to; the ending decides: .json, .bib, .ris, .csv.")
     ] = None,
     *,
     result: Result,
     data_dir: DataDir = None,
 ) -> None:
-    """Write papers, citations, comments and reading list as JSON; or papers as .bib or .csv."""
-    from kadanoff.atlas import exports
+    """Write everything as JSON; or the papers as .bib, .ris or .csv."""
+    from kadanoff.atlas import backup
     from kadanoff.files import atomic_write
 
     output = Output("atlas export", result)
     ending = file.suffix.lower() if file else ".json"
-    if ending not in (".json", ".bib", ".csv"):
-        raise UsageError(f"I do not write {ending!r} files.", "Use .json, .bib or .csv.")
+    if ending not in (".json", *_FORMATS):
+        raise UsageError(f"I do not write {ending!r} files.", "Use .json, .bib, .ris or .csv.")
     store = _store(data_dir)
     try:
         with store.read() as db:
             count = db.execute("SELECT count(*) FROM paper").fetchone()[0]
-            document = exports.dump(db) if ending == ".json" else {}
+            document = backup.dump(db) if ending == ".json" else {}
             text = _lines(db, ending)
     finally:
         store.close()
@@ -174,16 +186,19 @@ def export_(
         typer.echo(f"Wrote {count} papers to {file}.")
 
 
-def _lines(db: sqlite3.Connection, ending: str) -> str:
-    """The papers as BibTeX or as a table; nothing for another ending."""
-    from kadanoff.atlas import exports, papers
+_FORMATS = {".bib": "bibtex", ".ris": "ris", ".csv": "csv"}
 
-    ids = [row[0] for row in db.execute("SELECT id FROM paper ORDER BY added_at, id")]
+
+def _lines(db: sqlite3.Connection, ending: str) -> str:
+    """The papers as BibTeX, as RIS or as a table; nothing for another ending."""
+    from kadanoff.atlas import bibliography, exports, papers
+
+    if ending not in _FORMATS:
+        return ""
+    ids = [row[0] for row in db.execute("SELECT id FROM paper ORDER BY added_at, number")]
     known = papers.many(db, ids)
-    listed = [known[n] for n in ids]
-    if ending == ".bib":
-        return exports.bibtex(listed)
-    return exports.csv_text((paper, "") for paper in listed) if ending == ".csv" else ""
+    rows = [(known[name], "") for name in ids]
+    return exports.write(_FORMATS[ending], rows, bibliography.entries(db, ids))
 
 
 def import_(
@@ -192,7 +207,7 @@ def import_(
     data_dir: DataDir = None,
 ) -> None:
     """Add an export to this atlas; doing it twice changes nothing."""
-    from kadanoff.atlas import exports
+    from kadanoff.atlas import backup
     from kadanoff.atlas.importers.files import read_text
 
     output = Output("atlas import", result)
@@ -206,7 +221,7 @@ def import_(
     store = _store(data_dir)
     try:
         with store.write() as db:
-            counts = exports.restore(db, document)
+            counts = backup.restore(db, document)
     finally:
         store.close()
     output.write(counts)

@@ -13,7 +13,7 @@ from html import escape
 from typing import Any
 from xml.etree import ElementTree
 
-__all__ = ["math", "prose"]
+__all__ = ["FORMULA", "math", "prose"]
 
 _MATH_TAGS = {
     *("math", "mrow", "mi", "mn", "mo", "ms", "mtext", "mspace", "mfrac", "msqrt", "mroot"),
@@ -26,9 +26,11 @@ _MATH_ATTRIBUTES = {
     *("maxsize", "linethickness", "columnalign", "rowspacing", "columnspacing", "movablelimits"),
     *("symmetric", "largeop", "notation"),
 }
-_FORMULA = re.compile(
+FORMULA = re.compile(
     r"\$\$(?P<block>.+?)(?<!\\)\$\$|\$(?P<inline>[^\s$](?:[^$\n]*?[^\s\\$])?)\$(?!\d)", re.S
 )
+_READ_AS = {"aligned": "align*", "gathered": "matrix", "gather*": "matrix"}
+_ENVIRONMENT = re.compile(r"(\\(?:begin|end)\{)(aligned|gathered|gather\*)\}")
 _LIMIT = 2000
 _DEEPEST = 40
 
@@ -36,7 +38,7 @@ _DEEPEST = 40
 def _formula_rule(state: Any, silent: bool) -> bool:
     if state.src[state.pos] != "$":
         return False
-    found = _FORMULA.match(state.src, state.pos, min(state.posMax, state.pos + _LIMIT))
+    found = FORMULA.match(state.src, state.pos, min(state.posMax, state.pos + _LIMIT))
     if not found:
         return False
     if not silent:
@@ -108,8 +110,10 @@ def math(tex: str, display: bool = False) -> str:
         deepest = max(deepest, depth)
     if deepest > _DEEPEST:
         return f"<code>{source}</code>"
+    # the converter knows these under one name only
+    readable = _ENVIRONMENT.sub(lambda m: f"{m.group(1)}{_READ_AS[m.group(2)]}}}", tex)
     try:
-        tree = ElementTree.fromstring(convert(tex, display="block" if display else "inline"))
+        tree = ElementTree.fromstring(convert(readable, display="block" if display else "inline"))
         rebuilt = _rebuild(tree)
     except (Exception, RecursionError):
         # the converter has no common error class: any failure means "show the source"

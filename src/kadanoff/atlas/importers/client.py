@@ -1,4 +1,4 @@
-"""Fetching JSON politely: cache, back-off as the server asks, bounded answers, no surprises."""
+"""Fetching politely: cache, back-off as the server asks, bounded answers, no surprises."""
 
 from __future__ import annotations
 
@@ -91,25 +91,31 @@ class Client:
         ImportFailed
             It goes on refusing, or its answer is no JSON.
         """
-        address = str(
-            httpx.URL(f"{self.base}/{path}", params=query)
-            if query
-            else httpx.URL(f"{self.base}/{path}")
-        )
+        return self._ask(path, query, json.loads)
+
+    def text(self, path: str, **query: Any) -> str:
+        """Return the text at ``path``; caches and raises as :meth:`get` does."""
+        return self._ask(path, query, lambda content: content.decode("utf-8"))
+
+    def _ask(self, path: str, query: dict[str, Any], read: Callable[[bytes], Any]) -> Any:
+        address = httpx.URL(f"{self.base}/{path}", params=query or None)
+        # whatever an identifier held, it is asked of this host, below this path
+        if not str(address).startswith(self.base) or "/../" in f"{address.raw_path.decode()}/":
+            raise ImportFailed(f"{path[:80]!r} leads away from {self.base}.", "Check the id.")
         if not self.refresh:
             with self.database.read() as db:
-                row = db.execute("SELECT * FROM fetched WHERE url = ?", (address,)).fetchone()
+                row = db.execute("SELECT * FROM fetched WHERE url = ?", (str(address),)).fetchone()
             if row and time.time() - row["fetched_at"] < self.fresh:
                 return json.loads(row["body"])
-        body = self._fetch(address)
+        body = self._fetch(str(address), read)
         with self.database.write() as db:
             db.execute(
                 "INSERT OR REPLACE INTO fetched VALUES (?, ?, ?)",
-                (address, json.dumps(body), time.time()),
+                (str(address), json.dumps(body), time.time()),
             )
         return body
 
-    def _fetch(self, address: str) -> Any:
+    def _fetch(self, address: str, read: Callable[[bytes], Any]) -> Any:
         said = ""
         for attempt in range(TRIES):
             wait = 0.5 * 2**attempt
@@ -132,9 +138,9 @@ class Client:
                 continue
             if status == 200:
                 try:
-                    return json.loads(content)
+                    return read(bytes(content))
                 except (ValueError, RecursionError) as error:
-                    said = f"an answer that is no JSON ({str(error)[:80]})"
+                    said = f"an answer that cannot be read ({str(error)[:80]})"
                     self.sleep(wait)
                     continue
             said = f"status {status}{_message(content)}"

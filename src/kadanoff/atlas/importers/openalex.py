@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 from kadanoff.atlas.identity import Identifier, Record, arxiv_id
 from kadanoff.atlas.importers.client import Client
@@ -93,7 +94,7 @@ def work(client: Client, identifier: Identifier, key: dict[str, str]) -> Record 
             name = f"doi:10.48550/arxiv.{identifier.value}"
         case _:
             return None
-    return parse_work(client.get(f"works/{name}", select=_SELECT, **key))
+    return parse_work(client.get(f"works/{quote(name, safe=':')}", select=_SELECT, **key))
 
 
 def edges(

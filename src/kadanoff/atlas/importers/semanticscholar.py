@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 from kadanoff.atlas.identity import Identifier, Record
 from kadanoff.atlas.importers.client import Client
@@ -17,7 +18,8 @@ _PAGE = 500
 
 def _paper_id(identifier: Identifier) -> str:
     prefix = {"arxiv": "ARXIV:", "doi": "DOI:", "corpus": "CorpusId:"}.get(identifier.scheme, "")
-    return f"{prefix}{identifier.value}"
+    # a DOI may hold anything that an address is made of: "/", "?", "#", ".."
+    return f"{prefix}{quote(identifier.value, safe='')}"
 
 
 def parse_paper(item: Any) -> Record | None:
@@ -79,7 +81,9 @@ def edges(
     fields = f"{_FIELDS},isInfluential"
     while seen < limit:
         size = min(_PAGE, limit - seen)
-        page = client.get(f"paper/{paper}/{side}", fields=fields, offset=offset, limit=size)
+        page = client.get(
+            f"paper/{quote(paper, safe='')}/{side}", fields=fields, offset=offset, limit=size
+        )
         data = page.get("data") if isinstance(page, dict) else None
         items = data if isinstance(data, list) else []
         found = [edge for item in items if (edge := parse_edge(item, side))]

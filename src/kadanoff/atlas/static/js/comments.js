@@ -43,7 +43,9 @@ export function comments(section) {
       status.textContent = "";
       try {
         if (form.elements.author) localStorage.setItem("name", form.elements.author.value);
-        const kept = await send(body.value, form.elements.author?.value ?? localStorage.getItem("name") ?? "");
+        const place = Number(form.elements.page?.value) || null;
+        const kept = await send(body.value, form.elements.author?.value ?? localStorage.getItem("name") ?? "", place);
+        if (form.elements.page) form.elements.page.value = "";
         localStorage.removeItem(draftKey);
         body.value = "";
         body.hidden = false;
@@ -81,7 +83,7 @@ export function comments(section) {
     form.querySelector(".status").textContent = "";
     form.querySelector(".theirs")?.remove();
     form.querySelector("[data-preview]").textContent = "Preview";
-    for (const extra of form.querySelectorAll("#author, label[for=author]")) extra.remove();
+    for (const extra of form.querySelectorAll("#author, label[for=author], .page-no")) extra.remove();
     form.querySelector("[type=submit]").textContent = label.startsWith("Edit") ? "Save" : "Reply";
     form.querySelector("[type=submit]").disabled = false;
     const cancel = document.createElement("button");
@@ -121,5 +123,5 @@ export function comments(section) {
     }
   });
 
-  equip(main, `draft-${section.dataset.paper}`, (body, author) => call("POST", `/api/papers/${paper}/comments`, { body, author }));
+  equip(main, `draft-${section.dataset.paper}`, (body, author, page) => call("POST", `/api/papers/${paper}/comments`, { body, author, page }));
 }

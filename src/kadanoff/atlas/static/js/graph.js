@@ -1,120 +1,182 @@
-// The map: nodes are links in an SVG, so that keyboard and screen reader reach each one.
+// The map: drawn on a canvas; above it each paper is a link that nobody sees, so that mouse,
+// keyboard and screen reader reach every one.
 import { call, calm } from "./http.js";
-import { Edges } from "./edges.js";
-import { labels, widest } from "./labels.js";
+import { place, widest } from "./labels.js";
+import { Painter } from "./painter.js";
+import { wanted } from "./state.js";
 import { drag, forceCollide, forceSimulation, forceX, forceY, select, zoom, zoomIdentity } from "../vendor/d3.js";
 
 const SAYS = { current: "current paper", cites: "cites this paper", referenced: "referenced by this paper", near: "nearby, not cited" };
-const SVG = "http://www.w3.org/2000/svg";
 
-const radius = (node) => (node.kind === "current" ? 20 : 9 + Math.min(15, 2.6 * Math.log10(1 + node.weight) ** 1.25));
+const radius = (node) => (node.kind === "current" ? Math.max(18, 8 + 3 * Math.sqrt(node.cited)) : 6.5 + Math.min(20, 3.4 * Math.sqrt(node.cited)));
 
-function shape(node) {
-  const r = node.r;
-  if (node.kind === "referenced") {
-    const side = r * 1.8;
-    return `M${-side / 2 + 3} ${-side / 2}h${side - 6}q3 0 3 3v${side - 6}q0 3 -3 3h${6 - side}q-3 0 -3 -3v${6 - side}q0 -3 3 -3z`;
-  }
-  if (node.kind === "near") return `M0 ${-r * 1.2}L${r * 1.2} 0L0 ${r * 1.2}L${-r * 1.2} 0Z`;
-  return `M${-r} 0a${r} ${r} 0 1 0 ${2 * r} 0a${r} ${r} 0 1 0 ${-2 * r} 0Z`;
-}
-
-function element(name, attributes = {}) {
-  const made = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  return made;
-}
+export const citedWords = (count) => (count ? `cited by ${count.toLocaleString("en")} work${count === 1 ? "" : "s"} here` : "no citing work known here");
 
 export class Graph {
   constructor(host, data, { onOpen, onHot }) {
-    Object.assign(this, { host, onOpen, onHot, focus: data.focus, nodes: data.nodes });
+    Object.assign(this, { host, onOpen, onHot, focus: data.focus, nodes: data.nodes, layout: data.layout, axes: data.axes });
     this.byId = new Map(data.nodes.map((node) => [node.id, node]));
-    this.links = data.links.map(({ source, target }) => ({ source: this.byId.get(source), target: this.byId.get(target) }));
+    this.links = data.links.map(({ source, target }) => ({
+      source: this.byId.get(source),
+      target: this.byId.get(target),
+      kind: target === data.focus ? "cites" : source === data.focus ? "referenced" : "among",
+    }));
+    this.around = new Map(this.nodes.map((node) => [node, new Set([node])]));
+    for (const { source, target } of this.links) {
+      this.around.get(source).add(target);
+      this.around.get(target).add(source);
+    }
     // on a tall, narrow screen the future points up instead of right
     this.tall = host.clientWidth < 0.95 * host.clientHeight;
-    for (const node of this.nodes) if (this.tall) [node.x, node.y] = [node.y, -node.x];
+    this.turned = this.tall && this.layout === "force";
+    for (const node of this.nodes) if (this.turned) [node.x, node.y] = [node.y, -node.x];
     this.build();
     this.watch();
+    this.filter();
     this.fit(false);
   }
 
   build() {
     this.host.replaceChildren();
-    this.svg = element("svg", { role: "group", "aria-label": `Graph of ${this.nodes.length - 1} papers around the current one. Arrow keys go from paper to paper; the table below says the same.` });
-    this.world = element("g");
-    this.edges = new Edges(this.host, this.world, this.links, this.focus);
-    this.svg.append(this.world);
-    // drawn last is on top: the current paper
+    this.painter = new Painter(this.host, this.focus);
+    this.layer = document.createElement("div");
+    this.layer.className = "nodes";
+    this.layer.setAttribute("role", "group");
+    this.layer.setAttribute("aria-label", `Graph of ${this.nodes.length - 1} papers around the current one. Arrow keys go from paper to paper; the table below says the same.`);
     for (const node of [...this.nodes].reverse()) {
       node.r = radius(node);
+      node.name = node.label || node.title.slice(0, 24);
       node.homeX = node.x;
       node.homeY = node.y;
       const year = node.year ? ` (${node.year})` : "";
-      const link = element("a", { class: `node ${node.kind}`, href: `/papers/${encodeURIComponent(node.id)}`, role: "link", tabindex: node.kind === "current" ? "0" : "-1", "data-id": node.id, "aria-label": `${node.title}${year}, ${SAYS[node.kind]}${node.study ? ", has a study" : ""}` });
-      link.append(element("circle", { class: "halo", r: node.r + (node.study ? 7.5 : 4.5) }));
-      if (node.study) link.append(element("circle", { class: "mark-ring", r: node.r + 4 }));
-      link.append(element("path", { class: "shape", d: shape(node) }));
-      const text = element("text");
-      text.textContent = node.label || node.title.slice(0, 24);
-      link.append(text);
+      const link = document.createElement("a");
+      link.className = `node ${node.kind}`;
+      link.href = `/papers/${encodeURIComponent(node.id)}`;
+      link.tabIndex = node.kind === "current" ? 0 : -1;
+      link.dataset.id = node.id;
+      link.setAttribute("aria-label", `${node.title}${year}, ${SAYS[node.kind]}, ${citedWords(node.cited)}${node.study ? ", has a study" : ""}`);
+      link.append(Object.assign(document.createElement("span"), { className: "shape" }));
+      const reach = Math.max(node.r, 10);
+      Object.assign(link.style, { width: `${2 * reach}px`, height: `${2 * reach}px`, margin: `${-reach}px` });
       node.element = link;
-      this.world.append(link);
+      this.layer.append(link);
     }
-    this.host.append(this.svg);
+    this.host.append(this.layer);
+    this.move();
+  }
+
+  // links follow their papers; the canvas follows at the next frame
+  move() {
+    for (const node of this.nodes) node.element.style.transform = `translate(${node.x.toFixed(1)}px, ${node.y.toFixed(1)}px)`;
     this.draw();
   }
 
   draw() {
-    for (const node of this.nodes) node.element.setAttribute("transform", `translate(${node.x.toFixed(1)} ${node.y.toFixed(1)})`);
-    this.edges.draw();
+    this.frame ??= requestAnimationFrame(() => {
+      this.frame = undefined;
+      if (this.view) this.painter.paint(this);
+    });
   }
 
   watch() {
-    const svg = select(this.svg);
+    this.surface = select(this.host);
     this.zoom = zoom()
-      .scaleExtent([0.08, 6])
+      .scaleExtent([0.05, 6])
       // one finger scrolls the page, two move the map
       .filter((event) => (event.type === "touchstart" ? event.touches.length > 1 : !event.button && (!event.ctrlKey || event.type === "wheel")))
       .on("zoom", ({ transform }) => {
-        this.world.setAttribute("transform", transform);
-        this.edges.view(transform);
-        this.tip(null);
-        if (transform.k !== this.view?.k) this.world.style.setProperty("--k", transform.k);
         this.view = transform;
+        this.layer.style.transform = `translate(${transform.x}px, ${transform.y}px) scale(${transform.k})`;
+        this.tip(null);
+        this.draw();
         this.name();
       });
-    svg.call(this.zoom).on("dblclick.zoom", null);
+    this.surface.call(this.zoom).on("dblclick.zoom", null);
     this.relax = forceSimulation(this.nodes)
       .force("x", forceX((node) => node.homeX).strength(0.16))
       .force("y", forceY((node) => node.homeY).strength(0.16))
       .force("apart", forceCollide((node) => node.r + 6).strength(0.7))
-      .on("tick", () => this.draw())
+      .on("tick", () => this.move())
       .on("end", () => this.name())
       .stop();
-    select(this.world).selectAll(".node").data([...this.nodes].reverse()).call(this.dragging());
-    for (const node of this.nodes) this.listen(node);
-    new ResizeObserver(() => {
-      this.edges.resize();
-      if (!this.touched) this.fit(false);
-    }).observe(this.host);
+    const links = select(this.layer).selectAll(".node").data([...this.nodes].reverse());
+    if (this.layout === "force") links.call(this.dragging());
+    // what happens on one link happens to the layer: one listener, not one for each paper
+    const of = (event) => this.byId.get(event.target.closest?.(".node")?.dataset.id);
+    this.layer.addEventListener("pointerover", (event) => { const node = of(event); if (node) { this.hot(node.id); if (event.pointerType !== "touch") this.tip(node); } });
+    this.layer.addEventListener("pointerout", (event) => { if (of(event)) { this.hot(null); this.tip(null); } });
+    this.layer.addEventListener("focusin", (event) => this.focused(of(event)));
+    this.layer.addEventListener("focusout", () => { this.held = null; this.hot(null); this.tip(null); });
+    this.layer.addEventListener("keydown", (event) => { const node = of(event); if (node) this.key(event, node); });
+    this.layer.addEventListener("click", (event) => {
+      const node = of(event);
+      if (!node || event.metaKey || event.ctrlKey || event.shiftKey) return;
+      event.preventDefault();
+      this.tip(null);
+      this.onOpen(node.id);
+    });
+    this.observer = new ResizeObserver(() => {
+      if (!this.host.isConnected) return;
+      this.painter.resize();
+      if (this.touched) this.draw();
+      else this.fit(false);
+    });
+    this.observer.observe(this.host);
+    this.dark = matchMedia("(prefers-color-scheme: dark)");
+    this.themed = () => this.restyle();
+    this.dark.addEventListener("change", this.themed);
+  }
+
+  restyle() {
+    this.painter.restyle();
+    this.draw();
+  }
+
+  focused(node) {
+    if (!node) return;
+    this.rove(node);
+    this.hot(node.id);
+    if (!node.element.matches(":focus-visible")) return;
+    this.held = node;
+    this.reveal(node);
+    this.tip(node);
   }
 
   // names are placed when the map has come to rest
   name() {
     clearTimeout(this.naming);
-    this.naming = setTimeout(() => labels(this.nodes, this.view, this.host, this.tall), this.named ? 90 : 0);
+    const settle = () => {
+      place(this.nodes.filter((node) => !node.hidden), this.view, this.host, this.tall);
+      this.draw();
+    };
+    this.naming = setTimeout(settle, this.named ? 90 : 0);
     this.named = true;
+  }
+
+  // papers that the filters leave out are gone with their edges
+  filter() {
+    let shown = 0;
+    for (const node of this.nodes) {
+      node.hidden = !wanted(node);
+      node.element.hidden = node.hidden;
+      shown += !node.hidden;
+    }
+    this.draw();
+    if (this.view) this.name();
+    return shown;
   }
 
   dragging() {
     return drag()
       .clickDistance(4)
+      .container(this.host)
       .on("start", () => this.tip(null))
       .on("drag", (event, node) => {
         this.touched = true;
         if (!calm() && this.relax.alpha() < 0.1) this.relax.alpha(0.5).alphaTarget(0.2).restart();
-        Object.assign(node, { fx: event.x, fy: event.y, x: event.x, y: event.y });
-        this.draw();
+        const [x, y] = [node.x + event.dx / this.view.k, node.y + event.dy / this.view.k];
+        Object.assign(node, { fx: x, fy: y, x, y });
+        this.move();
       })
       .on("end", (event, node) => {
         this.relax.alphaTarget(0);
@@ -129,35 +191,20 @@ export class Graph {
     this.relax.force("y").initialize(this.nodes, Math.random);
     this.name();
     if (node.kind === "current") return;
-    const place = this.tall ? [-node.y, node.x] : [node.x, node.y];
-    call("PUT", `/api/papers/${encodeURIComponent(this.focus)}/layout`, { positions: { [node.id]: place } }).catch(() => {});
-  }
-
-  listen(node) {
-    const link = node.element;
-    link.addEventListener("pointerenter", (event) => { this.hot(node.id); if (event.pointerType !== "touch") this.tip(node); });
-    link.addEventListener("pointerleave", () => { this.hot(null); this.tip(null); });
-    link.addEventListener("focus", () => { this.rove(node); this.hot(node.id); if (link.matches(":focus-visible")) { this.reveal(node); this.tip(node); } });
-    link.addEventListener("blur", () => { this.hot(null); this.tip(null); });
-    link.addEventListener("click", (event) => {
-      if (event.metaKey || event.ctrlKey || event.shiftKey) return;
-      event.preventDefault();
-      this.tip(null);
-      this.onOpen(node.id);
-    });
-    link.addEventListener("keydown", (event) => this.key(event, node));
+    const spot = this.turned ? [-node.y, node.x] : [node.x, node.y];
+    call("PUT", `/api/papers/${encodeURIComponent(this.focus)}/layout`, { positions: { [node.id]: spot } }).catch(() => {});
   }
 
   key(event, node) {
     const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
     if (way) {
       event.preventDefault();
-      if (event.altKey) {
+      if (event.altKey && this.layout === "force") {
         node.x += 12 * way[0];
         node.y += 12 * way[1];
         this.touched = true;
         this.settle(node);
-        this.draw();
+        this.move();
       } else this.next(node, way)?.element.focus();
     } else if (event.key === "Home") {
       event.preventDefault();
@@ -174,44 +221,45 @@ export class Graph {
       const along = (node.x - from.x) * dx + (node.y - from.y) * dy;
       const aside = Math.abs((node.x - from.x) * dy) + Math.abs((node.y - from.y) * dx);
       const cost = along + 2 * aside;
-      if (node !== from && along > 1 && cost < least) [best, least] = [node, cost];
+      if (node !== from && !node.hidden && along > 1 && cost < least) [best, least] = [node, cost];
     }
     return best;
   }
 
   rove(node) {
-    for (const other of this.nodes) other.element.setAttribute("tabindex", other === node ? "0" : "-1");
+    for (const other of this.nodes) if (other.element.tabIndex === 0) other.element.tabIndex = -1;
+    node.element.tabIndex = 0;
+  }
+
+  // the paper in hand and those that it cites or that cite it stand out
+  light(node) {
+    this.inHand = node;
+    this.lit = node && node.id !== this.focus ? this.around.get(node) : null;
+    this.draw();
   }
 
   hot(id, tell = true) {
-    for (const node of this.nodes) node.element.classList.toggle("hot", node.id === id);
-    this.edges.hot(id);
+    this.light(id === null ? null : this.byId.get(id) ?? null);
     if (tell) this.onHot(id);
   }
 
-  // the paper whose details are open does not hide behind them
-  uncover(id, card) {
-    const at = this.byId.get(id)?.element.querySelector(".shape").getBoundingClientRect();
-    const over = card.getBoundingClientRect();
-    if (!at || at.right < over.left || at.left > over.right || at.bottom < over.top || at.top > over.bottom) return;
-    const wide = over.width < 0.7 * this.host.clientWidth;
-    const [dx, dy] = wide ? [over.left - 50 - at.right, 0] : [0, over.top - 24 - at.bottom];
-    const svg = select(this.svg);
-    (calm() ? svg : svg.transition().duration(260)).call(this.zoom.translateBy, dx / this.view.k, dy / this.view.k);
-  }
-
   opened(id) {
-    for (const node of this.nodes) node.element.classList.toggle("open", node.id === id);
+    this.open = this.byId.get(id) ?? null;
+    for (const node of this.nodes) node.element.classList.toggle("open", node === this.open);
+    if (this.open) requestAnimationFrame(() => this.reveal(this.open));
+    this.draw();
   }
 
   tip(node) {
     const tip = document.getElementById("tip");
     tip.hidden = !node;
     if (!node) return;
+    const title = new DOMParser().parseFromString(node.html, "text/html");
     const more = document.createElement("small");
-    more.textContent = [node.label, SAYS[node.kind]].filter(Boolean).join(" · ");
-    tip.replaceChildren(node.title, more);
-    const box = this.host.getBoundingClientRect();
+    const near = node.kind === "current" ? "" : `nearness ${node.near.toFixed(2)}`;
+    more.textContent = [node.label, SAYS[node.kind], citedWords(node.cited), near].filter(Boolean).join(" · ");
+    tip.replaceChildren(...title.body.childNodes, more);
+    const box = tip.parentElement.getBoundingClientRect();
     const at = node.element.querySelector(".shape").getBoundingClientRect();
     const x = Math.min(Math.max(8, at.left + at.width / 2 - box.left - tip.offsetWidth / 2), box.width - tip.offsetWidth - 8);
     const above = at.top - box.top - tip.offsetHeight - 10;
@@ -220,37 +268,50 @@ export class Graph {
 
   scale(factor) {
     this.touched = true;
-    const svg = select(this.svg);
-    (calm() ? svg : svg.transition().duration(180)).call(this.zoom.scaleBy, factor);
+    (calm() ? this.surface : this.surface.transition().duration(180)).call(this.zoom.scaleBy, factor);
   }
 
   reveal(node) {
     const box = this.host.getBoundingClientRect();
-    const at = node.element.querySelector(".shape").getBoundingClientRect();
-    if (at.left < box.left || at.right > box.right || at.top < box.top || at.bottom > box.bottom) select(this.svg).call(this.zoom.translateTo, node.x, node.y);
+    const [x, y] = [this.view.applyX(node.x), this.view.applyY(node.y)];
+    if (x < 12 || x > box.width - 12 || y < 12 || y > box.height - 12) this.surface.call(this.zoom.translateTo, node.x, node.y);
   }
 
   fit(smooth = true) {
     const { clientWidth: width, clientHeight: height } = this.host;
+    const nodes = this.nodes.filter((node) => !node.hidden);
     if (!width || !height) return;
-    const xs = this.nodes.map((node) => node.x);
-    const ys = this.nodes.map((node) => node.y);
-    const [left, right, top, bottom] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
-    // names, the legend and the buttons keep their room
-    const small = this.nodes.length <= 45;
-    const side = small && !this.tall ? Math.min(width / 4, widest(this.nodes) + 44) : 44;
-    const foot = width < 560 ? 118 : small ? 44 : 30;
-    const room = height - foot - 84;
-    const k = Math.max(0.08, Math.min(1.5, (width - 2 * side) / Math.max(1, right - left), room / Math.max(1, bottom - top)));
-    const view = zoomIdentity.translate(width / 2 - (k * (left + right)) / 2, 42 + room / 2 - (k * (top + bottom)) / 2).scale(k);
-    const svg = select(this.svg);
-    (smooth && !calm() ? svg.transition().duration(260) : svg).call(this.zoom.transform, view);
+    const xs = nodes.map((node) => node.x);
+    const ys = nodes.map((node) => node.y);
+    let [left, right, top, bottom] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
+    if (this.layout === "similarity") {
+      // the rings are part of the picture
+      const reach = Math.max(60, ...nodes.map((node) => Math.hypot(node.x, node.y)));
+      [left, right, top, bottom] = [-reach, reach, -reach, reach];
+    }
+    // names keep their room
+    const side = nodes.length <= 45 && !this.tall ? Math.min(width / 4, widest(nodes) + 44) : 44;
+    const room = height - 92;
+    const across = (width - 2 * side) / Math.max(1, right - left);
+    let k = Math.max(0.05, Math.min(1.5, across, room / Math.max(1, bottom - top)));
+    let middle = (left + right) / 2;
+    if (this.layout === "time" && k < 0.42) {
+      // a long history does not fit: begin with what is newest
+      k = 0.42;
+      middle = right - (width / 2 - 40) / k;
+    }
+    const view = zoomIdentity.translate(width / 2 - k * middle, 44 + room / 2 - (k * (top + bottom)) / 2).scale(k);
+    (smooth && !calm() ? this.surface.transition().duration(260) : this.surface).call(this.zoom.transform, view);
     if (smooth) this.touched = false;
   }
 
   end() {
     this.relax.stop();
+    this.observer.disconnect();
+    this.dark.removeEventListener("change", this.themed);
+    this.surface.interrupt().on(".zoom", null);
     clearTimeout(this.naming);
+    cancelAnimationFrame(this.frame);
     this.host.replaceChildren();
   }
 }

@@ -1,33 +1,42 @@
-// Adding papers, and the reading list.
+// Adding one paper from the network: progress, cancel; what came is kept.
 import { call } from "./http.js";
 
 export function importer() {
   const form = document.getElementById("add-form");
   const status = document.getElementById("add-status");
+  const bar = document.getElementById("add-progress");
+  const cancel = document.getElementById("add-cancel");
+  let running = null;
 
-  async function run(identifier, said) {
-    said("Asking …");
-    let job = await call("POST", "/api/imports", { identifier });
-    while (job.status === "running") {
-      said(job.message || "Importing …");
+  async function run(identifier) {
+    status.textContent = "Asking …";
+    bar.hidden = cancel.hidden = false;
+    bar.removeAttribute("value");
+    running = await call("POST", "/api/imports", { identifier });
+    while (running.status === "running") {
+      status.textContent = running.message || "Importing …";
+      if (running.total > 0) Object.assign(bar, { max: running.total, value: running.done });
+      else bar.removeAttribute("value");
       await new Promise((done) => setTimeout(done, 500));
-      job = await call("GET", `/api/jobs/${job.id}`);
+      running = await call("GET", `/api/jobs/${running.id}`);
     }
-    if (job.status !== "done") throw new Error(job.message);
+    if (running.status !== "done") throw new Error(running.message);
     location.assign(`/papers/${encodeURIComponent(identifier.replace(/^arxiv:/i, "arXiv:"))}`);
   }
 
+  cancel.addEventListener("click", () => running && call("DELETE", `/api/jobs/${running.id}`));
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const button = form.querySelector("[type=submit]");
     button.disabled = true;
     status.classList.remove("bad");
     try {
-      await run(form.elements.identifier.value.trim(), (text) => (status.textContent = text));
+      await run(form.elements.identifier.value.trim());
     } catch (error) {
       status.textContent = error.message;
       status.classList.add("bad");
     }
+    bar.hidden = cancel.hidden = true;
     button.disabled = false;
   });
 
@@ -38,18 +47,4 @@ export function importer() {
       form.requestSubmit();
     });
   }
-}
-
-export function reading() {
-  document.addEventListener("click", async (event) => {
-    const button = event.target.closest("[data-reading]");
-    if (!button) return;
-    const listed = button.getAttribute("aria-pressed") === "true";
-    try {
-      await call(listed ? "DELETE" : "PUT", `/api/reading/${encodeURIComponent(button.dataset.reading)}`);
-      for (const same of document.querySelectorAll(`[data-reading="${CSS.escape(button.dataset.reading)}"]`)) same.setAttribute("aria-pressed", String(!listed));
-    } catch (error) {
-      button.textContent = error.message;
-    }
-  });
 }

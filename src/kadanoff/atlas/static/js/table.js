@@ -1,53 +1,68 @@
-// The table of connected papers: sorted, filtered, in step with the graph.
+// The table of connected papers: sorted, filtered, in step with the map and with the address.
+import { state, wanted } from "./state.js";
+
+const CELLS = { title: ".name", authors: ".a" };
+
 export class Table {
   constructor(table, { onHot }) {
+    this.table = table;
     this.body = table.tBodies[0];
     this.rows = [...this.body.rows];
-    this.kind = "all";
-    this.words = [];
-    this.near = false;
-    for (const row of this.rows) {
-      row.addEventListener("pointerenter", () => onHot(row.dataset.id));
-      row.addEventListener("pointerleave", () => onHot(null));
-      row.addEventListener("focusin", () => onHot(row.dataset.id));
-      row.addEventListener("focusout", () => onHot(null));
-    }
-    for (const button of table.querySelectorAll("[data-sort]")) button.addEventListener("click", () => this.sort(button));
-    const filter = document.getElementById("filter");
-    filter.addEventListener("input", () => {
-      this.words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
-      this.show();
-    });
-    const kinds = document.querySelectorAll("[data-kind][aria-pressed]");
-    for (const button of kinds) {
+    this.rows.forEach((row, rank) => (row.rank = rank));
+    this.body.addEventListener("pointerover", (event) => onHot(event.target.closest("tr")?.dataset.id ?? null));
+    this.body.addEventListener("pointerleave", () => onHot(null));
+    this.body.addEventListener("focusin", (event) => onHot(event.target.closest("tr")?.dataset.id ?? null));
+    this.body.addEventListener("focusout", () => onHot(null));
+    this.choose = document.getElementById("sort");
+    this.choose.addEventListener("change", () => state.set({ sort: this.choose.value }));
+    for (const button of table.querySelectorAll("[data-sort]")) {
       button.addEventListener("click", () => {
-        this.kind = button.dataset.kind;
-        for (const other of kinds) other.setAttribute("aria-pressed", String(other === button));
-        this.show();
+        const name = button.dataset.sort;
+        // numbers are wanted from the top first, the year from the oldest
+        const first = ["cited", "near"].includes(name) ? `-${name}` : name;
+        const other = first === name ? `-${name}` : name;
+        state.set({ sort: state.get("sort") === first ? other : first });
       });
     }
+    this.words = document.getElementById("filter");
+    this.words.addEventListener("input", () => state.set({ words: this.words.value }));
+    this.kinds = document.querySelectorAll("[data-kind][aria-pressed]");
+    for (const button of this.kinds) button.addEventListener("click", () => state.set({ kind: button.dataset.kind === "all" ? "" : button.dataset.kind }));
   }
 
-  sort(button) {
-    const head = button.closest("th");
-    const ascending = head.getAttribute("aria-sort") !== "ascending";
-    for (const other of head.parentElement.querySelectorAll("[aria-sort]")) other.setAttribute("aria-sort", "none");
-    head.setAttribute("aria-sort", ascending ? "ascending" : "descending");
-    const cell = { title: ".name", authors: ".a", year: ".y" }[button.dataset.sort];
+  // what the address says
+  apply() {
+    if (this.words.value !== state.get("words")) this.words.value = state.get("words");
+    for (const button of this.kinds) button.setAttribute("aria-pressed", String(button.dataset.kind === (state.get("kind") || "all")));
+    if (this.sorted !== state.get("sort")) this.sort(state.get("sort"));
+    this.show();
+  }
+
+  sort(given) {
+    this.sorted = given;
+    this.choose.value = given;
+    const down = given.startsWith("-");
+    const name = given.replace("-", "");
+    for (const head of this.table.querySelectorAll("[aria-sort]")) {
+      const own = head.querySelector("button").dataset.sort === name;
+      head.setAttribute("aria-sort", own ? (down ? "descending" : "ascending") : "none");
+    }
     const order = new Intl.Collator(document.documentElement.lang, { numeric: true, sensitivity: "base" });
-    const keyed = this.rows.map((row) => [row.querySelector(cell).textContent.trim(), row]);
+    const key = (row) => (name in CELLS ? row.querySelector(CELLS[name]).textContent.trim() : name ? row.dataset[name] : "");
+    const keyed = this.rows.map((row) => [key(row), row]);
     // what is not known stands last either way
-    keyed.sort(([a], [b]) => (!a - !b) || (ascending ? 1 : -1) * order.compare(a, b));
+    keyed.sort(([a, x], [b, y]) => (name && (!a - !b || (down ? -1 : 1) * order.compare(a, b))) || x.rank - y.rank);
     this.body.append(...keyed.map(([, row]) => row));
   }
 
   show() {
+    const words = state.get("words").toLowerCase().split(/\s+/).filter(Boolean);
     let any = false;
     for (const row of this.rows) {
-      const kind = row.dataset.kind;
-      const wanted = kind === "near" ? this.near && this.kind === "all" : this.kind === "all" || kind === this.kind;
-      const text = row.textContent.toLowerCase();
-      row.hidden = !(wanted && this.words.every((word) => text.includes(word)));
+      const { kind, year } = row.dataset;
+      const fits = wanted({ kind, year: Number(year) || null, study: "study" in row.dataset, listed: "mine" in row.dataset });
+      row.text ??= row.textContent.toLowerCase();
+      row.hidden = !(fits && words.every((word) => row.text.includes(word)));
       any ||= !row.hidden;
     }
     document.getElementById("none").hidden = any;
