@@ -232,7 +232,7 @@ def latest(db: sqlite3.Connection, limit: int = 20) -> list[Draft]:
 
 
 def _draft(db: sqlite3.Connection, row: sqlite3.Row) -> Draft:
-    counts = dict.fromkeys((*ACTIONS, "doubtful"), 0)
+    counts: dict[str, int] = dict.fromkeys([*ACTIONS, "doubtful"], 0)
     for found in db.execute(
         "SELECT action, count(*) AS n, sum(doubtful) AS d FROM draft_entry WHERE draft = ?"
         " GROUP BY action",
