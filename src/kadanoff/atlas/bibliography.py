@@ -69,7 +69,16 @@ def entries(db: sqlite3.Connection, ids: Sequence[str]) -> dict[str, list[Entry]
 
 
 def kind_of(known: Sequence[Entry], wanted: str, venue: bool) -> str:
-    """Return the kind of entry in format ``wanted`` ("bibtex", "ris" or "csl")."""
+    """Return the kind of entry in format ``wanted`` ("bibtex", "ris" or "csl").
+
+    Parameters
+    ----------
+    known : sequence of Entry
+        What files said of the paper.
+    wanted : {"bibtex", "ris", "csl"}
+    venue : bool
+        Whether it appeared somewhere; that decides where no file says.
+    """
     for entry in known:
         if entry.format == wanted:
             return entry.kind

@@ -150,6 +150,16 @@ def add(
 def edit(db: sqlite3.Connection, number: int, body: str, version: int) -> Comment:
     """Replace the text of a comment that is still at ``version``; the old text is kept.
 
+    Parameters
+    ----------
+    db : sqlite3.Connection
+    number : int
+        Of the comment.
+    body : str
+        Markdown.
+    version : int
+        The one that the editor has seen.
+
     Raises
     ------
     EditConflict
@@ -172,6 +182,14 @@ def edit(db: sqlite3.Connection, number: int, body: str, version: int) -> Commen
 
 def delete(db: sqlite3.Connection, number: int, version: int) -> Comment:
     """Take a comment off the page; its text stays in the history, its replies stay visible.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+    number : int
+        Of the comment.
+    version : int
+        The one that the reader has seen.
 
     Raises
     ------

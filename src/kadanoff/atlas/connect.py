@@ -86,6 +86,12 @@ def chains(db: sqlite3.Connection, start: str, goal: str) -> list[list[Step]]:
 
     First those on which each work cites the next, whichever of the two ends they start from; where
     there are shorter ones that change direction, those too.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+    start, goal : str
+        Ids of the two papers.
     """
     known = _Citations(db)
     straight = _shortest(start, goal, known.down)

@@ -119,7 +119,16 @@ class _Seen:
 
 
 def create(db: sqlite3.Connection, parsed: Parsed, name: str) -> str:
-    """Keep a draft of what was read; return its id."""
+    """Keep a draft of what was read; return its id.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+    parsed : Parsed
+        What a text held.
+    name : str
+        What the reader calls it: the name of the file.
+    """
     number = uuid.uuid4().hex
     # what nobody came back to, and what nobody will undo any more
     db.execute("DELETE FROM draft WHERE created_at < ?", (time.time() - _KEPT,))
@@ -248,7 +257,18 @@ def _draft(db: sqlite3.Connection, row: sqlite3.Row) -> Draft:
 def entries(
     db: sqlite3.Connection, number: str, action: str = "", limit: int = 200, offset: int = 0
 ) -> list[DraftEntry]:
-    """Return entries of a draft: ``action`` chooses, ``"doubtful"`` those to be looked at."""
+    """Return entries of a draft: ``action`` chooses, ``"doubtful"`` those to be looked at.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+    number : str
+        Of the draft.
+    action : str
+        One of :data:`ACTIONS`, ``"doubtful"``, or nothing for all.
+    limit, offset : int
+        How many, and after how many.
+    """
     where = {"": "1", "doubtful": "doubtful"}.get(action, "action = :action")
     rows = db.execute(
         f"SELECT * FROM draft_entry WHERE draft = :draft AND {where}"
@@ -286,6 +306,18 @@ def decide(
     db: sqlite3.Connection, number: str, position: int, action: str, target: str | None = None
 ) -> DraftEntry:
     """Change what is done with an entry.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+    number : str
+        Of the draft.
+    position : int
+        Of the entry, from 1.
+    action : str
+        One of :data:`ACTIONS`.
+    target : str, optional
+        Any name of the paper to merge with; by default the one proposed.
 
     Raises
     ------
@@ -368,7 +400,20 @@ def apply(db: sqlite3.Connection, number: str) -> dict[str, int]:
 def settle(
     db: sqlite3.Connection, number: str, position: int, record: Record, target: str | None
 ) -> str:
-    """Save one entry, as ``target`` or as a new paper, and note what that changed."""
+    """Save one entry, as ``target`` or as a new paper, and note what that changed.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+    number : str
+        Of the draft.
+    position : int
+        Of the entry.
+    record : Record
+        What it says.
+    target : str, optional
+        Id of the paper that it is; None for a new one.
+    """
     before = _snapshot(db, target) if target else None
     name = papers.save(db, record, into=target or "")
     after = _snapshot(db, name) if target else None

@@ -150,7 +150,15 @@ def _by_force(
 def keep_positions(
     db: sqlite3.Connection, graph: Graph, moved: Mapping[str, tuple[float, float]] | None = None
 ) -> None:
-    """Store where the nodes stand; ``moved`` are those the reader has dragged."""
+    """Store where the nodes stand; ``moved`` are those the reader has dragged.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+    graph : Graph
+    moved : mapping of id to (x, y), optional
+        Where the reader has put papers.
+    """
     db.executemany(
         "INSERT OR IGNORE INTO layout (focus, node, x, y) VALUES (?, ?, ?, ?)",
         [(graph.focus, n.paper.id, n.x, n.y) for n in graph.nodes],

@@ -86,6 +86,14 @@ def add_draft(
     """Fetch the works of a list of numbers (:mod:`kadanoff.atlas.drafts`), without their citations.
 
     What came is kept; the same call goes on where it was cut off.
+
+    Parameters
+    ----------
+    database : Database
+    number : str
+        Of the draft.
+    progress : callable, optional
+        Called as ``progress(done, total, message=...)``.
     """
     report = progress or (lambda done, total, **info: None)
     outcome = Outcome(title="List of ids")

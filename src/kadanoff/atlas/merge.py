@@ -64,6 +64,13 @@ def unlike(db: sqlite3.Connection, paper: str, record: Record) -> bool:
     """Say whether ``record`` can hardly be ``paper``, whatever number they share.
 
     A mistyped number joins two works that have neither an author nor most of a title in common.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+    paper : str
+        Its id.
+    record : Record
     """
     theirs = {
         surname(r[0]) for r in db.execute("SELECT name FROM author WHERE paper = ?", (paper,))

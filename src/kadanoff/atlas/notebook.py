@@ -93,6 +93,16 @@ def note_of(db: sqlite3.Connection, paper: str) -> Note:
 def set_note(db: sqlite3.Connection, paper: str, body: str, version: int) -> Note:
     """Replace the note that is still at ``version``; an empty one goes, its text stays kept.
 
+    Parameters
+    ----------
+    db : sqlite3.Connection
+    paper : str
+        Its id.
+    body : str
+        Markdown.
+    version : int
+        The one that the editor has seen; 0 if there was none.
+
     Raises
     ------
     NoteConflict
@@ -123,7 +133,15 @@ def set_note(db: sqlite3.Connection, paper: str, body: str, version: int) -> Not
 
 
 def labels_of(db: sqlite3.Connection, paper: str, kind: Kind) -> list[str]:
-    """Return the tags or collections of a paper."""
+    """Return the tags or collections of a paper.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+    paper : str
+        Its id.
+    kind : {"tag", "collection"}
+    """
     rows = db.execute(
         "SELECT name FROM label WHERE paper = ? AND kind = ? ORDER BY name", (paper, kind)
     )
@@ -139,7 +157,17 @@ def labels(db: sqlite3.Connection, kind: Kind) -> list[tuple[str, int]]:
 
 
 def set_labels(db: sqlite3.Connection, paper: str, kind: Kind, names: Sequence[str]) -> list[str]:
-    """Give a paper exactly these tags or collections."""
+    """Give a paper exactly these tags or collections.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+    paper : str
+        Its id.
+    kind : {"tag", "collection"}
+    names : sequence of str
+        Upper and lower case are the same name.
+    """
     wanted = {text.casefold(): text for name in names if (text := plain(name, 60))}
     have = {name.casefold(): name for name in labels_of(db, paper, kind)}
     for gone in have.keys() - wanted.keys():
@@ -169,6 +197,14 @@ def statuses(db: sqlite3.Connection) -> dict[str, str]:
 def set_status(db: sqlite3.Connection, paper: str, status: str | None) -> None:
     """Put a paper on the reading list with a status, or take it off (None).
 
+    Parameters
+    ----------
+    db : sqlite3.Connection
+    paper : str
+        Its id.
+    status : str, optional
+        One of :data:`kadanoff.atlas.searching.STATUSES`.
+
     Raises
     ------
     UsageError
@@ -193,6 +229,13 @@ def documents(db: sqlite3.Connection, paper: str) -> list[Document]:
 
 def add_link(db: sqlite3.Connection, paper: str, address: str) -> Document:
     """Note where a PDF lies.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+    paper : str
+        Its id.
+    address : str
 
     Raises
     ------
@@ -246,12 +289,30 @@ def _keep(db: sqlite3.Connection, paper: str, found: Document) -> Document:
 
 
 def remove_document(db: sqlite3.Connection, paper: str, address: str) -> None:
-    """Take a file or link off a paper; the file itself stays, for the papers that share it."""
+    """Take a file or link off a paper; the file itself stays, for the papers that share it.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+    paper : str
+        Its id.
+    address : str
+        The link, or the file's hash.
+    """
     db.execute("DELETE FROM document WHERE paper = ? AND address = ?", (paper, address))
 
 
 def file_of(db: sqlite3.Connection, folder: Path, digest: str) -> tuple[Path, str] | None:
-    """Return the path and name of a stored file by its hash, or None."""
+    """Return the path and name of a stored file by its hash, or None.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+    folder : Path
+        Of the atlas.
+    digest : str
+        SHA-256 of the file in hexadecimal digits.
+    """
     row = db.execute("SELECT name FROM document WHERE address = ?", (digest,)).fetchone()
     path = folder / "files" / f"{digest}.pdf"
     return (path, row[0]) if row and "/" not in digest and path.is_file() else None

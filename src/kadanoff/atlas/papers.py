@@ -299,7 +299,18 @@ def index_all(db: sqlite3.Connection) -> None:
 def cite(
     db: sqlite3.Connection, src: str, dst: str, influential: bool = False, source: str = ""
 ) -> None:
-    """Note that ``src`` cites ``dst``, and where that is known from."""
+    """Note that ``src`` cites ``dst``, and where that is known from.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+    src, dst : str
+        Ids of the papers.
+    influential : bool
+        As the source says.
+    source : str
+        Where the citation was read.
+    """
     if src != dst:
         db.execute(
             "INSERT INTO cites (src, dst, influential, source) VALUES (?, ?, ?, ?)"

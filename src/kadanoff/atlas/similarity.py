@@ -32,7 +32,16 @@ def _links(db: sqlite3.Connection, name: str) -> set[tuple[str, str]]:
 
 
 def nearness(db: sqlite3.Connection, name: str, others: Sequence[str]) -> dict[str, float]:
-    """Return how near each of ``others`` is to paper ``name``."""
+    """Return how near each of ``others`` is to paper ``name``.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+    name : str
+        Id of the paper.
+    others : sequence of str
+        Ids.
+    """
     own = _links(db, name)
     found: dict[str, float] = {}
     for other in others:
@@ -43,7 +52,16 @@ def nearness(db: sqlite3.Connection, name: str, others: Sequence[str]) -> dict[s
 
 
 def recommend(db: sqlite3.Connection, name: str, limit: int = 12) -> list[tuple[str, float]]:
-    """Return the papers nearest to ``name`` without a citation between them, best first."""
+    """Return the papers nearest to ``name`` without a citation between them, best first.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+    name : str
+        Id of the paper.
+    limit : int
+        At most so many.
+    """
     rows = db.execute(
         """
         WITH shared AS (

@@ -34,7 +34,17 @@ class Parsed:
     identifiers: list[Identifier] = field(default_factory=list)
 
     def fail(self, line: int, excerpt: str, reason: str) -> None:
-        """Note an entry that could not be read."""
+        """Note an entry that could not be read.
+
+        Parameters
+        ----------
+        line : int
+            Where it begins, from 1.
+        excerpt : str
+            How it begins.
+        reason : str
+            What is wrong with it, for a reader.
+        """
         self.broken.append(Broken(line, plain(excerpt, 90), reason))
 
 
