@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from kadanoff.atlas import bibliography, comments, drafts, exports, papers
+from kadanoff.atlas import bibliography, comments, drafts, exports, papers, undoing
 from kadanoff.atlas.importers.bibtex import parse_bibtex
 from kadanoff.atlas.importers.csl import parse_csl
 from kadanoff.atlas.importers.files import parse_text
@@ -90,14 +90,14 @@ def test_undo_leaves_the_atlas_as_it_was(store: Store) -> None:
         drafts.apply(db, number)
     assert _state(store) != before
     with store.write() as db:
-        told = drafts.undo(db, number)
+        told = undoing.undo(db, number)
     assert told["kept"] == []
     assert _state(store) == before
     with store.read() as db:
         found = db.execute("SELECT count(*) FROM paper_index WHERE paper_index MATCH 'cookery'")
         assert found.fetchone()[0] == 0
     with store.write() as db, pytest.raises(UsageError):
-        drafts.undo(db, number)
+        undoing.undo(db, number)
 
 
 def test_undo_takes_nothing_that_was_worked_on_since(store: Store) -> None:
@@ -109,7 +109,7 @@ def test_undo_takes_nothing_that_was_worked_on_since(store: Store) -> None:
         assert wrong.paper is not None
         comments.add(db, wrong.paper, "Not bad")
         db.execute("UPDATE paper SET venue = 'Mine' WHERE id = ?", (book.paper,))
-        told = drafts.undo(db, number)
+        told = undoing.undo(db, number)
         assert told["kept"] == [wrong.paper]
         assert papers.get(db, wrong.paper) is not None
         assert papers.get(db, new.paper) is None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kadanoff.atlas import drafts, papers, seed
+from kadanoff.atlas import drafts, papers, seed, undoing
 from kadanoff.atlas.bibliography import details
 from kadanoff.atlas.growing import add_draft, add_file, add_paper
 from kadanoff.atlas.importers.arxiv import parse_feed
@@ -349,5 +349,5 @@ def test_a_list_of_numbers_is_fetched_and_resumes(store: Store, world: Sources) 
     with store.write() as db:
         # what came is not fetched again, and the import can be undone
         assert len(drafts.waiting(db, draft)) == 2
-        assert drafts.undo(db, draft)["removed"] == 1
+        assert undoing.undo(db, draft)["removed"] == 1
         assert papers.get(db, "arXiv:2305.00001") is None

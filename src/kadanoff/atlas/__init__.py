@@ -26,5 +26,6 @@ jobs in one SQLite file; ``importers`` grow it; ``graph`` and ``layout`` draw a 
 ``site``       What a request needs, put together once: the store, the jobs, the studies
 ``studies``    What the atlas knows of the studies: which paper has one, how to run it
 ``timeline``   The map by years
+``undoing``    What an import changed, and taking it back
 ``worker``     `python -m kadanoff.atlas.worker OUT -- COMMAND...`
 """

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kadanoff.atlas import drafts, merge, papers
+from kadanoff.atlas import drafts, merge, papers, undoing
 from kadanoff.atlas.database import Database
 from kadanoff.atlas.identity import Identifier, Record, parse_identifier
 from kadanoff.atlas.importers import arxiv, openalex, semanticscholar
@@ -115,7 +115,7 @@ def add_draft(
             with database.write() as db:
                 record = _combined(records)
                 known = merge.find_all(db, record)
-                name = drafts.settle(db, number, position, record, known[0] if known else None)
+                name = undoing.settle(db, number, position, record, known[0] if known else None)
                 outcome.new += not known
             outcome.papers.append(name)
         report(len(waiting), len(waiting), message="Done")

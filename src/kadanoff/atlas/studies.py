@@ -201,7 +201,6 @@ def _read(path: Path, _changed: int, _size: int) -> StudyResult | None:
             paper_value=_number(c.get("paper_value")),
             our_value=_number(c.get("our_value"), c.get("stderr")),
             note=plain(str(c.get("note") or ""), 2000),
-            how=_how(c),
         )
         for c in document.get("claims") or []
         if isinstance(c, dict)
@@ -216,19 +215,6 @@ def _read(path: Path, _changed: int, _size: int) -> StudyResult | None:
         lead=lead,
         lead_figure=lead_figure,
     )
-
-
-def _how(claim: dict[str, Any]) -> tuple[str, ...]:
-    """Return the rule by which a claim was decided, in words."""
-    measured = claim.get("measured")
-    if not isinstance(measured, list):
-        return ()
-    try:
-        from kadanoff.studies.verdicts import in_words
-    except ImportError:
-        return ()
-    said = [in_words(item) for item in measured if isinstance(item, dict)]
-    return tuple(plain(text, 1000) for text in said if text)
 
 
 def _figures(document: dict[str, Any], folder: Path) -> list[Figure]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
 
-from kadanoff.atlas import backup, drafts
+from kadanoff.atlas import backup, drafts, undoing
 from kadanoff.atlas.api.shapes import Choice, Library, Name, Number, Wanted, site_of
 from kadanoff.atlas.importers.files import parse_text
 from kadanoff.atlas.site import Missing
@@ -88,7 +88,7 @@ def undo_draft(request: Request, draft: Name) -> dict[str, Any]:
     """Take an import back."""
     with site_of(request).store.write() as db:
         _draft(db, draft)
-        return drafts.undo(db, draft)
+        return undoing.undo(db, draft)
 
 
 @router.post("/imports", status_code=202)
