@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 import kadanoff as kd
-from kadanoff.cli.predict import More, Points, Training
+from kadanoff.cli.predict import More, Points, TrainingOptions
 from kadanoff.cli.prediction import predicted
 
 
@@ -27,7 +27,7 @@ def test_two_standard_deviations_hold_the_targets_noise_included() -> None:
             arch,
             (X, y),
             Points("prior", train, test),
-            Training(method="bayes", noise=noise),
+            TrainingOptions(method="bayes", noise=noise),
             More(),
             seed=0,
             progress="none",

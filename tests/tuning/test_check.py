@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from kadanoff.tuning.check import BeforeAfter, Training
+from kadanoff.tuning.check import BeforeAfter, TrainedCopy
 
 
 class Healthy:
@@ -24,7 +24,7 @@ class Healthy:
     ],
 )
 def test_trouble(before, after, word):
-    runs = Training(0.1, tuple(before)), Training(0.1, tuple(after))
+    runs = TrainedCopy(0.1, tuple(before)), TrainedCopy(0.1, tuple(after))
     comparison = BeforeAfter(Healthy(), Healthy(), *runs, "cross entropy")
     assert word in comparison.trouble
     assert comparison.failed == bool(word)

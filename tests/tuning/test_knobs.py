@@ -12,7 +12,7 @@ from torch import nn
 from benchmarks import zoo
 from kadanoff.errors import UsageError
 from kadanoff.tuning.factories import Sizes, factory_of, read_sizes
-from kadanoff.tuning.knobs import KNOBS, Recipe, wander
+from kadanoff.tuning.knobs import KNOBS, SweepRecipe, wander
 
 G = torch.Generator().manual_seed(0)
 X = torch.randn(96, 10, generator=G)
@@ -51,7 +51,7 @@ def test_every_knob_gives_curves_with_error_bars(knob):
     values = {"lr": [1e-3, 4e-3, 1.6e-2], "batch": [8, 16, 32]}.get(knob)
     found = wander(
         FACTORY, (X, Y), (16, 32), (2, 3), knob=knob, values=values,
-        recipe=Recipe(steps=12, batch=16), check_steps=2,
+        recipe=SweepRecipe(steps=12, batch=16), check_steps=2,
     )  # fmt: skip
     assert found.knob == knob
     assert [(c.width, c.depth) for c in found.curves] == [(16, 2), (32, 2), (32, 3)]
@@ -69,7 +69,7 @@ def test_the_best_rate_wanders_without_a_scaling_and_stays_with_one():
     factory = factory_of(build, Sizes("width", (16, 256)), Sizes("layers", (3,)))
     options = {
         "values": [1e-3 * 2.0**k for k in range(-1, 7)],
-        "recipe": Recipe("adam", steps=30, batch=32),
+        "recipe": SweepRecipe("adam", steps=30, batch=32),
         "seeds": 3,
         "check_steps": 2,
     }
@@ -98,7 +98,7 @@ def test_a_hugging_face_config_is_a_family():
     tokens, following = zoo.FAMILIES["gpt2"].data(24, seed=0)
     found = wander(
         factory, (tokens, following), (16, 32), (1,), values=[1e-3, 4e-3, 1.6e-2],
-        recipe=Recipe(steps=10, batch=4), check_steps=2,
+        recipe=SweepRecipe(steps=10, batch=4), check_steps=2,
     )  # fmt: skip
     assert all(math.isfinite(v) for c in found.curves for v in c.loss)
 
@@ -107,8 +107,8 @@ def test_bad_calls():
     for options, words in (
         ({"knob": "momentum"}, "Unknown knob"),
         ({"scaling": "up"}, "Unknown scaling"),
-        ({"recipe": Recipe("lion")}, "Unknown optimizer"),
-        ({"recipe": Recipe("sgd"), "knob": "eps"}, "SGD has no eps"),
+        ({"recipe": SweepRecipe("lion")}, "Unknown optimizer"),
+        ({"recipe": SweepRecipe("sgd"), "knob": "eps"}, "SGD has no eps"),
         ({"seeds": 1}, "do not make"),
         ({"values": [0.0, 1.0, 2.0]}, "do not make"),
     ):

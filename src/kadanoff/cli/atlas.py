@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kadanoff.cli import options as opt
-from kadanoff.cli.output import JsonFlag, Output, Result
+from kadanoff.cli.output import JsonFlag, JsonOptions, Output
 from kadanoff.cli.panels import add as register
 from kadanoff.errors import DataError, UsageError, require_extra
 
@@ -63,7 +63,7 @@ def serve(
     """Serve the map of papers on a local page, or grow, export and import it."""
     if ctx.invoked_subcommand:
         return
-    output = Output("atlas", Result(as_json))
+    output = Output("atlas", JsonOptions(as_json))
     store = _store(data_dir)
     from kadanoff.atlas.security import is_loopback
     from kadanoff.atlas.server import create_app, listen
@@ -107,7 +107,7 @@ def add(
         typer.Argument(help="arXiv id, DOI, Semantic Scholar or OpenAlex id, or a file."),
     ] = None,
     *,
-    result: Result,
+    result: JsonOptions,
     data_dir: DataDir = None,
     limit: Annotated[
         int,
@@ -154,7 +154,7 @@ def export_(
         Path | None, typer.Argument(help="Where to; the ending decides: .json, .bib, .ris, .csv.")
     ] = None,
     *,
-    result: Result,
+    result: JsonOptions,
     data_dir: DataDir = None,
 ) -> None:
     """Write everything as JSON; or the papers as .bib, .ris or .csv."""
@@ -203,7 +203,7 @@ def _lines(db: sqlite3.Connection, ending: str) -> str:
 
 def import_(
     file: Annotated[Path, typer.Argument(help="What `kadanoff atlas export` wrote.")],
-    result: Result,
+    result: JsonOptions,
     data_dir: DataDir = None,
 ) -> None:
     """Add an export to this atlas; doing it twice changes nothing."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kadanoff.cli import options as opt
-from kadanoff.cli.output import Output, Result
+from kadanoff.cli.output import JsonOptions, Output
 from kadanoff.cli.panels import Panel
 from kadanoff.cli.simulation import Simulated, request, simulating
 from kadanoff.errors import UsageError
@@ -50,7 +50,7 @@ class Measurement(Panel, title="The measurement"):
 def command(
     net: Deep,
     run: Measurement,
-    result: Result,
+    result: JsonOptions,
     width: Annotated[
         str, typer.Option(help="Hidden width; several (16,32,64) extrapolate to infinite width.")
     ] = "64",

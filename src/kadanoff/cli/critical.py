@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kadanoff.cli import options as opt
-from kadanoff.cli.output import Output, Result
+from kadanoff.cli.output import JsonOptions, Output
 
 if TYPE_CHECKING:
     from kadanoff.critical import Criticality
@@ -18,7 +18,7 @@ __all__ = ["command"]
 
 def command(
     activation: Annotated[str, typer.Argument(help="Name, e.g. tanh, gelu, leaky_relu(0.1).")],
-    result: Result,
+    result: JsonOptions,
     C_b: Annotated[
         float | None, typer.Option("--C_b", help="Bias variance: analyse this setting instead.")
     ] = None,

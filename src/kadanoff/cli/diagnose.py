@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kadanoff.cli import options as opt
-from kadanoff.cli.output import Output, Result
+from kadanoff.cli.output import JsonOptions, Output
 from kadanoff.cli.panels import Panel
 from kadanoff.errors import UsageError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kadanoff.diagnosis import Diagnosis, Recipe
     from kadanoff.diagnosis.baseline import Change
 
-__all__ = ["Training", "command"]
+__all__ = ["TrialOptions", "command"]
 
 
 def _explain(code: str | None) -> None:
@@ -33,7 +33,7 @@ def _explain(code: str | None) -> None:
 
 
 @dataclass(frozen=True)
-class Training(Panel, title="How it is trained"):
+class TrialOptions(Panel, title="How it is trained"):
     """The loss and the optimiser, and how many steps to try."""
 
     loss: Annotated[
@@ -102,8 +102,8 @@ class Training(Panel, title="How it is trained"):
 
 def command(
     model: opt.Model,
-    training: Training,
-    result: Result,
+    training: TrialOptions,
+    result: JsonOptions,
     html: opt.Html = None,
     use_targets: Annotated[
         bool, typer.Option("--targets/--no-targets", help="Use the data's targets in the loss.")
@@ -193,7 +193,7 @@ def _since(baseline: Path, moved: tuple[Change, ...]) -> str:
 
 def _measured(
     model: opt.Model,
-    training: Training,
+    training: TrialOptions,
     use_targets: bool,
     theory: str,
     seed: int,

@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from kadanoff.cli.output import Output, Result
+from kadanoff.cli.output import JsonOptions, Output
 
 __all__ = ["command", "survey"]
 
@@ -39,7 +39,7 @@ CORE = (
 )
 
 
-def command(result: Result) -> None:
+def command(result: JsonOptions) -> None:
     """Show versions, devices, threads and optional packages; say what to install.
 
     Exit code 0: all that is needed is there; 1: a package every command needs is missing.

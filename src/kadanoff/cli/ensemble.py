@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kadanoff.cli import options as opt
-from kadanoff.cli.output import Output, Result, writable
+from kadanoff.cli.output import JsonOptions, Output, writable
 from kadanoff.cli.panels import Panel
 from kadanoff.cli.simulation import Simulated, request, simulating
 
@@ -20,7 +20,7 @@ __all__ = ["command"]
 
 
 @dataclass(frozen=True)
-class Simulation(Panel, title="The simulation"):
+class SimulationOptions(Panel, title="The simulation"):
     """How many networks, and how they are drawn."""
 
     networks: Annotated[int, typer.Option(help="Networks (the most with --rtol).")] = 10_000
@@ -38,8 +38,8 @@ class Simulation(Panel, title="The simulation"):
 
 def command(
     net: Simulated,
-    run: Simulation,
-    result: Result,
+    run: SimulationOptions,
+    result: JsonOptions,
     width: opt.Width = 64,
 ) -> None:
     """Simulate random networks and print their statistics with standard errors.

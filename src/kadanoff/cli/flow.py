@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kadanoff.cli import options as opt
-from kadanoff.cli.output import Output, Result
+from kadanoff.cli.output import JsonOptions, Output
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -34,7 +34,7 @@ _SCALES = {
 
 
 @dataclass(frozen=True)
-class Flowing(opt.Network):
+class Flowing(opt.NetworkOptions):
     """A network with its learning rates, as the flow of the NTK needs them."""
 
     depth: opt.Depth = 10
@@ -49,7 +49,7 @@ class Flowing(opt.Network):
 
 def command(
     net: Flowing,
-    result: Result,
+    result: JsonOptions,
     order: Annotated[int, typer.Option(help="0: infinite width; 1: adds all of order 1/n.")] = 1,
     data: Annotated[
         str | None, typer.Option(help="Dataset, file or callable; random inputs if absent.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kadanoff.cli import options as opt
-from kadanoff.cli.output import Output, Result
+from kadanoff.cli.output import JsonOptions, Output
 from kadanoff.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ __all__ = ["command"]
 
 
 @dataclass(frozen=True)
-class Wide(opt.Network):
+class Wide(opt.NetworkOptions):
     """A network whose width is infinite."""
 
     activation: opt.Activation = "relu"
@@ -28,7 +28,7 @@ class Wide(opt.Network):
 
 def command(
     net: Wide,
-    result: Result,
+    result: JsonOptions,
     data: opt.Data = "digits",
     samples: Annotated[
         int, typer.Option(help="Use this many samples, drawn at random; 0: all.", min=0)

@@ -35,7 +35,7 @@ __all__ = [
     "Kwargs",
     "Method",
     "Model",
-    "Network",
+    "NetworkOptions",
     "Observables",
     "Plot",
     "Progress",
@@ -139,7 +139,7 @@ class Model(Panel, title="The model and its data"):
 
 
 @dataclass(frozen=True)
-class Network(Panel, title="The network"):
+class NetworkOptions(Panel, title="The network"):
     """A network of the theory's: ``depth`` linear maps, critical where no variance is given."""
 
     activation: Activation = "tanh"

@@ -13,7 +13,7 @@ import typer
 from kadanoff.cli.panels import Panel
 from kadanoff.errors import UsageError
 
-__all__ = ["JsonFile", "JsonFlag", "Output", "Result", "writable"]
+__all__ = ["JsonFile", "JsonFlag", "JsonOptions", "Output", "writable"]
 
 JsonFlag = Annotated[
     bool,
@@ -24,13 +24,13 @@ JsonFile = Annotated[Path | None, typer.Argument(hidden=True)]
 
 
 @dataclass(frozen=True)
-class Result(Panel, title="Result"):
+class JsonOptions(Panel, title="JsonOptions"):
     """What every command offers: ``--json`` and ``--json FILE``."""
 
     as_json: JsonFlag = False
     json_file: JsonFile = None
 
-    def beside(self, target: str | None) -> tuple[str | None, Result]:
+    def beside(self, target: str | None) -> tuple[str | None, JsonOptions]:
         """What is the TARGET and what the file, where a command may go without a TARGET.
 
         Words fill arguments from the left, so ``--json FILE`` alone lands in TARGET. A target names
@@ -44,7 +44,7 @@ class Result(Panel, title="Result"):
         Returns
         -------
         target : str or None
-        result : Result
+        result : JsonOptions
         """
         from kadanoff.data.objects import names_object
 
@@ -72,7 +72,7 @@ class Output:
     ----------
     command : str
         Its name: the ``kind`` of the envelope.
-    wanted : Result
+    wanted : JsonOptions
     files : iterable of Path or None
         Other files that will be written, checked at the same time.
     figures : iterable of Path or None
@@ -87,7 +87,7 @@ class Output:
     def __init__(
         self,
         command: str,
-        wanted: Result,
+        wanted: JsonOptions,
         files: Iterable[Path | None] = (),
         figures: Iterable[Path | None] = (),
     ) -> None:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kadanoff.cli import options as opt
-from kadanoff.cli.output import Output, Result
+from kadanoff.cli.output import JsonOptions, Output
 from kadanoff.cli.panels import Panel
 from kadanoff.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Points", "Training", "command"]
+__all__ = ["Points", "TrainingOptions", "command"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Points(Panel, title="The data"):
 
 
 @dataclass(frozen=True)
-class Trained(opt.Network):
+class Trained(opt.NetworkOptions):
     """A network that is trained, of one finite width."""
 
     activation: opt.Activation = "relu"
@@ -37,7 +37,7 @@ class Trained(opt.Network):
 
 
 @dataclass(frozen=True)
-class Training(Panel, title="The training"):
+class TrainingOptions(Panel, title="The training"):
     """How the networks come by their answers, and to which order that is predicted."""
 
     order: Annotated[int, typer.Option(help="0: infinite width; 1: adds 1/n (<= 64 points).")] = 0
@@ -72,9 +72,9 @@ class More(Panel, title="Beside the prediction"):
 def command(
     points: Points,
     net: Trained,
-    training: Training,
+    training: TrainingOptions,
     more: More,
-    result: Result,
+    result: JsonOptions,
     seed: opt.Seed = 0,
     progress: opt.Progress = "auto",
 ) -> None:

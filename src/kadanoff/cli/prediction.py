@@ -23,7 +23,7 @@ from kadanoff.learning.prediction import blocks
 from kadanoff.style.progress import reporting
 
 if TYPE_CHECKING:
-    from kadanoff.cli.predict import More, Points, Training
+    from kadanoff.cli.predict import More, Points, TrainingOptions
 
 __all__ = ["predicted"]
 
@@ -37,7 +37,7 @@ def predicted(
     arch: Network,
     data: tuple[Tensor, Tensor],
     points: Points,
-    training: Training,
+    training: TrainingOptions,
     more: More,
     *,
     seed: int,
@@ -180,7 +180,7 @@ def _loss_curve(
     arch: Network,
     X: Tensor,
     y: Tensor,
-    training: Training,
+    training: TrainingOptions,
     networks: int,
     edge: float,
     *,

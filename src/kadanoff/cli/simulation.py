@@ -18,7 +18,7 @@ __all__ = ["Simulated", "request", "simulating"]
 
 
 @dataclass(frozen=True)
-class Simulated(opt.Network):
+class Simulated(opt.NetworkOptions):
     """A network that is drawn many times, on random inputs."""
 
     depth: opt.Depth = 5

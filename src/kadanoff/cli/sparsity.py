@@ -9,21 +9,21 @@ from typing import Annotated
 import typer
 
 from kadanoff.cli import options as opt
-from kadanoff.cli.output import Output, Result
+from kadanoff.cli.output import JsonOptions, Output
 
 __all__ = ["command"]
 
 
 @dataclass(frozen=True)
-class Decoder(opt.Model):
+class DecoderOptions(opt.Model):
     """Sparsity is asked of language models first."""
 
     data: opt.Data = "text"
 
 
 def command(
-    model: Decoder,
-    result: Result,
+    model: DecoderOptions,
+    result: JsonOptions,
     error: Annotated[
         float, typer.Option(help="Relative output error that defines inactive for GELU and SiLU.")
     ] = 0.01,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kadanoff.cli import options as opt
-from kadanoff.cli.output import Output, Result
+from kadanoff.cli.output import JsonOptions, Output
 from kadanoff.cli.panels import add
 from kadanoff.errors import StorageError, UsageError
 
@@ -28,7 +28,7 @@ app = typer.Typer(
 )
 
 
-def list_(result: Result) -> None:
+def list_(result: JsonOptions) -> None:
     """List the studies with their papers and what the kept full runs found."""
     from kadanoff.studies.registry import all as studies
 
@@ -68,7 +68,7 @@ def _row(study: Study) -> dict[str, Any]:
 
 def run_(
     name: Annotated[str, typer.Argument(help="A name from `kadanoff study list`.")],
-    result: Result,
+    result: JsonOptions,
     quick: Annotated[bool, typer.Option("--quick", help="About a minute (the default).")] = False,
     full: Annotated[bool, typer.Option("--full", help="The real size.")] = False,
     out: Annotated[
@@ -121,7 +121,7 @@ def run_(
 
 def show(
     name: Annotated[str, typer.Argument(help="A name from `kadanoff study list`.")],
-    result: Result,
+    result: JsonOptions,
     out: Annotated[
         Path | None, typer.Option(help="Folder of a run; the kept full result by default.")
     ] = None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kadanoff.cli import options as opt
-from kadanoff.cli.output import Output, Result, writable
+from kadanoff.cli.output import JsonOptions, Output, writable
 from kadanoff.cli.panels import Panel
 from kadanoff.errors import DataError, UsageError
 
@@ -85,7 +85,7 @@ class Sweep(Panel, title="The sweep"):
 def command(
     models: Models,
     sweep: Sweep,
-    result: Result,
+    result: JsonOptions,
     plot: opt.Plot = None,
     html: Annotated[Path | None, typer.Option(help="Write a page.")] = None,
 ) -> None:
@@ -162,7 +162,7 @@ def _family(models: Models, sweep: Sweep) -> Transfer:
     from kadanoff.data.objects import attribute
     from kadanoff.style.progress import reporting
     from kadanoff.tuning.factories import factory_of, read_sizes
-    from kadanoff.tuning.knobs import Recipe, wander
+    from kadanoff.tuning.knobs import SweepRecipe, wander
 
     assert models.target is not None
     widths, depths = read_sizes(models.widths, "--widths"), read_sizes(models.depths, "--depths")
@@ -172,7 +172,9 @@ def _family(models: Models, sweep: Sweep) -> Transfer:
     loss = None if sweep.loss is None else attribute(sweep.loss, what="target")
     smallest = family.build(widths.values[0], depths.values[0], sweep.seed)
     data = adapt(smallest, load(models.data, batch=None, seed=sweep.seed))
-    recipe = Recipe(sweep.optimizer, sweep.lr, sweep.weight_decay, sweep.batch, sweep.steps, loss)
+    recipe = SweepRecipe(
+        sweep.optimizer, sweep.lr, sweep.weight_decay, sweep.batch, sweep.steps, loss
+    )
     with reporting(sweep.progress, "training") as report, analysed(models.target):
         return wander(
             family,

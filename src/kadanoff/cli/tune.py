@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kadanoff.cli import options as opt
-from kadanoff.cli.output import Output, Result
+from kadanoff.cli.output import JsonOptions, Output
 from kadanoff.cli.panels import Panel
 from kadanoff.errors import UsageError
 
@@ -23,7 +23,7 @@ __all__ = ["command"]
 
 
 @dataclass(frozen=True)
-class Training(Panel, title="How you train"):
+class RaceTraining(Panel, title="How you train"):
     """The optimiser, the loss and the length of the run that is tuned for."""
 
     optimizer: Annotated[
@@ -51,7 +51,7 @@ class Training(Panel, title="How you train"):
 
 
 @dataclass(frozen=True)
-class Race(Panel, title="The race"):
+class RaceOptions(Panel, title="The race"):
     """Short trials that decide; or theory alone."""
 
     race: Annotated[
@@ -87,10 +87,10 @@ class Check(Panel, title="The check"):
 
 def command(
     model: opt.Model,
-    training: Training,
-    race: Race,
+    training: RaceTraining,
+    race: RaceOptions,
     check: Check,
-    result: Result,
+    result: JsonOptions,
     out: Annotated[
         Path | None, typer.Option(help="Write the parameter groups (`groups_from` reads them).")
     ] = None,
@@ -177,8 +177,8 @@ def command(
 def _raced(
     module: nn.Module,
     model: opt.Model,
-    training: Training,
-    race: Race,
+    training: RaceTraining,
+    race: RaceOptions,
     loss: Any,
     seed: int,
     report: Any,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kadanoff.diagnosis.block_table import growth
-from kadanoff.diagnosis.blocks import STREAM, Blocks, Group, pooled
+from kadanoff.diagnosis.blocks import STREAM, BlockRows, Group, pooled
 from kadanoff.diagnosis.estimate import Estimate
 from kadanoff.style.figures import DASHES, SERIES, colour, figure, house_style, points, to_svg
 from kadanoff.style.html import Raw, figure_block
@@ -31,9 +31,9 @@ class _Line:
     estimates: list[Estimate]
 
 
-def block_plots(blocks: Blocks) -> list[Raw]:
+def block_plots(blocks: BlockRows) -> list[Raw]:
     """Signal, gradient, likeness and growth by block; each with what it says about this model."""
-    wanted: tuple[tuple[str, str, str, Callable[[Blocks], list[_Line]], str], ...] = (
+    wanted: tuple[tuple[str, str, str, Callable[[BlockRows], list[_Line]], str], ...] = (
         (
             "Size of the signal",
             "mean square",
@@ -86,7 +86,7 @@ def _positive(line: _Line) -> _Line:
     return _Line(line.label, [x for x, _ in kept], [e for _, e in kept])
 
 
-def _by_role(blocks: Blocks, name: str) -> list[_Line]:
+def _by_role(blocks: BlockRows, name: str) -> list[_Line]:
     lines = []
     for part in blocks.parts:
         if part == STREAM and name == "gradient":
@@ -98,11 +98,13 @@ def _by_role(blocks: Blocks, name: str) -> list[_Line]:
     return lines
 
 
-def _carried(blocks: Blocks, name: str) -> list[_Line]:
+def _carried(blocks: BlockRows, name: str) -> list[_Line]:
     return [_line(blocks, STREAM, name, lambda g: (g.carrier,))]
 
 
-def _line(blocks: Blocks, label: str, name: str, layers: Callable[[Group], Sequence[Any]]) -> _Line:
+def _line(
+    blocks: BlockRows, label: str, name: str, layers: Callable[[Group], Sequence[Any]]
+) -> _Line:
     x, estimates = [], []
     for place, group in enumerate(blocks.groups):
         # of the stream what a block hands on, not what it was half-way
@@ -114,7 +116,7 @@ def _line(blocks: Blocks, label: str, name: str, layers: Callable[[Group], Seque
     return _Line(label, x, estimates)
 
 
-def _growth(blocks: Blocks) -> list[_Line]:
+def _growth(blocks: BlockRows) -> list[_Line]:
     factors = growth(blocks.groups)
     places = [i for i, g in enumerate(blocks.groups) if g.label in factors]
     found = [Estimate(factors[blocks.groups[i].label]) for i in places]
@@ -122,7 +124,7 @@ def _growth(blocks: Blocks) -> list[_Line]:
 
 
 def _draw(
-    blocks: Blocks, lines: Sequence[_Line], heading: str, axis: str, scale: str, said: str
+    blocks: BlockRows, lines: Sequence[_Line], heading: str, axis: str, scale: str, said: str
 ) -> str:
     with house_style():
         fig, ax = figure(width=5.6, height=3.4)
@@ -173,7 +175,7 @@ def _one(ax: Any, line: _Line, index: int, joined: bool) -> None:
     points(ax, line.x, [e.value for e in line.estimates], errors, label=line.label, index=index)
 
 
-def _ticks(blocks: Blocks) -> list[tuple[int, str]]:
+def _ticks(blocks: BlockRows) -> list[tuple[int, str]]:
     """Names of blocks where they fit; numbers alone where one container holds them all."""
     stems = {g.label.rpartition(".")[0] for g in blocks.numbered}
     plain = len(stems) == 1

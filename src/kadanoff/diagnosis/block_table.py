@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kadanoff.diagnosis.blocks import Blocks, Group
+from kadanoff.diagnosis.blocks import BlockRows, Group
 from kadanoff.diagnosis.estimate import Estimate
 from kadanoff.style.numbers import short, uncertain
 
@@ -61,7 +61,7 @@ def worst(layers: Sequence[LayerReport]) -> tuple[float, str, LayerReport] | Non
     return max(found, key=lambda item: abs(item[0]), default=None)
 
 
-def block_columns(blocks: Blocks) -> list[Column]:
+def block_columns(blocks: BlockRows) -> list[Column]:
     """The columns that have something in them."""
     factors = growth(blocks.groups)
 

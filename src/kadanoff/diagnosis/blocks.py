@@ -20,7 +20,7 @@ from kadanoff.diagnosis.estimate import Estimate
 if TYPE_CHECKING:
     from kadanoff.diagnosis.result import LayerReport
 
-__all__ = ["Blocks", "Group", "blocks_of", "part_of", "pooled"]
+__all__ = ["BlockRows", "Group", "blocks_of", "part_of", "pooled"]
 
 # parts that write to the stream, or are it: what a reader wants first
 STREAM = "stream"
@@ -69,7 +69,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Blocks:
+class BlockRows:
     """All groups of a model, in the order of the forward pass.
 
     Attributes
@@ -99,7 +99,7 @@ class Blocks:
         return f"block {group.number if len(stems) == 1 else group.label}"
 
 
-def blocks_of(layers: Sequence[LayerReport], sums: Sequence[LayerReport] = ()) -> Blocks:
+def blocks_of(layers: Sequence[LayerReport], sums: Sequence[LayerReport] = ()) -> BlockRows:
     """Group the layers of a report.
 
     Parameters
@@ -111,7 +111,7 @@ def blocks_of(layers: Sequence[LayerReport], sums: Sequence[LayerReport] = ()) -
 
     Returns
     -------
-    Blocks
+    BlockRows
         Empty of numbered groups where the model is a plain chain.
     """
     # the sort is stable: a sum comes after the layer of its index
@@ -145,7 +145,7 @@ def blocks_of(layers: Sequence[LayerReport], sums: Sequence[LayerReport] = ()) -
         parts = _parts(members, place.partition("#")[0])
         groups.append(Group(label, None if outside else number, members, parts))
         number += not outside
-    return Blocks(tuple(groups))
+    return BlockRows(tuple(groups))
 
 
 def part_of(layer: LayerReport, prefix: str = "") -> str:

@@ -8,11 +8,11 @@ from typing import Any
 from torch import nn
 
 from kadanoff.diagnosis.chain import Trend
-from kadanoff.diagnosis.facts import Columns, OptimizerFacts, Output, Targets
+from kadanoff.diagnosis.facts import Columns, OptimizerFacts, OutputFacts, TargetFacts
 from kadanoff.diagnosis.finite import Origin
 from kadanoff.diagnosis.result import Estimate, LayerReport, ParameterReport, TrialReport
-from kadanoff.diagnosis.sightings import Attention, Cut, LossCall, Normed, Sum
-from kadanoff.diagnosis.weights import Matrix
+from kadanoff.diagnosis.sightings import Attention, Cut, LossCall, Normed, StreamSum
+from kadanoff.diagnosis.weights import MatrixFacts
 
 __all__ = ["Evidence", "Time"]
 
@@ -78,8 +78,8 @@ class Evidence:
     own_loss: bool = False
     stands_in: bool = False
     loss_calls: tuple[LossCall, ...] = ()
-    output: Output | None = None
-    targets: Targets | None = None
+    output: OutputFacts | None = None
+    targets: TargetFacts | None = None
     inputs: Columns | None = None
     duplicates: float = 0.0
     padded: Any = None
@@ -90,10 +90,10 @@ class Evidence:
     unregistered: tuple[str, ...] = ()
     origin: Origin | None = None
     attentions: tuple[Attention, ...] = ()
-    sums: tuple[Sum, ...] = ()
+    sums: tuple[StreamSum, ...] = ()
     norms: tuple[Normed, ...] = ()
     times: tuple[Time, ...] = ()
-    matrices: tuple[Matrix, ...] = ()
+    matrices: tuple[MatrixFacts, ...] = ()
     trained: bool = False
     affine: bool | None = None
     ops: tuple[tuple[str, str, str], ...] = ()

@@ -14,7 +14,7 @@ from kadanoff.diagnosis.recipe import title
 from kadanoff.diagnosis.sightings import Fed
 from kadanoff.trace.hf import tensors_in
 
-__all__ = ["Columns", "OptimizerFacts", "Output", "Targets", "columns", "optimizer_facts"]
+__all__ = ["Columns", "OptimizerFacts", "OutputFacts", "TargetFacts", "columns", "optimizer_facts"]
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def columns(fed: Sequence[Fed]) -> Columns | None:
 
 
 @dataclass(frozen=True)
-class Targets:
+class TargetFacts:
     """Targets in numbers.
 
     ``kind`` is ``"classes"``, ``"real"`` or ``"other"``; ``one_hot`` whether rows are 0 and a
@@ -103,7 +103,7 @@ class Targets:
     finite: bool = True
 
     @classmethod
-    def of(cls, y: Any) -> Targets | None:
+    def of(cls, y: Any) -> TargetFacts | None:
         """Facts about targets; None if there are none that are one tensor."""
         if not isinstance(y, Tensor) or not y.numel():
             return None
@@ -131,7 +131,7 @@ class Targets:
 
 
 @dataclass(frozen=True)
-class Output:
+class OutputFacts:
     """The main output in numbers.
 
     ``sums`` is the axis along which it sums to one (probabilities) and ``logs`` the axis along
@@ -149,7 +149,7 @@ class Output:
     varies: float = math.nan
 
     @classmethod
-    def of(cls, z: Tensor | None, ends: str | None) -> Output | None:
+    def of(cls, z: Tensor | None, ends: str | None) -> OutputFacts | None:
         """Facts about an output."""
         if z is None or not z.numel() or not z.is_floating_point():
             return None

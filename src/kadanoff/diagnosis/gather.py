@@ -14,8 +14,8 @@ from kadanoff.data import example
 from kadanoff.diagnosis.chain import backward_trend, gradient_trend, hidden_chain, signal_trend
 from kadanoff.diagnosis.evidence import Evidence, Time
 from kadanoff.diagnosis.facts import (
-    Output,
-    Targets,
+    OutputFacts,
+    TargetFacts,
     columns,
     duplicate_share,
     optimizer_facts,
@@ -86,8 +86,8 @@ def collect(
         own_loss=found.loss_name == "the model's own loss",
         stands_in=found.stands_in,
         loss_calls=tuple(found.loss_calls),
-        output=Output.of(found.output, found.ends),
-        targets=Targets.of(targets),
+        output=OutputFacts.of(found.output, found.ends),
+        targets=TargetFacts.of(targets),
         inputs=columns(seen.fed),
         duplicates=duplicate_share((inputs.args, inputs.kwargs), inputs.samples),
         padded=_padded(model, inputs),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kadanoff.diagnosis.block_figures import block_plots
 from kadanoff.diagnosis.block_table import block_columns
-from kadanoff.diagnosis.blocks import Blocks, blocks_of
+from kadanoff.diagnosis.blocks import BlockRows, blocks_of
 from kadanoff.diagnosis.plots import diagnosis_plots
 from kadanoff.diagnosis.terminal import span
 from kadanoff.style.html import Raw, Section, callout, cards, details, grid, page, table, text
@@ -157,7 +157,7 @@ _COLUMNS: tuple[tuple[str, str, Callable[[LayerReport], object]], ...] = (
 )
 
 
-def _block_table(blocks: Blocks) -> Raw:
+def _block_table(blocks: BlockRows) -> Raw:
     columns = block_columns(blocks)
     rows = [[group.label, *(c.cell(group) for c in columns)] for group in blocks.groups]
     return table(

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import replace
 
-from kadanoff.diagnosis.blocks import Blocks, Group, blocks_of, pooled
+from kadanoff.diagnosis.blocks import BlockRows, Group, blocks_of, pooled
 from kadanoff.diagnosis.estimate import Estimate
 from kadanoff.diagnosis.result import Diagnosis, LayerReport
 from kadanoff.style.numbers import short
@@ -48,7 +48,7 @@ def in_plain_words(diagnosis: Diagnosis) -> Diagnosis:
     return replace(diagnosis, verdict=summary(diagnosis), physics=diagnosis.verdict)
 
 
-def _reach(d: Diagnosis, blocks: Blocks) -> str:
+def _reach(d: Diagnosis, blocks: BlockRows) -> str:
     count, what = len(blocks.numbered), "blocks"
     if not blocks:
         count, what = len([r for r in d.layers if r.role != "stream"]), "layers"
@@ -74,7 +74,7 @@ def _loss(d: Diagnosis) -> Iterator[str]:
     yield f"the loss starts {where} ({short(d.loss)}, {band})"
 
 
-def uneven(blocks: Blocks) -> Iterator[str]:
+def uneven(blocks: BlockRows) -> Iterator[str]:
     """A block, or one role in it, that gets far more or far less gradient than in the others."""
     candidates = [_apart(blocks, [(g, g.gradient) for g in blocks.numbered], "")]
     for part in blocks.parts:
@@ -90,7 +90,7 @@ def uneven(blocks: Blocks) -> Iterator[str]:
 
 
 def _apart(
-    blocks: Blocks, values: list[tuple[Group, Estimate | None]], what: str
+    blocks: BlockRows, values: list[tuple[Group, Estimate | None]], what: str
 ) -> tuple[float, str] | None:
     """By which factor the block that stands out most does so, and in words; None if none does."""
     found = [(g, e.value) for g, e in values if e is not None and e.value > 0]
@@ -107,7 +107,7 @@ def _apart(
     return (ratio, said) if ratio > UNEVEN else None
 
 
-def _faint(blocks: Blocks) -> Iterator[str]:
+def _faint(blocks: BlockRows) -> Iterator[str]:
     """Queries and keys that hardly learn at first: scores are small, or tokens alike."""
     for group in reversed(blocks.numbered):
         queries = _gradient(group, "attention q, k")

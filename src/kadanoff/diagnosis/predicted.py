@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from kadanoff.diagnosis.blocks import Blocks, blocks_of
+from kadanoff.diagnosis.blocks import BlockRows, blocks_of
 from kadanoff.diagnosis.estimate import Estimate
 from kadanoff.diagnosis.plain_words import uneven
 from kadanoff.diagnosis.result import Diagnosis, LayerReport, ParameterReport
@@ -227,7 +227,7 @@ def _parameters(built: Built, ensemble: ModuleEnsemble) -> tuple[ParameterReport
     return tuple(reports)
 
 
-def _verdict(ensemble: ModuleEnsemble, layers: tuple[LayerReport, ...], blocks: Blocks) -> str:
+def _verdict(ensemble: ModuleEnsemble, layers: tuple[LayerReport, ...], blocks: BlockRows) -> str:
     """What will happen, in words that name blocks."""
     groups = blocks.numbered
     what = f"all {len(groups)} blocks" if blocks else f"all {len(layers)} layers"

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["Attention", "Cut", "Fed", "LossCall", "Normed", "Scan", "Sum"]
+__all__ = ["Attention", "Cut", "Fed", "LossCall", "Normed", "Scan", "StreamSum"]
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Attention:
 
 
 @dataclass(frozen=True)
-class Sum:
+class StreamSum:
     """A sum of two streams: root mean square of each, and whether each varies over samples.
 
     ``normed``: one of them is the output of a layer norm; ``carried``: one is an earlier sum.

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kadanoff.diagnosis.block_table import Column, block_columns
-from kadanoff.diagnosis.blocks import Blocks, Group, blocks_of
+from kadanoff.diagnosis.blocks import BlockRows, Group, blocks_of
 from kadanoff.style.numbers import percent, short, uncertain
 from kadanoff.style.terminal import TerminalView
 
@@ -194,7 +194,7 @@ def _distinct(columns: list[Column]) -> list[Column]:
 
 
 def _block_table(
-    d: Diagnosis, blocks: Blocks, write: Callable[[str], str], plain: bool, width: int
+    d: Diagnosis, blocks: BlockRows, write: Callable[[str], str], plain: bool, width: int
 ) -> Table:
     table = _empty_table(plain)
     columns = block_columns(blocks)

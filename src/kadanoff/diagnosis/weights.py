@@ -13,14 +13,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Matrix", "looks_trained", "matrices"]
+__all__ = ["MatrixFacts", "looks_trained", "matrices"]
 
 _BLOCK = 256  # a part of a matrix of independent entries is one too, and cheap
 _SMALL = 12  # narrower matrices fluctuate too much to tell
 
 
 @dataclass(frozen=True)
-class Matrix:
+class MatrixFacts:
     """Facts about one weight of at least two axes.
 
     Attributes
@@ -62,7 +62,7 @@ class Matrix:
         return self.edge is not None and self.edge > 1.2
 
 
-def matrices(model: nn.Module) -> tuple[Matrix, ...]:
+def matrices(model: nn.Module) -> tuple[MatrixFacts, ...]:
     """Facts about each distinct weight matrix of a model."""
     owners = {
         f"{path}.{name}" if path else name: module
@@ -79,7 +79,7 @@ def matrices(model: nn.Module) -> tuple[Matrix, ...]:
     return tuple(found)
 
 
-def _matrix(name: str, p: Tensor, owner: nn.Module, generator: torch.Generator) -> Matrix:
+def _matrix(name: str, p: Tensor, owner: nn.Module, generator: torch.Generator) -> MatrixFacts:
     w = p.flatten(1)
     m, n = w.shape
     rows = torch.randperm(m, generator=generator)[:_BLOCK].to(w.device)
@@ -89,7 +89,7 @@ def _matrix(name: str, p: Tensor, owner: nn.Module, generator: torch.Generator) 
     plain = isinstance(owner, (nn.Linear, nn.modules.conv._ConvNd))
     peak = float(w.abs().max())
     if peak == 0:
-        return Matrix(name, title, (m, n))
+        return MatrixFacts(name, title, (m, n))
     scale = part / peak
     equal = m > 1 and bool((scale - scale[:1]).abs().max() < 1e-6)
     constant = equal and bool((scale - scale[:1, :1]).abs().max() < 1e-6)
@@ -104,22 +104,22 @@ def _matrix(name: str, p: Tensor, owner: nn.Module, generator: torch.Generator) 
         default = near and bound <= 1 + 1e-4
     a, b = part.shape
     if min(a, b) < 2 or isinstance(owner, (nn.Embedding, nn.EmbeddingBag)):
-        return Matrix(name, title, (m, n), None, bound, default, equal, constant)
+        return MatrixFacts(name, title, (m, n), None, bound, default, equal, constant)
     values = torch.linalg.svdvals(scale)
     rank_one = bool(values[1] < 1e-5 * values[0])
     edge = None
     if min(a, b) >= _SMALL:
         std = float(scale.square().mean().sqrt())
         edge = float(values[0]) / (std * (math.sqrt(a) + math.sqrt(b)))
-    return Matrix(name, title, (m, n), edge, bound, default, equal, constant, rank_one)
+    return MatrixFacts(name, title, (m, n), edge, bound, default, equal, constant, rank_one)
 
 
-def looks_trained(found: Sequence[Matrix], loss: float | None, constant: float | None) -> bool:
+def looks_trained(found: Sequence[MatrixFacts], loss: float | None, constant: float | None) -> bool:
     """Whether a model looks trained: by its loss, or by singular values beyond a random draw.
 
     Parameters
     ----------
-    found : sequence of Matrix
+    found : sequence of MatrixFacts
     loss, constant : float or None
         Loss of the model, and of the best constant output.
     """

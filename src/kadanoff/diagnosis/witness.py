@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kadanoff.diagnosis.sightings import Attention, Cut, Fed, LossCall, Normed, Scan, Sum
+from kadanoff.diagnosis.sightings import Attention, Cut, Fed, LossCall, Normed, Scan, StreamSum
 from kadanoff.trace.recorder import FunctionCall, Observer
 
 __all__ = ["FLAT", "LOSSES", "Witness"]
@@ -188,7 +188,7 @@ _ROWS = 4  # samples whose attention is looked at
 class _Seen:
     losses: list[LossCall] = field(default_factory=list)
     attentions: list[Attention] = field(default_factory=list)
-    sums: list[Sum] = field(default_factory=list)
+    sums: list[StreamSum] = field(default_factory=list)
     norms: list[Normed] = field(default_factory=list)
     scans: list[Scan] = field(default_factory=list)
     cuts: list[Cut] = field(default_factory=list)
@@ -384,7 +384,7 @@ class Witness(Observer):
         varies = [self._varies(t, output) for t in (a, b)]
         made = [t.grad_fn.name() if t.grad_fn is not None else "" for t in (a, b)]
         self.seen.sums.append(
-            Sum(
+            StreamSum(
                 self.path,
                 (sizes[0], sizes[1]),
                 (varies[0], varies[1]),

@@ -125,7 +125,7 @@ class Profile:
         write_json(path, self.as_dict())
 
 
-class _Layer:
+class _LayerCounts:
     def __init__(self, hidden: Hidden, finder: HiddenFinder, error: float, name: str) -> None:
         self.name, self.kind, self.exact = name, hidden.kind, hidden.exact_zeros
         self.next_weight: tuple[int, int] | None = None
@@ -278,7 +278,7 @@ def profile(
     if not 0.0 < error < 1.0:
         raise UsageError(f"error = {error} is not in (0, 1).", "Pass e.g. error=0.01.")
     calls = examples(data, model)
-    layers: dict[tuple[str, int], _Layer] = {}
+    layers: dict[tuple[str, int], _LayerCounts] = {}
     scratch: dict[Any, Tensor] = {}
     training = [module for module in model.modules() if module.training]
     for module in training:
@@ -294,7 +294,7 @@ def profile(
                 key = (name, seen[name])
                 if key not in layers:
                     shown = name if seen[name] == 0 else f"{name}#{seen[name] + 1}"
-                    layers[key] = _Layer(hidden, finder, error, shown)
+                    layers[key] = _LayerCounts(hidden, finder, error, shown)
                 layers[key].add(hidden, scratch)
 
             # a few inputs of every linear map, once, for the theory

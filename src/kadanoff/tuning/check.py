@@ -17,7 +17,7 @@ from kadanoff.tuning.objective import Loss as UserLoss
 from kadanoff.tuning.objective import Objective
 from kadanoff.tuning.tuned import Tuned
 
-__all__ = ["BeforeAfter", "Training", "batches", "compare", "train_copy"]
+__all__ = ["BeforeAfter", "TrainedCopy", "batches", "compare", "train_copy"]
 
 # what counts as worse, and as not moved
 WORSE = 0.03
@@ -25,7 +25,7 @@ RATES = (0.3, 0.1, 0.03, 0.01, 0.003)
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainedCopy:
     """One run: learning rate, and the loss of each step (inf once it diverged)."""
 
     lr: float
@@ -44,8 +44,8 @@ class BeforeAfter:
 
     before: Any
     after: Any
-    trained_before: Training | None
-    trained_after: Training | None
+    trained_before: TrainedCopy | None
+    trained_after: TrainedCopy | None
     loss_name: str
     note: str = ""
     optimizer: str = "SGD"
@@ -141,14 +141,14 @@ def compare(
     choose = tuned is None and lr is None
     short = max(1, steps // 8)
     total, done = 2 * (steps + (len(RATES) * short if choose else 0)), 0
-    runs: list[Training] = []
+    runs: list[TrainedCopy] = []
     for model in (before, after):
 
         def tick(count: int, start: int = done) -> None:
             if progress is not None:
                 progress(start + count, total)
 
-        def run(lr: float, steps: int, tell: Any = None, model: nn.Module = model) -> Training:
+        def run(lr: float, steps: int, tell: Any = None, model: nn.Module = model) -> TrainedCopy:
             make = _maker(tuned, lr, mine=model is after)
             return train_copy(
                 model,
@@ -198,7 +198,7 @@ def train_copy(
     seed: int = 0,
     batch: int = 128,
     progress: Callable[[int], None] | None = None,
-) -> Training:
+) -> TrainedCopy:
     """Train a copy of ``model`` on random batches of ``whole``.
 
     Parameters
@@ -238,7 +238,7 @@ def train_copy(
                 break
             if progress is not None:
                 progress(len(losses))
-    return Training(lr, tuple(losses))
+    return TrainedCopy(lr, tuple(losses))
 
 
 def batches(n: int, batch: int, steps: int, seed: int) -> Iterator[Tensor]:

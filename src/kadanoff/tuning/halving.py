@@ -17,7 +17,7 @@ from torch import Tensor
 
 from kadanoff.tuning.trials import Contender, Trials
 
-__all__ = ["Kind", "Race", "Trial", "race"]
+__all__ = ["Race", "Trial", "WayToTrain", "race"]
 
 # exponent by which the best rate falls with the number of steps
 SHORT = 1 / 3
@@ -45,7 +45,7 @@ MOVED = 0.01
 
 
 @dataclass(frozen=True)
-class Kind:
+class WayToTrain:
     """One way to train at any size: relative rates, and initial values that differ.
 
     Attributes
@@ -139,7 +139,7 @@ def _size(count: int) -> str:
 
 @dataclass
 class _Entry:
-    kind: Kind
+    kind: WayToTrain
     size: float
     contender: Contender
     outcome: str = ""
@@ -177,7 +177,7 @@ class _Field:
         """Steps that may still be taken."""
         return self.budget - self.trials.steps
 
-    def run(self, kind: Kind, size: float, steps: int) -> _Entry:
+    def run(self, kind: WayToTrain, size: float, steps: int) -> _Entry:
         """Train one contender on to so many steps, or as far as the budget goes."""
         rates = {name: size * factor for name, factor in kind.relative.items()}
         entry = _Entry(kind, size, Contender(kind.name, rates, dict(kind.start)))
@@ -200,28 +200,28 @@ class _Field:
 
 def race(
     trials: Trials,
-    plain: Kind,
-    others: Callable[[], list[Kind]],
+    plain: WayToTrain,
+    others: Callable[[], list[WayToTrain]],
     *,
-    fresh: Kind | None = None,
-    likely: Kind | None = None,
+    fresh: WayToTrain | None = None,
+    likely: WayToTrain | None = None,
     budget: int,
     horizon: int,
     usual: float,
     report: Callable[[int, int], None] | None = None,
-) -> tuple[Kind, float, Race]:
+) -> tuple[WayToTrain, float, Race]:
     """Run the race inside ``trials.running()``.
 
     Parameters
     ----------
     trials : Trials
-    plain : Kind
+    plain : WayToTrain
         The model as it is with one rate for all (or the user's rates, relative to the first).
     others : callable
         Gives the other ways; asked for after the first trials, whose gradients they may use.
-    fresh : Kind, optional
+    fresh : WayToTrain, optional
         The one of them that matters most where the budget is small: other initial weights.
-    likely : Kind, optional
+    likely : WayToTrain, optional
         The one that a small budget is spent on: what is best more often than not.
     budget : int
         Steps that all trials together may take.
@@ -257,8 +257,8 @@ def race(
 
 
 def _small(
-    found: _Field, plain: Kind, fresh: Kind, horizon: int, usual: float
-) -> tuple[Kind, float, Race]:
+    found: _Field, plain: WayToTrain, fresh: WayToTrain, horizon: int, usual: float
+) -> tuple[WayToTrain, float, Race]:
     """Two sizes of both initialisations, then a third of the better one."""
     own = found.trials.maker.rate
     steps = max(LEAST, found.budget // 5)
@@ -290,7 +290,7 @@ def predicted(best: float, steps: int, horizon: int, usual: float) -> float:
     return min(corrected, drawn)
 
 
-def _best_size(found: _Field, kind: Kind, ladder: list[float], steps: int) -> float | None:
+def _best_size(found: _Field, kind: WayToTrain, ladder: list[float], steps: int) -> float | None:
     """Where the loss is lowest after a few steps; the ladder grows where its end is best."""
     for size in ladder:
         if found.left < steps:
@@ -312,8 +312,8 @@ def _best_size(found: _Field, kind: Kind, ladder: list[float], steps: int) -> fl
 
 
 def _decided(
-    found: _Field, kind: Kind, plain: Kind, size: float, steps: int, horizon: int
-) -> tuple[Kind, float, Race]:
+    found: _Field, kind: WayToTrain, plain: WayToTrain, size: float, steps: int, horizon: int
+) -> tuple[WayToTrain, float, Race]:
     """The size that the first trials point to, unless that is about the user's own or less.
 
     A handful of steps is too few to take away from a rate that somebody chose: a model that bears
@@ -332,15 +332,17 @@ def _decided(
     return kind, size, _report(found, horizon, _named(kind, size))
 
 
-def _as_it_is(found: _Field, plain: Kind, horizon: int, why: str) -> tuple[Kind, float, Race]:
+def _as_it_is(
+    found: _Field, plain: WayToTrain, horizon: int, why: str
+) -> tuple[WayToTrain, float, Race]:
     found.drop(list(found.entries.values()), why)
     own = found.trials.maker.rate
     return plain, own, _report(found, horizon, _named(plain, own))
 
 
 def _halving(
-    found: _Field, plain: Kind, kinds: list[Kind], size: float, horizon: int
-) -> tuple[Kind, float, Race]:
+    found: _Field, plain: WayToTrain, kinds: list[WayToTrain], size: float, horizon: int
+) -> tuple[WayToTrain, float, Race]:
     """The rest of the budget: half of the contenders go on for twice as many steps."""
     own = found.trials.maker.rate
     near = 10**0.25
@@ -390,7 +392,7 @@ def _rescued(tried: list[_Entry], steps: int) -> list[_Entry]:
     return [e for e in tried if e.kind.rescues and not e.stuck(steps)]
 
 
-def _distinct(pool: list[tuple[Kind, float]]) -> list[tuple[Kind, float]]:
+def _distinct(pool: list[tuple[WayToTrain, float]]) -> list[tuple[WayToTrain, float]]:
     seen, out = set(), []
     for kind, size in pool:
         key = (kind.name, round(math.log(size), 2))
@@ -400,7 +402,7 @@ def _distinct(pool: list[tuple[Kind, float]]) -> list[tuple[Kind, float]]:
     return out
 
 
-def _named(kind: Kind, size: float) -> str:
+def _named(kind: WayToTrain, size: float) -> str:
     return f"{kind.name} at {size:.2g}"
 
 

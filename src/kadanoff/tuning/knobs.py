@@ -20,7 +20,7 @@ from kadanoff.tuning.scalings import TABLE, scale
 from kadanoff.tuning.stream import Stream
 from kadanoff.tuning.sweeps import Transfer, sizes_of, sweep, verdict
 
-__all__ = ["KNOBS", "Recipe", "values_of", "wander"]
+__all__ = ["KNOBS", "SweepRecipe", "values_of", "wander"]
 
 KNOBS = ("lr", "weight_decay", "batch", "eps", "beta2", "warmup")
 RATES = {"sgd": 0.1, "adam": 3e-3, "adamw": 3e-3}
@@ -35,7 +35,7 @@ VALUES = {
 
 
 @dataclass(frozen=True)
-class Recipe:
+class SweepRecipe:
     """How every model is trained; the knob that is swept replaces its entry."""
 
     optimizer: str = "adamw"
@@ -51,7 +51,7 @@ class Recipe:
         return RATES[self.optimizer] if self.lr is None else self.lr
 
 
-def values_of(knob: str, recipe: Recipe) -> list[float]:
+def values_of(knob: str, recipe: SweepRecipe) -> list[float]:
     """Values that a knob is swept over if none are given, ascending."""
     if knob == "lr":
         return [recipe.rate * 2.0**k for k in range(-3, 4)]
@@ -67,7 +67,7 @@ def wander(
     knob: str = "lr",
     values: Sequence[float] | None = None,
     scaling: str = "mup",
-    recipe: Recipe | None = None,
+    recipe: SweepRecipe | None = None,
     seeds: int = 2,
     seed: int = 0,
     tolerance: float = 1.0,
@@ -90,7 +90,7 @@ def wander(
         Ascending; more are tried where the best lies at an end.
     scaling : str
         See :func:`kadanoff.tuning.scale`.
-    recipe : Recipe, optional
+    recipe : SweepRecipe, optional
     seeds : int
         Networks a point, at least two.
     tolerance : float
@@ -107,7 +107,7 @@ def wander(
     UsageError
         Fewer than two sizes, three values or two seeds; an unknown knob, scaling or optimiser.
     """
-    recipe = Recipe() if recipe is None else recipe
+    recipe = SweepRecipe() if recipe is None else recipe
     _check(knob, scaling, recipe)
     widths, depths = sorted(set(widths)), sorted(set(depths))
     sizes = sizes_of(widths, depths)
@@ -117,7 +117,7 @@ def wander(
             f"{len(sizes)} sizes, {len(grid)} values and {seeds} seeds do not make a transfer run.",
             "Give at least two sizes, three positive values and two seeds.",
         )
-    run = _Run(factory, data, (widths[0], depths[0]), knob, scaling, recipe)
+    run = _KnobRun(factory, data, (widths[0], depths[0]), knob, scaling, recipe)
     identity = {
         "knob": knob,
         "scaling": scaling,
@@ -167,7 +167,7 @@ def wander(
     )
 
 
-def _check(knob: str, scaling: str, recipe: Recipe) -> None:
+def _check(knob: str, scaling: str, recipe: SweepRecipe) -> None:
     if knob not in KNOBS:
         raise UsageError(f"Unknown knob {knob!r}.", f"Choose from {', '.join(KNOBS)}.")
     if scaling not in TABLE:
@@ -180,7 +180,7 @@ def _check(knob: str, scaling: str, recipe: Recipe) -> None:
         raise UsageError(f"SGD has no {knob}.", "Sweep it with --optimizer adamw.")
 
 
-class _Run:
+class _KnobRun:
     """One training run at a size and a value of the knob."""
 
     def __init__(
@@ -190,7 +190,7 @@ class _Run:
         smallest: tuple[int, int],
         knob: str,
         scaling: str,
-        recipe: Recipe,
+        recipe: SweepRecipe,
     ) -> None:
         self.factory, self.data, self.smallest = factory, data, smallest
         self.knob, self.scaling, self.recipe = knob, scaling, recipe

@@ -13,7 +13,7 @@ from kadanoff.errors import AnalysisError
 from kadanoff.tuning import parts
 from kadanoff.tuning import rates as theory
 from kadanoff.tuning.gains import Initialisation
-from kadanoff.tuning.halving import USUAL, Kind, Race, race
+from kadanoff.tuning.halving import USUAL, Race, WayToTrain, race
 from kadanoff.tuning.objective import Objective
 from kadanoff.tuning.optimizers import Group, Maker
 from kadanoff.tuning.stream import Stream
@@ -115,11 +115,11 @@ class _Ways:
 
     Attributes
     ----------
-    plain : Kind
+    plain : WayToTrain
         The model and the ratios of its rates as they are.
-    roles : Kind or None
+    roles : WayToTrain or None
         Rates by role; None where that is the same.
-    fresh : Kind or None
+    fresh : WayToTrain or None
         Theory's initial weights; None where theory leaves them.
     usual : float
         The rate that is right more often than not.
@@ -135,31 +135,31 @@ class _Ways:
         maker, parameters = setting.maker, setting.parameters
         self._setting, self._where, self._algorithm = setting, where, algorithm
         own = _own_rates(parameters, maker)
-        self.plain = Kind(AS_IS, own)
+        self.plain = WayToTrain(AS_IS, own)
         self.usual = maker.rate * (1.0 if setting.stated or maker.own else USUAL[maker.kind])
         placed = {
             n: own[n] * theory.by_role(where[n], algorithm[n], p.ndim)
             for n, p in parameters.items()
         }
         same = len(set(placed.values())) == 1
-        self.roles = None if same else Kind("rates by role", placed, {}, 1)
-        self.fresh: Kind | None = None
+        self.roles = None if same else WayToTrain("rates by role", placed, {}, 1)
+        self.fresh: WayToTrain | None = None
         if start:
             dead, expected = rescued(setting.plan), _expected_size(setting, start, self.usual)
-            self.fresh = Kind("critical weights", own, start, 1, dead, expected)
+            self.fresh = WayToTrain("critical weights", own, start, 1, dead, expected)
 
     @property
-    def likely(self) -> Kind:
+    def likely(self) -> WayToTrain:
         """What a small budget is spent on: rates by role where tokens are looked up in tables."""
         tables = any(role.role == "embedding" for role in self._where.values())
         stated = bool(self._setting.maker.own)
         return self.roles if tables and self.roles is not None and not stated else self.plain
 
-    def others(self, trials: Trials) -> list[Kind]:
+    def others(self, trials: Trials) -> list[WayToTrain]:
         """All ways but the plain one, after the first trials."""
         kinds = [] if self.roles is None else [self.roles]
         equal = relative_rates(trials, self._where, self._algorithm, self._setting)
-        kinds.append(Kind("equal parts in the motion", equal, {}, 1))
+        kinds.append(WayToTrain("equal parts in the motion", equal, {}, 1))
         if self.fresh is not None:
             kinds.append(self.fresh)
             if self.roles is not None:
@@ -254,7 +254,7 @@ def relative_rates(
 
 def _finished(
     setting: Setting,
-    kind: Kind,
+    kind: WayToTrain,
     size: float,
     muon: list[str],
     found: Race | None,
@@ -310,7 +310,7 @@ def replace_params(group: Group, params: list[Tensor]) -> Group:
     return {**group, "params": params}
 
 
-def _verdict(kind: Kind, size: float, maker: Maker, found: Race | None) -> str:
+def _verdict(kind: WayToTrain, size: float, maker: Maker, found: Race | None) -> str:
     if found is None:
         return f"Left as it is, at {size:.3g}."
     if kind.name == AS_IS and size == maker.rate:

@@ -28,13 +28,13 @@ from kadanoff.tuning.gains import Change, gain_of, set_gain
 from kadanoff.tuning.optimizers import Group, maker, trainable
 from kadanoff.tuning.tuned import Tuned, entries_of
 
-__all__ = ["SCALINGS", "TABLE", "Scaling", "place_of", "scale"]
+__all__ = ["SCALINGS", "TABLE", "ScalingRule", "place_of", "scale"]
 
 PLACES = ("input", "hidden", "readout", "vector")
 
 
 @dataclass(frozen=True)
-class Scaling:
+class ScalingRule:
     """Exponents of one scaling.
 
     Attributes
@@ -70,9 +70,9 @@ def _powers(*values: float) -> dict[str, float]:
 _NONE = _powers(0, 0, 0, 0)
 
 
-def _maximal(branch: float = 0.0, adam_branch: float = 0.0, sgd_branch: float = 0.0) -> Scaling:
+def _maximal(branch: float = 0.0, adam_branch: float = 0.0, sgd_branch: float = 0.0) -> ScalingRule:
     """Maximal update in the width (input, hidden, readout, vector), and something in the depth."""
-    return Scaling(
+    return ScalingRule(
         gain=_powers(0, 0, -1, 0),
         adam=_powers(0, -1, -1, 0),
         sgd=_powers(1, 0, -1, 1),
@@ -82,9 +82,9 @@ def _maximal(branch: float = 0.0, adam_branch: float = 0.0, sgd_branch: float = 
     )
 
 
-TABLE: dict[str, Scaling] = {
-    "standard": Scaling(_NONE, _NONE, _NONE, decays=False, moves=None),
-    "ntk": Scaling(
+TABLE: dict[str, ScalingRule] = {
+    "standard": ScalingRule(_NONE, _NONE, _NONE, decays=False, moves=None),
+    "ntk": ScalingRule(
         _NONE, _powers(-0.5, -1.5, -1, -0.5), _powers(0, -1, -1, 0), decays=False, moves=-0.5
     ),
     "mup": _maximal(),
@@ -146,7 +146,7 @@ def scale(
     if made.kind == "muon":
         raise UsageError("Muon needs no scaling in the width.", "Use it with one rate.")
     chosen, before = TABLE[scaling], {n: p.detach().clone() for n, p in trainable(model).items()}
-    sizes = _Sizes(model, base, sample)
+    sizes = _BaseSizes(model, base, sample)
     groups: list[Group] = []
     changes: list[Change] = []
     generator = torch.Generator().manual_seed(0)
@@ -211,7 +211,7 @@ def _weights(
     name: str,
     parameter: Tensor,
     role: parts.Role,
-    sizes: _Sizes,
+    sizes: _BaseSizes,
     factor: float,
     multiplier: float,
     generator: torch.Generator,
@@ -230,7 +230,7 @@ def _weights(
     return Change(name, now, wanted, math.nan, "the base model's gain, scaled")
 
 
-class _Sizes:
+class _BaseSizes:
     """Ratios of width and depth between a model and its base, parameter by parameter."""
 
     def __init__(self, model: nn.Module, base: nn.Module | None, sample: Any) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kadanoff.diagnosis.evidence import Evidence
-from kadanoff.diagnosis.facts import Output, Targets
+from kadanoff.diagnosis.facts import OutputFacts, TargetFacts
 from kadanoff.diagnosis.kinds import kind
 from kadanoff.diagnosis.result import Finding
 from kadanoff.trace.ends import ends_in, views_of
@@ -167,7 +167,7 @@ def _softmax(e: Evidence) -> Iterator[Finding]:
     for call in e.loss_calls:
         if call.op != "cross_entropy":
             continue
-        seen = Output.of(call.output, ends_in(call.output))
+        seen = OutputFacts.of(call.output, ends_in(call.output))
         axis = 1 if call.output.ndim > 1 else 0
         if seen is None or call.output.shape[axis] < 2:
             continue
@@ -305,7 +305,7 @@ def _probabilities(e: Evidence) -> Iterator[Finding]:
     for call in e.loss_calls:
         if call.op not in ("nll_loss", "kl_div") or call.output.ndim < 2:
             continue
-        seen = Output.of(call.output, ends_in(call.output))
+        seen = OutputFacts.of(call.output, ends_in(call.output))
         axis = 1 if call.op == "nll_loss" else call.output.ndim - 1
         if seen is None or seen.logs == axis or seen.ends == "log_softmax":
             continue
@@ -372,7 +372,7 @@ def _broadcast(e: Evidence) -> Iterator[Finding]:
 
 
 def _numbers(e: Evidence) -> Iterator[Finding]:
-    y: Targets | None = e.targets
+    y: TargetFacts | None = e.targets
     if y is None or y.kind != "classes" or y.high - y.low < 2 or e.output is None:
         return
     calls = [c for c in e.loss_calls if c.op in _REAL]
