@@ -17,7 +17,7 @@ from kadanoff.kernels.layers import advance, walk
 from kadanoff.kernels.traced.averages import Averages
 from kadanoff.rgflow.kernel import first_layer, steps
 
-__all__ = ["direct", "is_direct"]
+__all__ = ["direct_kernels", "is_direct"]
 
 # hidden layers and inputs up to which this is the faster way
 _DEPTH, _MOST = 4, 4096
@@ -40,7 +40,7 @@ def is_direct(arch: Network, count: int) -> bool:
     )
 
 
-def direct(arch: Network, X: Tensor) -> tuple[Tensor, Tensor]:
+def direct_kernels(arch: Network, X: Tensor) -> tuple[Tensor, Tensor]:
     """K and Theta of the last layer, (N, N), float64.
 
     Parameters

@@ -14,7 +14,7 @@ from torch import Tensor
 from kadanoff.architecture import Network
 from kadanoff.devices import chosen
 from kadanoff.errors import AnalysisError, DataError, UsageError
-from kadanoff.kernels.direct import direct, is_direct
+from kadanoff.kernels.direct import direct_kernels, is_direct
 from kadanoff.kernels.gram import Kernel
 from kadanoff.learning.bayes import (
     LeaveOneOut,
@@ -161,7 +161,7 @@ def _kernels(arch: Any, X: Tensor) -> tuple[Tensor, Tensor]:
         result = flow(arch, X, order=0)
         return result.K[-1], result.Theta[-1]
     if is_direct(arch, len(X)):
-        return direct(arch, X)
+        return direct_kernels(arch, X)
     K, Theta = _kernel_of(arch)(X, None, get=("nngp", "ntk"))
     return K, Theta
 
