@@ -68,7 +68,10 @@ def test_a_newcomer_sees_the_essay_among_its_neighbours(page: Any, address: str)
     red, green, blue = colour(page, '.node[data-id="pdlt2021"]')
     assert blue > max(red, green)
     rows = page.locator("#papers tbody tr:visible")
+    assert rows.count() == 25
+    page.get_by_role("button", name="Show all 90").click()
     assert rows.count() == 90
+    assert page.url.endswith("?rows=all")
     said = page.locator('tr[data-id="li2022lazy"]').inner_text()
     assert "Lazy Neuron" in said
     assert "Parsimonious Learners" in said
@@ -87,6 +90,7 @@ def test_hover_shows_the_title_in_graph_and_table(page: Any, address: str) -> No
     page.wait_for_timeout(60)
     assert page.locator("#tip").is_hidden()
     assert sum(colour(page, '.node[data-id="lake2017"]')) < sum(faded)
+    page.get_by_role("button", name="Show all 90").click()
     page.locator('tr[data-id="wigner1960"]').hover()
     page.wait_for_timeout(60)
     assert colour(page, '.node[data-id="lake2017"]') == faded
@@ -193,7 +197,7 @@ def test_the_graph_by_keyboard(page: Any, address: str) -> None:
 
 
 def test_sort_filter_and_export(page: Any, address: str) -> None:
-    visit(page, address)
+    visit(page, address, f"{HOME}?rows=all")
     years = page.locator("#papers tbody tr:visible .y")
 
     def known() -> list[int]:

@@ -59,7 +59,7 @@ def test_layouts_are_in_the_address_and_survive_a_reload(page: Any, address: str
 
 
 def test_filters_narrow_map_and_table_and_survive_a_reload(page: Any, address: str) -> None:
-    visit(page, address, HOME)
+    visit(page, address, f"{HOME}?rows=all")
     page.keyboard.press("f")
     page.get_by_label("From year").fill("2019")
     page.get_by_label("To year").fill("2022")

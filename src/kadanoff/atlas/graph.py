@@ -179,12 +179,12 @@ class Ranked:
 
 
 def prior_works(db: sqlite3.Connection, name: str, limit: int = 10) -> list[Ranked]:
-    """Return the works that most papers around ``name`` (and itself) reference."""
+    """Return the works that most papers around ``name`` (and itself) reference, at least two."""
     return _ranked(db, name, "dst", "src", limit)
 
 
 def derivative_works(db: sqlite3.Connection, name: str, limit: int = 10) -> list[Ranked]:
-    """Return the works that reference most papers around ``name`` (and itself)."""
+    """Return the works that reference most papers around ``name`` (and itself), at least two."""
     return _ranked(db, name, "src", "dst", limit)
 
 
@@ -195,7 +195,8 @@ def _ranked(db: sqlite3.Connection, name: str, wanted: str, given: str, limit: i
           SELECT :id AS id UNION SELECT dst FROM cites WHERE src = :id
           UNION SELECT src FROM cites WHERE dst = :id)
         SELECT {wanted} AS id, count(*) AS n FROM cites JOIN here ON here.id = {given}
-        WHERE {wanted} <> :id GROUP BY {wanted} ORDER BY n DESC, {wanted} LIMIT :limit
+        WHERE {wanted} <> :id GROUP BY {wanted} HAVING n > 1
+        ORDER BY n DESC, {wanted} LIMIT :limit
         """,
         {"id": name, "limit": limit},
     )

@@ -293,12 +293,13 @@ export class Graph {
     const side = nodes.length <= 45 && !this.tall ? Math.min(width / 4, widest(nodes) + 44) : 44;
     const room = height - 92;
     const across = (width - 2 * side) / Math.max(1, right - left);
-    let k = Math.max(0.05, Math.min(1.5, across, room / Math.max(1, bottom - top)));
+    const upright = room / Math.max(1, bottom - top);
+    let k = Math.max(0.05, Math.min(1.5, across, upright));
     let middle = (left + right) / 2;
-    if (this.layout === "time" && k < 0.42) {
+    if (this.layout === "time" && k < 0.42 && upright > k) {
       // a long history does not fit: begin with what is newest
-      k = 0.42;
-      middle = right - (width / 2 - 40) / k;
+      k = Math.min(0.42, upright);
+      middle = right - (width / 2 - Math.min(120, width / 4)) / k;
     }
     const view = zoomIdentity.translate(width / 2 - k * middle, 44 + room / 2 - (k * (top + bottom)) / 2).scale(k);
     (smooth && !calm() ? this.surface.transition().duration(260) : this.surface).call(this.zoom.transform, view);

@@ -1,6 +1,8 @@
 // The table of connected papers: sorted, filtered, in step with the map and with the address.
 import { state, wanted } from "./state.js";
 
+// so many rows at first: what follows the table is to be found, too
+const FEW = 25;
 const CELLS = { title: ".name", authors: ".a" };
 
 export class Table {
@@ -24,6 +26,7 @@ export class Table {
         state.set({ sort: state.get("sort") === first ? other : first });
       });
     }
+    document.getElementById("all-rows").addEventListener("click", () => state.set({ rows: "all" }));
     this.words = document.getElementById("filter");
     this.words.addEventListener("input", () => state.set({ words: this.words.value }));
     this.kinds = document.querySelectorAll("[data-kind][aria-pressed]");
@@ -57,15 +60,21 @@ export class Table {
 
   show() {
     const words = state.get("words").toLowerCase().split(/\s+/).filter(Boolean);
-    let any = false;
-    for (const row of this.rows) {
+    const most = state.get("rows") ? Infinity : FEW;
+    let count = 0;
+    // in the order in which they stand
+    for (const row of this.body.rows) {
       const { kind, year } = row.dataset;
       const fits = wanted({ kind, year: Number(year) || null, study: "study" in row.dataset, listed: "mine" in row.dataset });
       row.text ??= row.textContent.toLowerCase();
-      row.hidden = !(fits && words.every((word) => row.text.includes(word)));
-      any ||= !row.hidden;
+      const found = fits && words.every((word) => row.text.includes(word));
+      count += found;
+      row.hidden = !found || count > most;
     }
-    document.getElementById("none").hidden = any;
+    document.getElementById("none").hidden = count > 0;
+    const all = document.getElementById("all-rows");
+    all.hidden = count <= most;
+    all.textContent = `Show all ${count.toLocaleString("en")}`;
   }
 
   hot(id) {
