@@ -150,3 +150,84 @@ def test_refusals():
 
     with pytest.raises(AnalysisError, match="influence each other"):
         empirical_ntk(Mixing(), X)
+
+
+@pytest.mark.parametrize("outputs", ["trace", "diagonal", "full"])
+def test_any_budget_gives_the_same_matrix(case, outputs):
+    model, X = case
+    whole = empirical_ntk(model, X, X[:3], outputs)
+    alone = empirical_ntk(model, X[:3], None, outputs)
+    largest = max(p.numel() for p in model.parameters())
+    # from one parameter and output at a time up to several samples
+    budgets = (24, 200) if outputs == "full" else (8, 24, 200)
+    for memory in (8 * largest * budget for budget in budgets):
+        parts = empirical_ntk(model, X, X[:3], outputs, memory=memory)
+        assert float((whole - parts).abs().max()) < 1e-12 * float(whole.abs().max())
+        parts = empirical_ntk(model, X[:3], None, outputs, memory=memory)
+        assert float((alone - parts).abs().max()) < 1e-12 * float(whole.abs().max())
+
+
+class Named(nn.Module):
+    """Called with two named inputs; returns a dict with logits of several positions."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.number = nn.Embedding(11, 6), nn.Linear(3, 6)
+        self.out = nn.Linear(6, 4)
+
+    def forward(self, tokens, number):
+        h = self.embed(tokens) + self.number(number)[:, None]
+        return {"loss": h.mean(), "logits": self.out(torch.tanh(h))}
+
+
+def test_named_and_positional_inputs_and_dicts_of_outputs():
+    g = torch.Generator().manual_seed(0)
+    model = Named().double()
+    tokens = torch.randint(11, (5, 7), generator=g)
+    number = torch.randn(5, 3, generator=g).double()
+
+    class Plain(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, x):
+            return self.model(tokens[x[:, 0].long()], number[x[:, 0].long()])["logits"]
+
+    expected = empirical_ntk(Plain(), torch.arange(5.0).double()[:, None], None, "full")
+    assert expected.shape == (5, 5, 28, 28)
+    for inputs in ({"tokens": tokens, "number": number}, (tokens, number), [tokens, number]):
+        found = empirical_ntk(model, inputs, None, "full")
+        assert torch.allclose(found, expected, rtol=1e-12, atol=1e-12)
+        v = torch.randn(5, 28, generator=torch.Generator().manual_seed(1)).double()
+        product = ntk_vector_product(model, inputs, None, v)
+        wanted = torch.einsum("abop,bp->ao", expected, v).view(product.shape)
+        assert torch.allclose(product, wanted, rtol=1e-10, atol=1e-10)
+    with pytest.raises(DataError, match="4 and 5 samples"):
+        empirical_ntk(model, (tokens[:4], number))
+    with pytest.raises(DataError, match="got str"):
+        empirical_ntk(model, "tokens")
+    with pytest.raises(DataError, match="cannot take an input of shape"):
+        empirical_ntk(model, {"tokens": tokens, "numbers": number})
+
+
+def test_the_budget_is_kept(monkeypatch):
+    """What is held at once, counted where it is made."""
+    from kadanoff.kernels import empirical
+
+    held = []
+    make = empirical.jacobian
+
+    def counted(*args):
+        block = make(*args)
+        held.append(block.bytes)
+        return block
+
+    monkeypatch.setattr(empirical, "jacobian", counted)
+    torch.manual_seed(0)
+    # 40 positions of 50 outputs: the Jacobian of one sample written out takes 97 MB
+    model = nn.Sequential(nn.Embedding(50, 64), nn.Linear(64, 64), nn.GELU(), nn.Linear(64, 50))
+    tokens = torch.randint(50, (3, 40), generator=torch.Generator().manual_seed(1))
+    trace = empirical_ntk(model, tokens, memory=8_000_000)
+    assert 2 * max(held) <= 8_000_000
+    assert torch.allclose(trace, empirical_ntk(model, tokens), rtol=1e-4)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kadanoff.errors import AnalysisError, DataError, KadanoffError, UsageError
 from kadanoff.kernels.jacobians import JacobianBlock, jacobian
+from kadanoff.kernels.parts import Batch, Cut, Outputs, cut
+from kadanoff.trace.hf import main_output
 
 __all__ = ["empirical_ntk", "ntk_vector_product"]
 
@@ -18,8 +22,8 @@ OUTPUTS = ("trace", "full", "diagonal")
 
 def empirical_ntk(
     model: nn.Module,
-    X1: Tensor,
-    X2: Tensor | None = None,
+    X1: Any,
+    X2: Any = None,
     outputs: str = "trace",
     *,
     memory: int = 2 * 1024**3,
@@ -36,13 +40,15 @@ def empirical_ntk(
     Parameters
     ----------
     model : torch.nn.Module
-        In eval mode where it holds BatchNorm or Dropout; maps (B, …) to (B, …).
-    X1, X2 : Tensor (N, …)
+        In eval mode where it holds BatchNorm or Dropout; maps (B, …) to (B, …), or returns logits.
+    X1, X2 : Tensor (N, …), or a tuple or dict of them
+        As the model is called: ``model(X)``, ``model(*X)``, ``model(**X)``.
         ``X2=None``: the symmetric matrix of ``X1``.
     outputs : {"trace", "full", "diagonal"}
         Mean over outputs of Θ_ii, shape (N1, N2); all of Θ_ij, (N1, N2, O, O); Θ_ii, (N1, N2, O).
     memory : int
-        Budget in bytes for Jacobians held at once; the result comes on top.
+        Budget in bytes for Jacobians and what making them takes; the result comes on top. Outputs,
+        parameters and samples are taken in parts that fit it.
     progress : callable, optional
         ``progress(done, total)`` after each pair of blocks.
 
@@ -55,7 +61,7 @@ def empirical_ntk(
     UsageError, DataError
         No trainable parameter, samples that influence each other, empty inputs.
     AnalysisError
-        The Jacobian of one sample alone exceeds the budget.
+        The gradient of one output with respect to one parameter exceeds the budget.
 
     Notes
     -----
@@ -67,43 +73,100 @@ def empirical_ntk(
     if outputs not in OUTPUTS:
         raise UsageError(f"outputs must be one of {', '.join(OUTPUTS)}, got {outputs!r}.")
     parameters = _parameters(model)
-    _check_inputs(X1, X2)
-    symmetric = X2 is None
-    Y = X1 if X2 is None else X2
-    most = max(len(X1), len(Y))
-    alone = _plain(model, parameters, X1)
-    each = _bytes_a_sample(model, parameters, X1, alone, most, memory)
-    if 2 * each > memory:
-        raise AnalysisError(
-            f"The Jacobians of one pair of samples take {2 * each:,} bytes; the budget is "
-            f"{memory:,}.",
-            "Raise memory=, or use ntk_vector_product, which stores none.",
-        )
-    size = max(1, min(memory // (2 * each), most))
-    # a second sample in the block: interactions between samples show up against the plain one
-    rows, columns = _starts(len(X1), size), _starts(len(Y), size)
+    X, Y = Batch(X1), Batch(X1 if X2 is None else X2)
+    alone = _plain(model, parameters, X)
     O = alone.outputs
+    parts = cut(model, parameters, X, O, max(len(X), len(Y)), memory)
     shape = {"trace": (), "diagonal": (O,), "full": (O, O)}[outputs]
-    out = torch.empty(len(X1), len(Y), *shape, dtype=alone.dtype, device=alone.device)
-    done, total = 0, len(rows) * len(columns)
-    for i in rows:
-        J1 = jacobian(model, parameters, X1[i])
-        if i.start == 0:
-            _verify(alone, J1)
-        for j in columns:
+    out = torch.zeros(len(X), len(Y), *shape, dtype=alone.dtype, device=alone.device)
+    tiles = _tiles(parts, len(X), len(Y), outputs, X2 is None)
+    square = 0.0
+    held: dict[str, tuple[tuple[int, slice, slice], JacobianBlock]] = {}
+    for done, tile in enumerate(tiles, start=1):
+        J1 = _held(held, "rows", model, parts, (tile.group, tile.above, tile.rows), X)
+        same = X2 is None and tile.rows == tile.columns and tile.above == tile.below
+        key = (tile.group, tile.below, tile.columns)
+        J2 = J1 if same else _held(held, "columns", model, parts, key, Y)
+        if tile.first:
+            square += _square(J1)
+        with torch.no_grad():
+            _add(out, tile, J1.gram(J2, outputs), outputs, O)
+        if progress:
+            progress(done, len(tiles))
+    _verify(alone, square)
+    if X2 is None:
+        _mirror(out, parts, outputs)
+    return out
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """A group of parameters, two blocks of samples, two slices of outputs."""
+
+    group: int
+    rows: slice
+    columns: slice
+    above: slice
+    below: slice
+
+    @property
+    def first(self) -> bool:
+        """Whether the first output of the first sample is in it, and met for the first time."""
+        starts = (self.rows.start, self.columns.start, self.above.start, self.below.start)
+        return starts == (0, 0, 0, 0)
+
+
+def _tiles(parts: Cut, rows: int, columns: int, outputs: str, symmetric: bool) -> list[_Tile]:
+    """Everything to multiply, in the order in which least is computed again."""
+    tiles: list[_Tile] = []
+    down, across = _starts(rows, parts.samples), _starts(columns, parts.samples)
+    for group, above, i in itertools.product(range(len(parts.groups)), parts.outputs, down):
+        # the trace and the diagonal pair each output with itself
+        others = parts.outputs if outputs == "full" else [above]
+        for below, j in itertools.product(others, across):
+            # the other half is its mirror image
             if symmetric and j.start > i.start:
                 continue
-            J2 = J1 if symmetric and i == j else jacobian(model, parameters, Y[j])
-            with torch.no_grad():
-                tile = J1.gram(J2, outputs)
-                out[i, j] = tile
-                if symmetric and i != j:
-                    swapped = tile.transpose(0, 1)
-                    out[j, i] = swapped.transpose(2, 3) if outputs == "full" else swapped
-            done += 1
-            if progress:
-                progress(done, total)
-    return out
+            tiles.append(_Tile(group, i, j, above, below))
+    return tiles
+
+
+def _held(
+    held: dict[str, tuple[tuple[int, slice, slice], JacobianBlock]],
+    side: str,
+    model: nn.Module,
+    parts: Cut,
+    key: tuple[int, slice, slice],
+    X: Batch,
+) -> JacobianBlock:
+    """The Jacobians of one side, computed unless they are the ones held."""
+    if side not in held or held[side][0] != key:
+        held.pop(side, None)
+        group, which, samples = key
+        block = jacobian(Outputs(model, which), parts.groups[group], X[samples])
+        held[side] = key, block
+    return held[side][1]
+
+
+def _add(out: Tensor, tile: _Tile, gram: Tensor, outputs: str, O: int) -> None:
+    """Add one tile to the matrix."""
+    block = out[tile.rows, tile.columns]
+    if outputs == "full":
+        block[:, :, tile.above, tile.below] += gram
+    elif outputs == "diagonal":
+        block[:, :, tile.above] += gram
+    else:
+        # the mean over these outputs, as a share of the mean over all
+        block += gram * ((tile.above.stop - tile.above.start) / O)
+
+
+def _mirror(out: Tensor, parts: Cut, outputs: str) -> None:
+    """Fill the blocks above the diagonal from those below it."""
+    blocks = _starts(len(out), parts.samples)
+    for i, j in itertools.product(blocks, blocks):
+        if j.start > i.start:
+            swapped = out[j, i].transpose(0, 1)
+            out[i, j] = swapped.transpose(2, 3) if outputs == "full" else swapped
 
 
 @dataclass(frozen=True)
@@ -116,26 +179,15 @@ class _Alone:
     square: float
 
 
-def _bytes_a_sample(
-    model: nn.Module, parameters: list[Tensor], X: Tensor, alone: _Alone, most: int, memory: int
-) -> int:
-    """Bytes that the Jacobian of one sample takes, in the form it will be held in."""
-    # the structured forms take less than twice the bytes of a Jacobian written out
-    written_out = alone.outputs * sum(p.numel() for p in parameters) * alone.dtype.itemsize
-    if 16 * most * written_out <= memory:
-        return 2 * written_out
-    return max(1, jacobian(model, parameters, X[:1]).bytes)
-
-
 def ntk_vector_product(
-    model: nn.Module, X1: Tensor, X2: Tensor | None, v: Tensor, *, block: int = 256
+    model: nn.Module, X1: Any, X2: Any, v: Tensor, *, block: int = 256
 ) -> Tensor:
     """Θ(X1, X2) v without forming Θ: a backward pass over X2, then a forward derivative over X1.
 
     Parameters
     ----------
     model : torch.nn.Module
-    X1, X2 : Tensor (N, …)
+    X1, X2 : Tensor (N, …), or a tuple or dict of them
         ``X2=None`` stands for X1.
     v : Tensor, shape (N2, O) or that of ``model(X2)``
     block : int
@@ -146,27 +198,35 @@ def ntk_vector_product(
     Tensor, shape of ``model(X1)``
     """
     parameters = _parameters(model)
-    _check_inputs(X1, X2)
-    Y = X1 if X2 is None else X2
+    X, Y = Batch(X1), Batch(X1 if X2 is None else X2)
     if len(v) != len(Y):
         raise DataError(f"v has {len(v)} rows for {len(Y)} samples of X2.")
     total = [torch.zeros_like(p) for p in parameters]
     for i in _starts(len(Y), block):
         with torch.enable_grad():
-            y = model(Y[i])
+            y = _raw(model, Y[i])
             grads = torch.autograd.grad(y, parameters, v[i].reshape(y.shape), allow_unused=True)
-        total = [t if g is None else t + g for t, g in zip(total, grads)]
-    out = []
-    for i in _starts(len(X1), block):
+        total = [t if g is None else t + g for t, g in zip(total, grads, strict=True)]
+    out: list[Tensor] = []
+    for i in _starts(len(X), block):
         # J t = ∂/∂u (uᵀ J) t: two backward passes, which every module supports
         with torch.enable_grad():
-            y = model(X1[i])
+            y = _raw(model, X[i])
             u = torch.zeros_like(y, requires_grad=True)
             grads = torch.autograd.grad(y, parameters, u, create_graph=True, allow_unused=True)
-            pairs = [(g, t) for g, t in zip(grads, total) if g is not None and g.requires_grad]
+            both = zip(grads, total, strict=True)
+            pairs = [(g, t) for g, t in both if g is not None and g.requires_grad]
             (forward,) = torch.autograd.grad([g for g, _ in pairs], u, [t for _, t in pairs])
         out.append(forward.detach())
     return torch.cat(out)
+
+
+def _raw(model: nn.Module, batch: Batch) -> Tensor:
+    """What the model is asked for, in its own shape."""
+    output = main_output(batch.given_to(model))
+    if output is None:
+        raise DataError("The model returns no tensor.", "Return outputs, a row a sample.")
+    return output
 
 
 def _parameters(model: nn.Module) -> list[Tensor]:
@@ -187,48 +247,39 @@ def _parameters(model: nn.Module) -> list[Tensor]:
     return parameters
 
 
-def _check_inputs(*data: Tensor | None) -> None:
-    for X in data:
-        if X is None:
-            continue
-        if not isinstance(X, Tensor):
-            raise DataError(f"Inputs must be a torch.Tensor, got {type(X).__name__}.")
-        if X.ndim == 0 or len(X) == 0:
-            raise DataError(f"Inputs have shape {tuple(X.shape)}: at least one sample is needed.")
-        if X.is_floating_point() and not bool(torch.isfinite(X).all()):
-            raise DataError("Inputs hold NaN or infinite values.", "Remove them first.")
-
-
 def _starts(count: int, size: int) -> list[slice]:
     return [slice(i, min(i + size, count)) for i in range(0, count, size)]
 
 
-def _plain(model: nn.Module, parameters: list[Tensor], X: Tensor) -> _Alone:
+def _plain(model: nn.Module, parameters: list[Tensor], X: Batch) -> _Alone:
     """The first sample by plain automatic differentiation."""
     try:
         with torch.enable_grad():
-            y = model(X[:1]).reshape(-1)
+            y = Outputs(model)(X[:1])[0]
             grads = torch.autograd.grad(y[0], parameters, allow_unused=True)
     except (RuntimeError, TypeError, IndexError, ValueError) as error:
         if isinstance(error, KadanoffError):
             raise
         words = str(error).split("\n")[0]
         raise DataError(
-            f"The model cannot take an input of shape {tuple(X[:1].shape)} and dtype {X.dtype}: "
-            f"{words}.",
+            f"The model cannot take an input of shape {X[:1]}: {words}.",
             "Pass inputs as model(inputs) wants them.",
         ) from error
     square = sum(float((g.double() ** 2).sum()) for g in grads if g is not None)
     return _Alone(len(y), y.dtype, y.device, square)
 
 
-def _verify(alone: _Alone, block: JacobianBlock) -> None:
-    """Hold the first sample of a block against what it gives alone."""
+def _square(block: JacobianBlock) -> float:
+    """|∂f_0/∂θ|² of the first sample of a block and the first of its outputs."""
     found = 0.0
     for d, h in block.products.values():
         # Σ_t δ_t h_tᵀ of this sample
         found += float(((d[0, 0].double().T @ h[0].double()) ** 2).sum())
-    found += sum(float((J[0, 0].double() ** 2).sum()) for J in block.explicit.values())
+    return found + sum(float((J[0, 0].double() ** 2).sum()) for J in block.explicit.values())
+
+
+def _verify(alone: _Alone, found: float) -> None:
+    """Hold the first sample in a batch against what it gives alone."""
     allowed = 1e-6 if alone.dtype == torch.float64 else 2e-3
     if abs(found - alone.square) > allowed * (alone.square + 1e-12):
         raise AnalysisError(

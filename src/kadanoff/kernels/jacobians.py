@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from kadanoff.kernels.uses import ParameterUses, Use
 from kadanoff.trace.recorder import Recorder
 
-__all__ = ["JacobianBlock", "jacobian"]
+__all__ = ["JacobianBlock", "Samples", "jacobian"]
 
 
 @dataclass
@@ -29,6 +29,8 @@ class JacobianBlock:
     outputs: int
     products: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     explicit: dict[int, Tensor] = field(default_factory=dict)
+    passing: int = 0
+    """Bytes of all δ of one pass, which are held until the Jacobians are made."""
 
     @property
     def bytes(self) -> int:
@@ -38,26 +40,33 @@ class JacobianBlock:
         return sum(t.numel() * t.element_size() for t in kept)
 
     def gram(self, other: JacobianBlock, outputs: str) -> Tensor:
-        """Θ between two blocks: (B1, B2), (B1, B2, O) or (B1, B2, O, O)."""
+        """Θ between two blocks: (B1, B2), (B1, B2, O) or, "full", (B1, B2, O1, O2)."""
         total: Any = 0
-        for key, (d1, h1) in self.products.items():
-            d2, h2 = other.products[key]
-            total = total + _product(d1, h1, d2, h2, outputs)
-        for key, J1 in self.explicit.items():
-            total = total + _contract(J1, other.explicit[key], outputs)
+        for key in (*self.products, *self.explicit):
+            if key in self.products and key in other.products:
+                (d1, h1), (d2, h2) = self.products[key], other.products[key]
+                total = total + _product(d1, h1, d2, h2, outputs)
+            else:
+                total = total + _contract(self._written(key), other._written(key), outputs)
         return total
+
+    def _written(self, key: int) -> Tensor:
+        """The Jacobian (B, O, P): blocks of different numbers of outputs may differ in form."""
+        if key in self.explicit:
+            return self.explicit[key]
+        d, h = self.products[key]
+        return torch.einsum("botk,bti->boki", d, h).flatten(2)
 
 
 def _contract(J1: Tensor, J2: Tensor, outputs: str) -> Tensor:
-    B1, O, P = J1.shape
-    B2 = J2.shape[0]
+    (B1, O1, P), (B2, O2, _) = J1.shape, J2.shape
     if outputs == "full":
         # rows in the order they lie in memory: convolutions are filled output by output
         if J1.stride(1) > J1.stride(0) and J2.stride(1) > J2.stride(0):
             rows, columns = (J.transpose(0, 1).reshape(-1, P) for J in (J1, J2))
-            return (rows @ columns.T).view(O, B1, O, B2).permute(1, 3, 0, 2)
+            return (rows @ columns.T).view(O1, B1, O2, B2).permute(1, 3, 0, 2)
         full = J1.reshape(-1, P) @ J2.reshape(-1, P).T
-        return full.view(B1, O, B2, O).transpose(1, 2)
+        return full.view(B1, O1, B2, O2).transpose(1, 2)
     each = torch.bmm(J1.transpose(0, 1), J2.permute(1, 2, 0))
     return each.mean(0) if outputs == "trace" else each.permute(1, 2, 0)
 
@@ -75,7 +84,14 @@ def _product(d1: Tensor, h1: Tensor, d2: Tensor, h2: Tensor, outputs: str) -> Te
     return d.mean(2) if outputs == "trace" else d
 
 
-def jacobian(model: nn.Module, parameters: list[Tensor], x: Tensor) -> JacobianBlock:
+class Samples(Protocol):
+    """Inputs of several samples: a tensor, or whatever can be counted and sliced like one."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, which: slice, /) -> Any: ...
+
+
+def jacobian(model: nn.Module, parameters: list[Tensor], x: Samples) -> JacobianBlock:
     """The Jacobians of a block of inputs, in the cheapest form each parameter allows.
 
     Parameters
@@ -83,7 +99,7 @@ def jacobian(model: nn.Module, parameters: list[Tensor], x: Tensor) -> JacobianB
     model : nn.Module
     parameters : list of Tensor
         With respect to which; all of them require gradients.
-    x : Tensor, shape (B, ...)
+    x : Tensor, shape (B, ...), or a batch that can be sliced
 
     Returns
     -------
@@ -134,6 +150,7 @@ def _structured(
     patches: dict[int, Tensor] = {}
     for outputs, found in _passes(y, calls, O):
         where = {id(c): d for c, d in zip(calls, found)}
+        block.passing = max(block.passing, sum(d.numel() * d.element_size() for d in found))
         for key, kept in deltas.items():
             delta = where[id(uses[key][0][0])]
             kept.append(delta.reshape(B, delta.shape[1], products[key].shape[1], -1))
@@ -172,7 +189,9 @@ def _product_source(p: Tensor, found: list[tuple[Use, str]], B: int, O: int) -> 
     return h if T == 1 or T * T * (inner + O * out) < O * out * inner else None
 
 
-def _forward(model: nn.Module, parameters: list[Tensor], x: Tensor) -> tuple[ParameterUses, Tensor]:
+def _forward(
+    model: nn.Module, parameters: list[Tensor], x: Samples
+) -> tuple[ParameterUses, Tensor]:
     for copy in (False, True):
         watch = ParameterUses(parameters, copy)
         with Recorder(model, watch, paths=False):
@@ -306,7 +325,7 @@ def _patches(a: dict[str, Any], kernel: torch.Size) -> Tensor:
     return F.unfold(x, kernel, dilation=size, padding=padding, stride=stride)
 
 
-def _general(block: JacobianBlock, model: nn.Module, parameters: list[Tensor], x: Tensor) -> None:
+def _general(block: JacobianBlock, model: nn.Module, parameters: list[Tensor], x: Samples) -> None:
     """Vector products, one sample and output at a time, for parameters of no known structure."""
     rows: dict[int, list[Tensor]] = {id(p): [] for p in parameters}
     for i in range(block.samples):
