@@ -97,6 +97,13 @@ EXPECTED: dict[str, dict[str, tuple[Any, float]]] = {
         "mixture": ([0.0, 0.0], 1e-9),
         "accuracy": (0.0, 1e-10),
     },
+    # nothing but training tells what a network learns
+    "learnt-sparsity": {},
+    "ntk-diagrams": {
+        "mean-diagrams": ([7, 0.0], 1e-8),
+        "diagonal-by-diagrams": (0.0, 1e-12),
+        "smooth-diagonal": (1.0, 0.1),
+    },
     "lazy-neurons": {
         "init": (50.0, 1.0),
         "drift-ce": (1.0, 0.0),

@@ -4,7 +4,8 @@ A study is one package that states a paper's claims as data (:class:`Claim`), co
 needed with public parts of the library, and decides each claim with numbers and uncertainty. The
 physics that only one paper needs lives in its study.
 
-``claims``     a claim, and what became of it
+``claims``     a claim, the criterion that decides it, and the numbers
+``verdicts``   one function judges: from criteria and numbers to verdicts
 ``lab``        the bench a study works on: parts that survive a kill, figures, decisions
 ``study``      a paper, its claims, and the function that decides them
 ``runner``     runs a study, keeps its results
@@ -16,6 +17,8 @@ physics that only one paper needs lives in its study.
 ``effective_theories``    Structures of neural network effective theories
 ``exact_priors``          Exact priors of finite networks (Zavatone-Veth & Pehlevan, 2021)
 ``lazy_neurons``          Lazy neurons: trained Transformers fire few hidden units (Li et al., 2022)
+``learnt_sparsity``       The flow of a trained classifier: how sparse is what was learnt?
+``ntk_diagrams``          The finite-width NTK from Feynman diagrams (Guillen et al., 2025)
 ``principles``            The principles of deep learning theory: criticality, L/n, the NTK
 ``quantum_laziness``      Laziness, barren plateaus and noise in variational circuits
 ``sparsity_principle``    The sparsity principle: why is AI hard and physics simple?

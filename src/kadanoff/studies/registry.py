@@ -13,8 +13,10 @@ __all__ = ["all", "get"]
 # in reading order: the essay first
 _PACKAGES = (
     "sparsity_principle",
+    "learnt_sparsity",
     "principles",
     "effective_theories",
+    "ntk_diagrams",
     "edge_of_chaos",
     "exact_priors",
     "quantum_laziness",

@@ -13,10 +13,10 @@ __all__ = ["run"]
 
 def run(lab: Lab) -> None:
     """Run the study."""
-    widths = lab.pick(quick=[40], full=[50, 100])
+    widths = lab.pick(quick=[40], full=[100])
     depths = lab.pick(quick=[8, 32], full=[6, 10, 16, 25, 40, 64])
     gains = lab.pick(quick=[3.0], full=[2.0, 3.0])
-    sizes = lab.pick(quick=[(100, 12), (200, 6)], full=[(125, 96), (250, 48), (500, 24)])
+    sizes = lab.pick(quick=[(100, 12), (200, 6)], full=[(125, 64), (250, 32), (500, 16)])
     lab.plan(lab.pick(quick=12, full=21) + len(widths) + len(depths) + 2 * len(gains) + len(sizes))
     _mean_field(lab)
     _finite_width(lab, widths)
@@ -84,7 +84,7 @@ def _finite_width(lab: Lab, widths: list[int]) -> None:
         lab.leave_open("stable-correlation", "Takes a recursion of 70 layers.")
 
     # the typical edge, where E ln|δz|² stops falling; its shift is of order 1/n
-    small = lab.pick(quick=1500, full=20_000)
+    small = lab.pick(quick=1500, full=8_000)
     edge = finite_width_scales("tanh", C_B, EDGE)
     scans = {}
     for n in lab.pick(quick=[50], full=[50, 100, 200]):
@@ -177,9 +177,9 @@ def _linear(lab: Lab) -> None:
     from kadanoff.studies.edge_of_chaos.chaos import LinearNetwork
 
     N = 50
-    loop = lab.part("loop", parts.loop, N, lab.pick(quick=600, full=32_000), lab.seed)
+    loop = lab.part("loop", parts.loop, N, lab.pick(quick=600, full=16_000), lab.seed)
     decisions.loop(lab, loop, N)
-    drawn = lab.pick(quick={40: 2000}, full={40: 20_000, 80: 20_000, 160: 15_000})
+    drawn = lab.pick(quick={40: 2000}, full={40: 20_000, 80: 12_000, 160: 6_000})
     squares = {
         n: lab.part(f"matrices {n}", parts.matrices, n, count, lab.seed)
         for n, count in drawn.items()
@@ -219,7 +219,7 @@ def _training(lab: Lab, depths: list[int]) -> None:
     C_W = lab.pick(quick=[0.8, 1.3, EDGE, 3.5], full=[0.6, 0.8, 1.0, 1.2, 1.4, EDGE, 2.1, 2.7, 3.5])
     settings = lab.pick(
         quick={"width": 32, "steps": 80, "rates": [0.02], "seeds": 1},
-        full={"width": 48, "steps": 200, "rates": [0.01, 0.03], "seeds": 3},
+        full={"width": 48, "steps": 200, "rates": [0.01, 0.03], "seeds": 2},
     )
     device = lab.device
     # (depths, C_W, seeds)

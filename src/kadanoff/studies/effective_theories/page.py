@@ -149,7 +149,7 @@ def _resumable(lab: Lab, name: str) -> Any:
 
 
 def _counting(lab: Lab) -> None:
-    networks = lab.pick(quick=30_000, full=1_500_000)
+    networks = lab.pick(quick=30_000, full=600_000)
     widths = lab.pick(quick=(16, 32, 64), full=(32, 64, 128, 256))
     table = {}
     for n in widths:

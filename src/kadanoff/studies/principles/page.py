@@ -173,7 +173,7 @@ def _two_inputs(lab: Lab) -> None:
     )
     widths, networks = (
         lab.pick(quick=[50, 100], full=[100, 200]),
-        lab.pick(quick=4000, full=100_000),
+        lab.pick(quick=4000, full=50_000),
     )
     rows = []
     for kind, layers in (("parallel", 7), ("perpendicular", 12)):
@@ -196,7 +196,7 @@ def _bayes(lab: Lab) -> None:
         prior and weighed with their exact evidence: no training, no approximation.""",
     )
     widths = lab.pick(quick=[32, 64], full=[32, 64, 128])
-    draws = lab.pick(quick=100_000, full=1_500_000)
+    draws = lab.pick(quick=100_000, full=600_000)
     found = [lab.part(f"bayes {n}", book.bayes, n, draws, lab.seed + n) for n in widths]
     if len(widths) < 3:
         lab.leave_open("bayes", "Three widths are needed to extrapolate.")
@@ -242,7 +242,7 @@ def _residual(lab: Lab) -> None:
     depth = lab.pick(quick=12, full=48)
     gamma = 0.5**0.5
     recursion = lab.part("residual tanh", book.residual_growth, gamma, depth)
-    networks = lab.pick(quick=4000, full=100_000)
+    networks = lab.pick(quick=4000, full=50_000)
     setting = (gamma, 6, lab.pick(quick=[40, 80], full=[75, 150, 300]), networks, lab.seed)
     linear = lab.part("residual linear", book.residual_ensemble, *setting)
     skip = lab.part("optimal skip", book.optimal_skip, 50, 20, networks, lab.seed)
