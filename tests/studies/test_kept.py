@@ -14,7 +14,8 @@ from tests.studies.quick import recomputed
 
 def claims_of(name: str) -> dict:
     folder = kept(name)
-    assert folder is not None
+    if folder is None:
+        pytest.skip("no full run is kept yet")
     document = json.loads((folder / "result.json").read_text("utf-8"))
     if "measured" not in document["claims"][0]:
         pytest.skip("kept before criteria were; its run is to be repeated")

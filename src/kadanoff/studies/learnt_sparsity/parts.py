@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -26,7 +26,9 @@ def bits_of_digits(bits: int, seed: int) -> dict[str, Any]:
     x, y = raw.data[order], np.where(raw.target[order] % 2 == 0, 1.0, -1.0)
     cut = len(x) * 2 // 3
     X = np.where(x > np.median(x[:cut], 0), 1.0, -1.0)
-    told = mutual_info_classif(X[:cut], y[:cut], discrete_features=True, random_state=seed)
+    told = mutual_info_classif(
+        X[:cut], y[:cut], discrete_features=cast(Any, True), random_state=seed
+    )
     best = np.sort(np.argsort(told)[-bits:])
     return {"x": X[:cut][:, best], "y": y[:cut], "x_test": X[cut:][:, best], "y_test": y[cut:]}
 
@@ -152,7 +154,7 @@ def classifier(depth: int, width: int, steps: int, seed: int) -> dict[str, Any]:
 @torch.no_grad()
 def _dimensions(model: nn.Sequential, x: Tensor) -> list[float]:
     found = [effective_dimensions(x)]
-    for layer in model[:-1]:
+    for layer in list(model)[:-1]:
         x = layer(x)
         if isinstance(layer, nn.ReLU):
             found.append(effective_dimensions(x))
