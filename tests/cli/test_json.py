@@ -38,12 +38,15 @@ CASES: dict[str, tuple[str, ...]] = {
     "atlas add": ("{}/paper.bib", "--data-dir", "{}/atlas"),
     "atlas export": ("--data-dir", "{}/atlas"),
     "atlas import": ("{}/atlas.json", "--data-dir", "{}/atlas"),
+    "cite": (),
     "doctor": (),
 }
 # these say "study": the envelope is that of the result.json of a run
 KINDS = {"study run": "study", "study show": "study"}
 # nothing is drawn at random
-WITHOUT_SEED = {"critical", "study list", "doctor"} | {n for n in CASES if n.startswith("atlas")}
+WITHOUT_SEED = {"critical", "study list", "cite", "doctor"} | {
+    n for n in CASES if n.startswith("atlas")
+}
 
 
 def commands() -> dict[str, Any]:

@@ -37,6 +37,7 @@ COMMANDS = {
     "sparsity": "kadanoff.cli.sparsity",
     "study": "kadanoff.cli.study",
     "atlas": "kadanoff.cli.atlas",
+    "cite": "kadanoff.cli.cite",
     "doctor": "kadanoff.cli.doctor",
 }
 
