@@ -4,11 +4,12 @@
 ``inputs``          what the user hands over, checked
 ``surveying``       one recorded forward pass and its backward passes
 ``sightings``       what the witness notes: one record a kind of call
+``vocabulary``      operations by what they do to a stream
 ``witness``         sums, softmaxes, norms, scans, losses and cut gradients met on the way
 ``losses``          the loss that is used, and that of the best constant output
 ``finite``          where NaN and infinity begin
 ``facts``           data, output, targets and optimiser in numbers
-``weights``         drawn or trained, symmetric, half loaded
+``weights``         symmetric, half loaded, as PyTorch draws them
 ``chain``           trends along the main signal path
 ``expectation``     what they give in any model, beside what was measured
 ``recipe``          the optimiser

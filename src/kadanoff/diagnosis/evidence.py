@@ -49,6 +49,13 @@ class Evidence:
         Modules and parameters kept where PyTorch does not see them.
     affine : bool or None
         Whether the whole model is an affine map of its inputs, by trying; None if not tried.
+    trained : bool
+        Whether the model knows more than a constant, or its weights say so where that is unknown.
+    changed : bool
+        Whether some weights at least are no random draw any more (a fine-tuned or partly loaded
+        net, a new head): the law of random weights is then no measure.
+    touched : set of str
+        Parameters that took part in the forward pass.
     aside : set of str
         Trainable parameters that reach an output which the loss does not use.
     ladder : tuple of (float, float)
@@ -85,6 +92,7 @@ class Evidence:
     padded: Any = None
     attached: bool = True
     trainable: frozenset[str] = frozenset()
+    touched: frozenset[str] = frozenset()
     aside: frozenset[str] = frozenset()
     cuts: tuple[Cut, ...] = ()
     unregistered: tuple[str, ...] = ()
@@ -95,6 +103,7 @@ class Evidence:
     times: tuple[Time, ...] = ()
     matrices: tuple[MatrixFacts, ...] = ()
     trained: bool = False
+    changed: bool = False
     affine: bool | None = None
     ops: tuple[tuple[str, str, str], ...] = ()
     optimizer: OptimizerFacts | None = None

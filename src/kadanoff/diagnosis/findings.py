@@ -15,6 +15,9 @@ from kadanoff.style.numbers import uncertain
 
 __all__ = ["RULES", "examine", "order", "settle"]
 
+EARLY = "evaluation-before-training"
+# what fitting the batch does not show: it costs on other data
+_UNSEEN = {"loss-at-start"}
 _RANK = {"critical": 0, "warning": 1, "note": 2}
 
 
@@ -33,7 +36,8 @@ def settle(
 
     Of a net that learns in the trial nothing about its scales is worse than a warning, and of one
     that learns well only what is far beyond its limit is that much. If it does not learn, they are
-    critical. Mistakes stay what they are. Scales of trained weights are notes: they have done
+    critical. Mistakes stay what they are. What a fresh net shows in evaluation mode is not what
+    training starts from: a note. Scales of trained weights are notes: they have done
     their work.
 
     Parameters
@@ -44,14 +48,18 @@ def settle(
     trained : bool
         Whether the weights are trained.
     """
+    found = list(found)
+    codes = {finding.code for finding in found}
     learns = trial.learns if trial is not None and trial.finite else None
     well = learns is True and trial is not None and _well(trial)
     out = []
     for finding in found:
         kind = KINDS.get(finding.code)
-        if kind is None or not kind.scale or finding.severity == "note":
+        if EARLY in codes and finding.code in KINDS[EARLY].makes:
+            out.append(replace(finding, severity="note"))
+        elif kind is None or not kind.scale or finding.severity == "note":
             out.append(finding)
-        elif trained or (well and finding.severity == "warning"):
+        elif trained or (well and finding.severity == "warning" and finding.code not in _UNSEEN):
             out.append(replace(finding, severity="note"))
         elif learns is True:
             out.append(replace(finding, severity="warning"))

@@ -28,7 +28,8 @@ from kadanoff.diagnosis.recipe import Recipe
 from kadanoff.diagnosis.result import LayerReport, ParameterReport
 from kadanoff.diagnosis.surveying import Survey
 from kadanoff.diagnosis.trial import SECONDS, STEPS, ladder, run_trial, stable_rate
-from kadanoff.diagnosis.weights import looks_trained, matrices
+from kadanoff.diagnosis.weights import matrices
+from kadanoff.program import looks_trained
 from kadanoff.trace.hf import main_output, map_tensors, tensors_in
 from kadanoff.trace.sandbox import untouched
 
@@ -67,6 +68,7 @@ def collect(
     chain = tuple(hidden_chain(layers))
     seen = found.witness.seen
     facts = matrices(model)
+    changed = bool(looks_trained(model))
     targets = inputs.targets
     return Evidence(
         layers=layers,
@@ -93,6 +95,7 @@ def collect(
         padded=_padded(model, inputs),
         attached=found.attached,
         trainable=frozenset(p.name for p in parameters if p.trainable),
+        touched=frozenset(n for n, p in model.named_parameters() if id(p) in seen.touched),
         aside=found.aside,
         cuts=tuple(seen.cuts),
         unregistered=_unregistered(model, seen.loose),
@@ -102,13 +105,22 @@ def collect(
         norms=tuple(seen.norms),
         times=_times(found),
         matrices=facts,
-        trained=looks_trained(facts, found.loss, found.constant),
+        trained=_knows(found.loss, found.constant, changed),
+        changed=changed,
         affine=_affine(model, inputs, seen.trail),
         ops=tuple(seen.trail),
         optimizer=_optimizer(model, optimizer),
         steps=steps,
         constant_targets=found.constant is not None and found.constant < 1e-9,
     )
+
+
+def _knows(loss: float | None, constant: float | None, changed: bool) -> bool:
+    """Whether a model is trained: by its loss, and by its weights where that does not tell."""
+    if loss is not None and constant is not None and constant > 0:
+        # changed they may be, but with a loss as of a constant output they know nothing
+        return loss < 0.7 * constant or (changed and loss < 0.9 * constant)
+    return changed
 
 
 def _optimizer(model: nn.Module, optimizer: Any) -> Any:

@@ -15,7 +15,7 @@ from kadanoff.diagnosis.inputs import Inputs
 from kadanoff.diagnosis.losses import Loss, constant_loss, evaluate
 from kadanoff.diagnosis.sightings import LossCall
 from kadanoff.diagnosis.witness import Witness
-from kadanoff.errors import DataError, UsageError
+from kadanoff.errors import AnalysisError, DataError, UsageError
 from kadanoff.trace.ends import ends_in
 from kadanoff.trace.hf import main_output, tensors_in
 from kadanoff.trace.jacobians import jacobians_along, jacobians_to_output
@@ -145,6 +145,30 @@ def survey(
         result.loss, result.loss_name = float(used.value.detach()), used.name
         result.stands_in = used.stands_in
         result.constant = constant_loss(result.loss_calls, result.loss)
+        _backward(model, result, inputs, output, main, used, trainable, probes, generator)
+        _not_finite(model, result, inputs, loss, output, used, seed)
+    return result
+
+
+def _backward(
+    model: nn.Module,
+    result: Survey,
+    inputs: Inputs,
+    output: Any,
+    main: Tensor,
+    used: Loss,
+    trainable: set[str],
+    probes: int,
+    generator: torch.Generator,
+) -> None:
+    """Jacobians and gradients.
+
+    Raises
+    ------
+    AnalysisError
+        The model's own backward pass fails.
+    """
+    try:
         if not main.requires_grad:
             if not result.attached:
                 result.notes.append(
@@ -158,8 +182,12 @@ def survey(
             _gradients(model, result, used.value, trainable)
             result.seconds += time.perf_counter() - started
             _aside(model, result, output, trainable)
-        _not_finite(model, result, inputs, loss, output, used, seed)
-    return result
+    except RuntimeError as error:
+        raise AnalysisError(
+            f"The backward pass of {type(model).__name__} fails: {_first_line(error)}.",
+            "Call loss.backward() yourself to see it; torch.autograd.set_detect_anomaly(True) "
+            "names the operation. A model that changes tensors in place may need train mode.",
+        ) from error
 
 
 def _jacobians(

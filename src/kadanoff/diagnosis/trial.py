@@ -186,6 +186,8 @@ def learned(losses: Sequence[float], constant: float | None) -> bool | None:
     start, end = losses[0], sum(losses[-3:]) / len(losses[-3:])
     if not math.isfinite(end):
         return False
+    if start == 0:
+        return None  # nothing is left to learn
     if constant is not None and constant > 1e-6:
         if start < 0.7 * constant:
             return None

@@ -1,4 +1,4 @@
-"""What the weights themselves tell: drawn or trained, symmetric, half loaded.
+"""What single weight matrices tell: symmetric, half loaded, as PyTorch draws them.
 
 A matrix of independent entries has its largest singular value at σ(√m + √n), the edge of the
 Marchenko–Pastur law, up to a relative n^(-2/3); training pushes singular values beyond it.
@@ -7,13 +7,12 @@ Marchenko–Pastur law, up to a relative n^(-2/3); training pushes singular valu
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["MatrixFacts", "looks_trained", "matrices"]
+__all__ = ["MatrixFacts", "matrices"]
 
 _BLOCK = 256  # a part of a matrix of independent entries is one too, and cheap
 _SMALL = 12  # narrower matrices fluctuate too much to tell
@@ -112,20 +111,3 @@ def _matrix(name: str, p: Tensor, owner: nn.Module, generator: torch.Generator) 
         std = float(scale.square().mean().sqrt())
         edge = float(values[0]) / (std * (math.sqrt(a) + math.sqrt(b)))
     return MatrixFacts(name, title, (m, n), edge, bound, default, equal, constant, rank_one)
-
-
-def looks_trained(found: Sequence[MatrixFacts], loss: float | None, constant: float | None) -> bool:
-    """Whether a model looks trained: by its loss, or by singular values beyond a random draw.
-
-    Parameters
-    ----------
-    found : sequence of MatrixFacts
-    loss, constant : float or None
-        Loss of the model, and of the best constant output.
-    """
-    if loss is not None and constant is not None and constant > 0 and loss < 0.7 * constant:
-        return True
-    if constant is not None and loss is not None and not loss < 0.9 * constant:
-        return False  # changed they may be, but they know nothing
-    edges = sorted(x.edge for x in found if x.edge is not None and not x.rank_one)
-    return len(edges) > 0 and edges[len(edges) // 2] > 1.2

@@ -14,173 +14,21 @@ import torch
 from torch import Tensor, nn
 
 from kadanoff.diagnosis.sightings import Attention, Cut, Fed, LossCall, Normed, Scan, StreamSum
+from kadanoff.diagnosis.vocabulary import (
+    ENTRYWISE,
+    FLAT,
+    KINDS,
+    LOSSES,
+    NORMS,
+    PLAIN,
+    PRODUCTS,
+    RECURRENT,
+    WEIGHTED,
+)
 from kadanoff.trace.recorder import FunctionCall, Observer
 
-__all__ = ["FLAT", "LOSSES", "Witness"]
+__all__ = ["Witness"]
 
-LOSSES = {
-    "cross_entropy",
-    "nll_loss",
-    "binary_cross_entropy",
-    "binary_cross_entropy_with_logits",
-    "mse_loss",
-    "l1_loss",
-    "smooth_l1_loss",
-    "huber_loss",
-    "kl_div",
-    "gaussian_nll_loss",
-    "poisson_nll_loss",
-    "hinge_embedding_loss",
-    "multi_margin_loss",
-    "soft_margin_loss",
-}
-# functions whose derivative is zero (or which have none)
-FLAT = {
-    "sign",
-    "round",
-    "floor",
-    "ceil",
-    "trunc",
-    "heaviside",
-    "argmax",
-    "argmin",
-    "gt",
-    "ge",
-    "lt",
-    "le",
-    "eq",
-    "ne",
-    "bernoulli",
-    "sgn",
-    "floor_divide",
-    "topk_indices",
-    "multinomial",
-}
-_WEIGHTED = {
-    "linear",
-    "conv1d",
-    "conv2d",
-    "conv3d",
-    "addmm",
-    "matmul",
-    "mm",
-    "bilinear",
-    "embedding",
-}
-_RECURRENT = {
-    "lstm",
-    "gru",
-    "rnn_tanh",
-    "rnn_relu",
-    "lstm_cell",
-    "gru_cell",
-    "rnn_tanh_cell",
-    "rnn_relu_cell",
-}
-_NORMS = {"batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"}
-# linear in what carries the signal, and without weights of their own
-_PLAIN = {
-    "view",
-    "reshape",
-    "transpose",
-    "permute",
-    "flatten",
-    "unflatten",
-    "squeeze",
-    "unsqueeze",
-    "contiguous",
-    "to",
-    "type",
-    "float",
-    "half",
-    "double",
-    "bfloat16",
-    "clone",
-    "expand",
-    "repeat",
-    "cat",
-    "stack",
-    "chunk",
-    "split",
-    "getitem",
-    "get",
-    "select",
-    "narrow",
-    "mean",
-    "sum",
-    "sub",
-    "rsub",
-    "neg",
-    "dropout",
-    "dropout1d",
-    "dropout2d",
-    "dropout3d",
-    "alpha_dropout",
-    "movedim",
-    "avg_pool1d",
-    "avg_pool2d",
-    "avg_pool3d",
-    "adaptive_avg_pool1d",
-    "adaptive_avg_pool2d",
-    "adaptive_avg_pool3d",
-    "interpolate",
-    "upsample",
-    "pad",
-    "roll",
-    "index_select",
-    "gather",
-    "identity",
-    "swapaxes",
-    "unbind",
-    "t",
-    "detach",
-    "size",
-    "numel",
-    "zeros_like",
-    "masked_fill",
-    "T",
-    "mT",
-    "pixel_shuffle",
-    "type_as",
-    "index_add",
-    "scatter_add",
-    "requires_grad",
-    "cumsum",
-    "expand_as",
-    "view_as",
-    "broadcast_to",
-    "unfold",
-    "fold",
-    "ones_like",
-    "empty_like",
-    *LOSSES,
-}
-# kinds of the trail by family of the table of operations
-_KINDS = {
-    "linear": "linear",
-    "convolution": "linear",
-    "embedding": "linear",
-    "product": "linear",
-    "recurrent": "recurrent",
-    "norm": "norm",
-    "activation": "activation",
-    "softmax": "softmax",
-    "attention": "attention",
-}
-_PRODUCTS = {
-    "mul",
-    "rmul",
-    "imul",
-    "div",
-    "truediv",
-    "matmul",
-    "mm",
-    "bmm",
-    "einsum",
-    "baddbmm",
-    "addmm",
-    "rmatmul",
-}
 _ROWS = 4  # samples whose attention is looked at
 
 
@@ -195,6 +43,7 @@ class _Seen:
     fed: list[Fed] = field(default_factory=list)
     loose: list[tuple[str, str, Tensor]] = field(default_factory=list)
     trail: list[tuple[str, str, str]] = field(default_factory=list)
+    touched: set[int] = field(default_factory=set)
 
 
 class Witness(Observer):
@@ -222,10 +71,11 @@ class Witness(Observer):
         self._own = {id(p) for p in model.parameters()} | {id(b) for b in model.buffers()}
         self._own |= {id(t) for t in given}
         self._products: dict[int, tuple[int, float]] = {}
+        self._joined: dict[Any, StreamSum] = {}
 
     def before(self, call: FunctionCall) -> None:
         """Let the input of a recurrence want a gradient."""
-        if call.name in _RECURRENT:
+        if call.name in RECURRENT:
             self.path = call.path
             self._scan(call.name, call.args)
 
@@ -236,6 +86,8 @@ class Witness(Observer):
             self._cut(call.args, ".data")
             return
         self._follow(call, output)
+        if isinstance(output, (Tensor, tuple)):
+            self.seen.touched.update(id(t) for t in call.tensors())
         look = _LOOK.get(call.name)
         if look is not None:
             with torch.no_grad():
@@ -246,11 +98,11 @@ class Witness(Observer):
     def _follow(self, call: FunctionCall, output: Any) -> None:
         """Keep the order of everything that is not linear without weights."""
         name = call.name
-        if name in _PLAIN or not isinstance(output, Tensor) or not output.requires_grad:
+        if name in PLAIN or not isinstance(output, Tensor) or not output.requires_grad:
             return
-        kind = _KINDS.get(call.operation.family if call.operation is not None else "", "other")
+        kind = KINDS.get(call.operation.family if call.operation is not None else "", "other")
         kind = "add" if name == "add" else kind
-        if name in _PRODUCTS:
+        if name in PRODUCTS:
             both = [t for t in call.tensors() if t.requires_grad and t.ndim > 0]
             own = any(id(t) in self._own for t in both)
             maps = name not in ("mul", "div", "truediv")
@@ -278,6 +130,8 @@ class Witness(Observer):
                 self.seen.loose.append((self.path, name, tensor))
         if name in ("matmul", "mm", "bmm", "baddbmm", "einsum") and len(tensors) >= 2:
             self._product(name, tensors, output)
+            if id(tensors[-1]) not in self._own and id(tensors[-2]) not in self._own:
+                self._no_streams(*tensors[-2:])
         first = tensors[0]
         data = first.grad_fn is None and not first.requires_grad and first.is_floating_point()
         if data and trainable and first.shape[:1] == (self.samples,) and first.ndim > 1:
@@ -315,6 +169,7 @@ class Witness(Observer):
             return
         if not isinstance(axis, int) or axis % x.ndim != x.ndim - 1:
             return
+        self._no_streams(x)
         masked = x == -math.inf
         full = masked.all(-1).flatten(1).any(1).nonzero().flatten().tolist()
         origin = self._products.pop(id(x), None)
@@ -332,6 +187,7 @@ class Witness(Observer):
         )
 
     def _fused(self, name: str, args: tuple, kwargs: dict, output: Any) -> None:
+        self._no_streams(args[0], args[1])
         query, key = args[0].float(), args[1].float()
         mask = args[3] if len(args) > 3 else kwargs.get("attn_mask")
         causal = kwargs.get("is_causal", args[5] if len(args) > 5 else False)
@@ -383,15 +239,30 @@ class Witness(Observer):
         sizes = [float(t.float().square().mean().sqrt()) for t in (a, b)]
         varies = [self._varies(t, output) for t in (a, b)]
         made = [t.grad_fn.name() if t.grad_fn is not None else "" for t in (a, b)]
-        self.seen.sums.append(
-            StreamSum(
-                self.path,
-                (sizes[0], sizes[1]),
-                (varies[0], varies[1]),
-                any("LayerNorm" in name or "RmsNorm" in name for name in made),
-                any(name.startswith("AddBackward") for name in made),
-            )
+        found = StreamSum(
+            self.path,
+            (sizes[0], sizes[1]),
+            (varies[0], varies[1]),
+            any("LayerNorm" in name or "RmsNorm" in name for name in made),
+            any(name.startswith("AddBackward") for name in made),
         )
+        self.seen.sums.append(found)
+        if output.grad_fn is not None:
+            self._joined[output.grad_fn] = found
+
+    def _no_streams(self, *ends: Tensor) -> None:
+        """Take out sums that make queries, keys or scores: their summands are no two streams."""
+        todo = [(t.grad_fn, 0) for t in ends]
+        while todo:
+            node, depth = todo.pop()
+            if node is None or depth > 8:
+                continue
+            found = self._joined.pop(node, None)
+            if found is not None:
+                self.seen.sums = [s for s in self.seen.sums if s is not found]
+            # through views, factors, masks and further sums, not through maps and norms
+            if node.name().startswith(ENTRYWISE):
+                todo += [(before, depth + 1) for before, _ in node.next_functions]
 
     def _varies(self, t: Tensor, output: Tensor) -> bool:
         if t.ndim < output.ndim or t.shape[0] == 1 < output.shape[0] or len(t) < 2:
@@ -513,11 +384,11 @@ _LOOK: dict[str, Callable[..., None]] = {
     **dict.fromkeys(FLAT, Witness._flat),
     "detach": Witness._flat,
     "item": Witness._flat,
-    **dict.fromkeys(_WEIGHTED | {"bmm", "baddbmm", "einsum"}, Witness._weights),
+    **dict.fromkeys(WEIGHTED | {"bmm", "baddbmm", "einsum"}, Witness._weights),
     "softmax": Witness._softmax,
     "scaled_dot_product_attention": Witness._fused,
     "add": Witness._sum,
-    **dict.fromkeys(_NORMS, Witness._norm),
+    **dict.fromkeys(NORMS, Witness._norm),
     **dict.fromkeys(LOSSES, Witness._loss),
     "sub": Witness._difference,
     "rsub": Witness._difference,

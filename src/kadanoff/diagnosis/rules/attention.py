@@ -102,7 +102,7 @@ def _saturated(e: Evidence) -> Iterator[Finding]:
     if bad:
         worst = min(bad, key=lambda a: a.entropy)
         yield SATURATED.found(
-            "critical" if len(bad) > len(e.attentions) / 2 else "warning",
+            "warning" if len(bad) > len(e.attentions) / 2 else "note",
             f"attention saturated: the entropy is {worst.entropy:.2g} of its maximum in "
             f"{worst.path!r}, below 0.25 in {len(bad)} of {len(e.attentions)} attentions; scores "
             f"reach {worst.logit:.3g} above their mean.",

@@ -100,10 +100,9 @@ def _detached(e: Evidence) -> Iterator[Finding]:
     lost = _lost(e)
     if not lost or not e.trainable:
         return
-    called = {x.path for x in e.layers} | {path for _, _, path in e.ops}
     used, unused = [], []
     for name in lost:
-        real = _used(name, called, e) and name not in e.aside
+        real = name in e.touched and name not in e.aside
         (used if real else unused).append(name)
     everything = len(lost) == len(e.trainable)
     if used or (everything and not e.attached):
@@ -141,15 +140,9 @@ def _lost(e: Evidence) -> list[str]:
     return [p.name for p in e.parameters if p.name in e.trainable and p.name not in got]
 
 
-def _used(name: str, called: set[str], e: Evidence) -> bool:
-    """Whether the module that owns a parameter ran at all."""
-    owner = name.rpartition(".")[0]
-    return owner in called or any(x.parameter == name for x in e.layers)
-
-
 def _zero(e: Evidence) -> Iterator[Finding]:
-    if e.origin is not None or e.stands_in:
-        return
+    if e.origin is not None or e.stands_in or e.loss == 0:
+        return  # a loss of zero, as of triplets kept apart, leaves nothing to do
     silent = [p for p in e.parameters if p.gradient_norm == 0 and p.name in e.trainable]
     weights = [p for p in silent if len(p.shape) >= 2]
     if not weights:

@@ -20,8 +20,12 @@ START = kind(
     "unlearning them.",
     measured="The loss on the batch, against that of the best constant output (entropy of the "
     "labels' frequencies, variance of the targets).",
-    threshold="2 nats above for cross entropy (logits of standard deviation 2), 10 times for "
-    "squared errors; critical from 10 nats or 100 times. Not said of trained nets.",
+    threshold="Cross entropy: a note from 2 nats above (logits of standard deviation 2), a warning "
+    "from 5: nets of digits learn as well as others up to 4 above; from 15 to 90 above they fit "
+    "the batch and are wrong on 23 to 26 % of other digits instead of 16 %, and small GPTs are "
+    "behind after 150 steps of Adam. Squared errors: a note from 10 times, a warning from 20, "
+    "critical from 100, where 150 steps do not reach the mean of the targets. Not said of trained "
+    "nets.",
     remedy="Make the last layer's weights smaller: nn.init.normal_(head.weight, "
     "std=fan_in ** -0.5) or zero them; check that the norm before it is there.",
     makes=("rate-too-high",),
@@ -35,7 +39,8 @@ UNEXPECTED = kind(
     "from one draw to the next. A loss far outside says that the weights are not what they seem, "
     "or that the data is not what the net was made for.",
     measured="z = (loss − expected) / spread over sampled networks of the same laws.",
-    threshold="|z| > 5, and half of the expected value away. Not said of trained nets.",
+    threshold="z > 5, and half of the expected value above. Not said of weights that training "
+    "has changed.",
     remedy="See which layer departs first from its expectation; check what was changed after the "
     "weights were drawn.",
     scale=True,
@@ -75,7 +80,7 @@ def _start(e: Evidence) -> Iterator[Finding]:
         if last is not None and last.weight_gain is not None:
             head = f" (gain of the last layer, {last.path!r}: {last.weight_gain.value:.3g})"
         yield START.found(
-            "critical" if over > 10 else "warning",
+            "warning" if over > 5 else "note",
             f"loss at the start: {e.loss:.3g}, a model that knows nothing has {nothing:.3g}; "
             f"the limit is 2 above{head}.",
             cost=30 + min(over, 20),
@@ -86,7 +91,7 @@ def _start(e: Evidence) -> Iterator[Finding]:
     elif e.constant > 0 and e.loss > 10 * e.constant:
         ratio = e.loss / e.constant
         yield START.found(
-            "critical" if ratio > 100 else "warning",
+            "critical" if ratio > 100 else "warning" if ratio > 20 else "note",
             f"loss at the start: {e.loss:.3g}, {ratio:.3g} times that of the best constant "
             f"({e.constant:.3g}); the limit is 10 times.",
             cost=30 + min(math.log(ratio), 20),
@@ -99,10 +104,13 @@ def _start(e: Evidence) -> Iterator[Finding]:
 def _expected(e: Evidence) -> Iterator[Finding]:
     """The loss against that of random weights of the same laws."""
     found = e.expected_loss
-    if e.trained or e.stands_in or found is None or found.z is None or found.predicted is None:
+    if e.trained or e.changed or e.stands_in or found is None:
+        return
+    if found.z is None or found.predicted is None:
         return
     spread = found.spread or 0.0
-    if abs(found.z) > 5 and abs(found.value - found.predicted) > 0.5 * abs(found.predicted):
+    # a lower one is what training gives
+    if found.z > 5 and found.value - found.predicted > 0.5 * abs(found.predicted):
         yield UNEXPECTED.found(
             "warning",
             f"loss unlike theory: it starts at {found.value:.3g}, random weights of these laws "
@@ -115,7 +123,7 @@ def _expected(e: Evidence) -> Iterator[Finding]:
 
 def _constant(e: Evidence) -> Iterator[Finding]:
     out = e.output
-    if out is None or e.samples < 4 or out.shape[0] != e.samples or e.origin is not None:
+    if out is None or e.samples < 4 or out.shape[:1] != (e.samples,) or e.origin is not None:
         return
     size = max(abs(out.high), abs(out.low))
     if size == 0 or not math.isfinite(out.varies):

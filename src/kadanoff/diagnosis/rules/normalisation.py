@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 
 from kadanoff.diagnosis.evidence import Evidence
 from kadanoff.diagnosis.kinds import kind
@@ -44,6 +45,21 @@ FRESH = kind(
     measured="Running statistics that are exactly 0 and 1 in evaluation mode.",
     threshold="A fact.",
     remedy="Call model.train() to see what training sees.",
+    makes=(
+        "silent",
+        "ordered",
+        "chaotic",
+        "vanishing",
+        "exploding",
+        "collapsed",
+        "loss-at-start",
+        "output-constant",
+        "zero-gradient",
+        "dead",
+        "saturated",
+        "unlike-theory",
+        "loss-unlike-theory",
+    ),
 )
 ONE = kind(
     "KD903",
@@ -89,8 +105,10 @@ DROWNED = kind(
     what="Where two streams are added, the larger is all that the next layers see: positions many "
     "times the tokens make all sequences look alike.",
     measured="Root mean square of both summands, and whether each varies from sample to sample.",
-    threshold="A part that does not vary over samples is 5 times (25 in variance) the part that "
-    "carries the data.",
+    threshold="A part that does not vary over samples is 5 times the part that carries the data "
+    "(a note), 10 times (a warning), 100 times (critical): a small GPT has after 100 steps of Adam "
+    "a loss of 0.26 with positions as large as tokens, 0.22 with 7 times, 0.9 with 20 times, 2.7 "
+    "with 70 times, and 3.1 with 200 times, where it stays for 100 more.",
     remedy="Bring both to one size: nn.init.normal_(positions.weight, std=0.02) beside tokens of "
     "0.02, or multiply the token embedding by sqrt(d).",
     makes=("collapsed", "does-not-learn", "tokens-collapse", "output-constant"),
@@ -108,8 +126,6 @@ def _stale(e: Evidence) -> Iterator[Finding]:
         assert n.spread is not None
         if n.off > 1 or not 0.25 < n.spread < 4:
             bad.append(n)
-    if not bad:
-        return
     if _untouched(e):
         yield FRESH.found(
             "note",
@@ -118,6 +134,8 @@ def _stale(e: Evidence) -> Iterator[Finding]:
             cost=0.0,
             value=len(norms),
         )
+        return
+    if not bad:
         return
     worst = max(bad, key=lambda n: max(n.off or 0, (n.spread or 1), 1 / max(n.spread or 1, 1e-9)))
     yield STALE.found(
@@ -183,18 +201,30 @@ def _last(e: Evidence) -> Iterator[Finding]:
 def _post(e: Evidence) -> Iterator[Finding]:
     sums = [s for s in e.sums if all(s.varies)]
     # in pre-norm a sum goes on as it is: the next sum takes it up
-    closed = sum(s.normed and not s.carried for s in sums)
-    if closed < 2 or closed < 0.6 * len(sums):
+    closed = [s.path for s in sums if s.normed and not s.carried]
+    if len(closed) < 2 or len(closed) < 0.6 * len(sums):
         return
-    blocks = closed // 2 or 1
+    blocks = _blocks(closed)
     yield POST.found(
         "warning" if blocks >= 12 else "note",
-        f"post-norm: {closed} residual sums are normalised before they go on ({blocks} blocks); "
+        f"post-norm: {len(closed)} residual sums are normalised before they go on ({blocks} "
+        f"block{'s' * (blocks > 1)} in a row); "
         "the gradient decays towards the input, and training needs a warm-up.",
         cost=5,
         value=blocks,
         threshold=12,
     )
+
+
+def _blocks(paths: Sequence[str]) -> int:
+    """Blocks of the longest stack these sums stand in; two sums a block if none is numbered."""
+    stacks: dict[str, set[str]] = {}
+    for path in paths:
+        numbered = re.match(r"(.*\b\d+)(?:\.|$)", path)
+        if numbered:
+            block = numbered.group(1)  # encoder.layers.3 of the stack encoder.layers.#
+            stacks.setdefault(re.sub(r"\b\d+", "#", block), set()).add(block)
+    return max(map(len, stacks.values())) if stacks else max(len(paths) // 2, 1)
 
 
 def _drowned(e: Evidence) -> Iterator[Finding]:
@@ -208,7 +238,7 @@ def _drowned(e: Evidence) -> Iterator[Finding]:
     if worst is None or e.samples < 2:
         return
     yield DROWNED.found(
-        "critical" if most > 100 else "warning",
+        "critical" if most > 100 else "warning" if most > 10 else "note",
         f"drowned summand: in {worst.path or 'forward'!r} a part that is the same for every "
         f"sample is {most:.3g} times the part that carries the data ({most**2:.3g} in variance; "
         "the limit is 5).",

@@ -25,7 +25,8 @@ UNLIKE = kind(
     "moment of each layer.",
     threshold="|z| > 5 and a factor 2 from the expectation in three layers or more, or |z| > 8 and "
     "a factor 4 in one, or a factor 10: second moments of deep nets have long tails, and the few "
-    "networks of a quick expectation know the spread badly. Not said of trained nets.",
+    "networks of a quick expectation know the spread badly. Not said of weights that training has "
+    "changed, all or some of them.",
     remedy="Look at the first layer where it departs: weights that were changed after drawing, "
     "correlated rows, or inputs outside the usual range.",
     scale=True,
@@ -38,7 +39,7 @@ def _alone(z: float, factor: float) -> bool:
 
 
 def _unlike(e: Evidence) -> Iterator[Finding]:
-    if e.trained or e.origin is not None:
+    if e.trained or e.changed or e.origin is not None:
         return
     far = []
     for layer in e.layers:
