@@ -16,7 +16,8 @@ from typing import Any
 
 from mkdocs.structure.files import File
 
-from kadanoff.studies.page import number
+from kadanoff.studies.claims import SOURCES
+from kadanoff.studies.page import measure, number
 from kadanoff.studies.registry import all as studies
 from kadanoff.studies.runner import kept
 from kadanoff.studies.verdicts import tally
@@ -232,13 +233,20 @@ def _gallery() -> str:
             continue
         result = json.loads((folder / "result.json").read_text("utf-8"))
         lines += [f"**{tally(result['claims'])}.** `kadanoff study run {study.name} --full`", ""]
-        lines += ["| claim | verdict | paper | ours |", "|---|---|---|---|"]
+        if study.lead:
+            lines += [study.lead, ""]
+        head = ("claim", "whose", "verdict", "paper prints", "ours", "held against")
+        lines += ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
         for c in result["claims"]:
+            measured = [measure(m) for m in c.get("measured", ())]
             cells = [
                 c["text"],
+                SOURCES.get(c["source"], c["source"]),
                 c["verdict"],
                 number(c["paper_value"]),
-                number(c["our_value"], c["stderr"]),
+                "; ".join(value for _, value, _ in measured) or "–",
+                "; ".join(f"{name}: {asked}" if name else asked for name, _, asked in measured)
+                or c.get("open", ""),
             ]
             lines.append("| " + " | ".join(x.replace("|", r"\|") for x in cells) + " |")
         lines.append("")

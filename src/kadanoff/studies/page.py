@@ -42,6 +42,8 @@ def measure(measured: Row) -> tuple[str, str, str]:
     """One measurement in words: what it is, its number with error and unit, and its criterion."""
     criterion = measured["criterion"]
     value = number(measured["value"], measured["stderr"])
+    if criterion["relation"] == "z" and measured["value"] is not None:
+        value = short(measured["value"], 3)
     unit = f" {criterion['unit']}" if criterion["unit"] else ""
     asked = spoken(criterion, measured)
     asked = f"condition: {asked}" if criterion["condition"] else asked

@@ -94,7 +94,10 @@ math[display=block] { display: block math; max-width: 100%; overflow-x: auto; }
 .measure .asked { color: var(--kd-muted); }
 .claim .note { margin-top: 6px; font-size: .88rem; max-width: none; }
 .claim .note p { margin: 0; }
-@media (max-width: 640px) { .measure { grid-template-columns: 1fr; margin-top: 10px; } }
+@media (max-width: 640px) { .measure { grid-template-columns: 1fr; margin-top: 10px; }
+  .zoom > label { overflow-x: auto; }
+  .zoom svg.kd-figure, .zoom img { min-width: 560px; } }
+.plot + .callout { margin-top: 16px; }
 .zoom > input { position: absolute; opacity: 0; }
 .zoom > label { display: block; cursor: zoom-in; }
 .zoom > input:focus-visible + label { outline: 3px solid var(--kd-measured); }

@@ -15,6 +15,13 @@ STUDY = Study(
     summary="Feynman diagrams for finite networks: connected correlators of preactivations, "
     "generated with their symmetry factors, evaluated, printed and drawn. One condition governs "
     "the criticality of all of them.",
+    lead="Banta, Cai, Craig and Zhang compute what random networks do as sums of Feynman "
+    "diagrams, and find that one condition makes all correlators critical at once. The "
+    "diagrams are generated here from rules, up to the eight-point function and with "
+    "loops; they are the law of networks really drawn, each loop costs a factor 1/n, "
+    "and one spectrum decides all correlators. The text of the paper was not at hand: "
+    "most of the numbers are our derivation from its definitions, and say so.",
+    lead_figure="eight.svg",
     claims=CLAIMS,
     run=run,
 )
