@@ -2,6 +2,7 @@
 
 ``app``              `kadanoff`: finds the command and turns errors into exit codes
 ``atlas``            `kadanoff atlas`: the map of papers, on a local page
+``cite``             `kadanoff cite`: BibTeX of the software and of the works it rests on
 ``compare``          `kadanoff compare`: predictions of the flow beside a simulated ensemble
 ``critical``         `kadanoff critical`: the critical initialisation of an activation
 ``diagnose``         `kadanoff diagnose`: a model and data in, a verdict out

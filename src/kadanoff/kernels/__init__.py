@@ -11,6 +11,7 @@
 ``gram``            `kernel(arch)`: NNGP and NTK Gram matrices of data sets
 ``jacobians``       Per-sample Jacobians of a block of inputs
 ``layers``          The infinite-width recursion on triples (K11, K12, K22), layer after layer
+``parts``           A model cut into parts whose Jacobians fit a budget
 ``polynomials``     Several polynomials of one variable, evaluated together
 ``preconditioned``  EigenPro: kernel regression by preconditioned stochastic gradient descent
 ``result``          What a kernel gives: Gram matrices by name

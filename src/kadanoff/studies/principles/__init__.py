@@ -2,6 +2,7 @@
 
 ``claims``     what the paper claims, as data
 ``parts``      what is computed; each part survives a kill
+``book``       what the book derives of aspect ratios, residual nets, two inputs and inference
 ``decisions``  what decides each claim, from what was computed
 ``figures``    the figures, each from what was computed
 ``page``       what the page says, in order
