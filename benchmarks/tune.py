@@ -1,17 +1,20 @@
 """``kadanoff.tune`` beside defaults, sweeps and other tools, family by family.
 
-    python -m benchmarks.tune [--minutes 10] [--optimizer adamw] [--seed 0]
+    python -m benchmarks.tune [--minutes 10] [--optimizer adamw] [--seed 0] [--steps 300]
     python -m benchmarks.tune --table
 
-Every method trains the same model on the same batches in the same order for 300 steps; what
-counts is the mean of the last 20 training losses. Finished rows are kept in ``out/tune.jsonl``; a
-run goes on where the last one stopped, for as many minutes as it is given.
+Every method trains the same model on the same batches in the same order for 300 or 1,000 steps;
+what counts is the mean of the last 20 training losses. Each race is trained out twice: at the
+rates it gave, and with ``with_decay()``; the sweep too. Finished rows are kept in
+``out/tune.jsonl``; a run goes on where the last one stopped, for as many minutes as it is given.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import functools
+import itertools
 import json
 import math
 import sys
@@ -68,41 +71,39 @@ SIZES: dict[str, tuple[dict[str, int], int]] = {
 }
 _HALF_DECADES = [1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1]
 RATES = {"adamw": _HALF_DECADES[:7], "sgd": _HALF_DECADES[1:], "muon": _HALF_DECADES[1:]}
-EFFORTS = (0.1, 1.0, 3.0)
+# the race's budget over the run's length, at each length
+EFFORTS = {300: (0.1, 1.0), 1000: (0.1,)}
+DECAY = " decay"
 
-Key = tuple[str, str, str, int]
+Key = tuple[str, str, str, int, int]
+# final loss, cost in steps, note, by method
+Found = dict[str, tuple[float, float, str]]
 
 
 def rows() -> dict[Key, dict[str, Any]]:
-    """Finished rows by family, optimiser, method and seed."""
+    """Finished rows by family, optimiser, method, seed and steps."""
     found: dict[Key, dict[str, Any]] = {}
     if RUNS.exists():
         for line in RUNS.read_text("utf-8").splitlines():
             row = json.loads(line)
             row["final"] = math.inf if row["final"] is None else row["final"]
-            found[row["family"], row["optimizer"], row["method"], row["seed"]] = row
+            steps = row.setdefault("steps", STEPS)
+            found[row["family"], row["optimizer"], row["method"], row["seed"], steps] = row
     return found
 
 
 def keep(key: Key, loss: float, cost: float, note: str = "") -> None:
     """Add a row to the file."""
-    family, optimizer, method, seed = key
-    row = {
-        "family": family,
-        "optimizer": optimizer,
-        "method": method,
-        "seed": seed,
-        "final": loss if math.isfinite(loss) else None,
-        "cost": cost,
-        "note": note,
-    }
+    names = ("family", "optimizer", "method", "seed", "steps")
+    row: dict[str, Any] = dict(zip(names, key, strict=True))
+    row |= {"final": loss if math.isfinite(loss) else None, "cost": cost, "note": note}
     RUNS.parent.mkdir(exist_ok=True)
     with RUNS.open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(row) + "\n")
 
 
-def tuned(family: Family, optimizer: str, seed: int, effort: float) -> tuple[float, float, str]:
-    """Tune on the batches that follow those of the run, then train; loss, cost in steps, winner."""
+def tuned(family: Family, optimizer: str, seed: int, steps: int, effort: float) -> Found:
+    """Tune on the batches that follow those of the run, then train, at once and with decay."""
     import kadanoff as kd
 
     sizes, batch = SIZES[family.name]
@@ -115,16 +116,22 @@ def tuned(family: Family, optimizer: str, seed: int, effort: float) -> tuple[flo
         lambda step: batch_of(family, batch, seed, STEPS + step),
         chosen,
         loss=family.criterion,
-        steps=STEPS,
+        steps=steps,
         effort=effort,
         seed=seed,
     )
     cost = groups.race.steps if groups.race is not None else 0
-    loss = train(family, model, groups.optimizers(), batch=batch, seed=seed, steps=STEPS)
-    return loss, cost, groups.verdict
+    start = copy.deepcopy(model.state_dict())
+    options: dict[str, Any] = {"batch": batch, "seed": seed, "steps": steps}
+    loss = train(family, model, groups.optimizers(), **options)
+    model.load_state_dict(start)
+    optimizers, schedulers = groups.with_decay()
+    falling = train(family, model, optimizers, schedulers=schedulers, **options)
+    name = f"tune {effort:g}"
+    return {name: (loss, cost, groups.verdict), name + DECAY: (falling, cost, groups.verdict)}
 
 
-def finder(family: Family, optimizer: str, seed: int) -> tuple[float, float, str]:
+def finder(family: Family, optimizer: str, seed: int, steps: int) -> Found:
     """Lightning's learning-rate finder at its defaults, then that rate."""
     from benchmarks.tune_peer import lightning_rate
 
@@ -136,31 +143,43 @@ def finder(family: Family, optimizer: str, seed: int) -> tuple[float, float, str
     )
     model = family.build(seed, **sizes)
     made = make(optimizer, model, found or 1e-3, muon)
-    loss = train(family, model, made, batch=batch, seed=seed, steps=STEPS)
-    return loss, 100, f"{found:.2g}" if found else "no suggestion: 1e-3"
+    loss = train(family, model, made, batch=batch, seed=seed, steps=steps)
+    return {"lightning": (loss, 100, f"{found:.2g}" if found else "no suggestion: 1e-3")}
 
 
-def any_init(family: Family, optimizer: str, seed: int) -> tuple[float, float, str]:
+def any_init(family: Family, optimizer: str, seed: int, steps: int) -> Found:
     """AnyInit's own choice of initial weights, at 1e-3."""
     import anyinit  # pyright: ignore[reportMissingImports]
 
     sizes, batch = SIZES[family.name]
     model: nn.Module = family.build(seed, **sizes)
-    note = ""
     try:
         anyinit.initialize(model, "analytic", batch_of(family, batch, seed, STEPS)[0], seed=seed)
     except Exception as error:
-        return math.nan, 0, f"fails: {type(error).__name__}"
+        return {"anyinit": (math.nan, 0, f"fails: {type(error).__name__}")}
     muon = hidden_matrices(family, model, batch) if optimizer == "muon" else set()
     made = make(optimizer, model, 1e-3, muon)
-    return train(family, model, made, batch=batch, seed=seed, steps=STEPS), 0, note
+    return {"anyinit": (train(family, model, made, batch=batch, seed=seed, steps=steps), 0, "")}
 
 
-Method = Callable[[Family, str, int], tuple[float, float, str]]
+def maximal_update(family: Family, optimizer: str, seed: int, steps: int) -> Found:
+    """Package ``mup`` from half the width, at 1e-3."""
+    from benchmarks.tune_peer import mup_optimizer
+
+    sizes, batch = SIZES[family.name]
+    try:
+        model, made = mup_optimizer(family, sizes, optimizer, seed)
+    except Exception as error:
+        return {"mup": (math.nan, 0, f"does not apply: {type(error).__name__}: {error}"[:120])}
+    return {"mup": (train(family, model, [made], batch=batch, seed=seed, steps=steps), 0, "")}
+
+
+Method = Callable[[Family, str, int, int], Found]
 METHODS: dict[str, Method] = {
-    **{f"tune {e:g}": functools.partial(tuned, effort=e) for e in EFFORTS},
+    **{f"tune {e:g}": functools.partial(tuned, effort=e) for e in EFFORTS[STEPS]},
     "lightning": finder,
     "anyinit": any_init,
+    "mup": maximal_update,
 }
 
 
@@ -170,45 +189,59 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=1e9)
     parser.add_argument("--optimizer", choices=sorted(RATES))
     parser.add_argument("--seed", type=int)
-    parser.add_argument("--method", choices=["sweep", *METHODS])
+    parser.add_argument("--steps", type=int, choices=sorted(EFFORTS))
+    parser.add_argument("--method", choices=["sweep", *METHODS], nargs="*")
+    parser.add_argument("--family", choices=sorted(SIZES), nargs="*")
     parser.add_argument("--table", action="store_true", help="only write the table")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     end = time.monotonic() + 60 * chosen.minutes
-    optimizers = [chosen.optimizer] if chosen.optimizer else list(RATES)
-    seeds = [chosen.seed] if chosen.seed is not None else [0, 1, 2]
-    methods = [chosen.method] if chosen.method else ["sweep", *METHODS]
-    whole = [(s, o, m, f) for s in seeds for o in optimizers for m in methods for f in SIZES]
+    whole = [
+        (family, optimizer, method, seed, steps)
+        for steps, seed, optimizer, family, method in itertools.product(
+            [chosen.steps] if chosen.steps else sorted(EFFORTS),
+            [chosen.seed] if chosen.seed is not None else [0, 1, 2],
+            [chosen.optimizer] if chosen.optimizer else list(RATES),
+            chosen.family or list(SIZES),
+            chosen.method or ["sweep", *METHODS],
+        )
+    ]
     held = rows()
-    for seed, optimizer, method, name in [] if chosen.table else whole:
+    for key in [] if chosen.table else whole:
         if time.monotonic() > end:
             print("more is left")
             sys.exit(1)
-        _one(held, name, optimizer, method, seed)
+        _one(held, key)
     from benchmarks.tune_table import write
 
     write()
 
 
-def _one(held: dict[Key, Any], name: str, optimizer: str, method: str, seed: int) -> None:
+def _one(held: dict[Key, Any], key: Key) -> None:
+    name, optimizer, method, seed, steps = key
     family = FAMILIES[name]
     sizes, batch = SIZES[name]
     if method == "sweep":
-        wanted = [r for r in RATES[optimizer] if (name, optimizer, f"{r:g}", seed) not in held]
-        if wanted:
-            found = sweep(family, sizes, optimizer, wanted, [seed], batch=batch, steps=STEPS)
-            for (_, rate), loss in found.items():
-                keep((name, optimizer, f"{rate:g}", seed), loss, 0)
+        for falling, word in ((False, ""), (True, DECAY)):
+            names = {rate: f"{rate:g}{word}" for rate in RATES[optimizer]}
+            wanted = [r for r, n in names.items() if (name, optimizer, n, seed, steps) not in held]
+            if wanted:
+                found = sweep(
+                    family, sizes, optimizer, wanted, [seed], batch=batch, steps=steps,
+                    falling=falling,
+                )  # fmt: skip
+                for (_, rate), loss in found.items():
+                    keep((name, optimizer, names[rate], seed, steps), loss, 0)
         return
-    key = (name, optimizer, method, seed)
-    if key in held:
+    if key in held or (method.startswith("tune") and float(method[5:]) not in EFFORTS[steps]):
         return
     try:
-        loss, cost, note = METHODS[method](family, optimizer, seed)
+        found = METHODS[method](family, optimizer, seed, steps)
     except ImportError:
         return
-    keep(key, loss, cost, note)
-    print(*key, f"{loss:.4g}", f"{cost:g}", note, flush=True)
+    for word, (loss, cost, note) in found.items():
+        keep((name, optimizer, word, seed, steps), loss, cost, note)
+        print(name, optimizer, word, seed, steps, f"{loss:.4g}", f"{cost:g}", note, flush=True)
 
 
 if __name__ == "__main__":

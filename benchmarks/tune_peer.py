@@ -13,7 +13,7 @@ from torch import nn
 from benchmarks.tune_sweep import batch_of
 from benchmarks.zoo import Family
 
-__all__ = ["lightning_rate"]
+__all__ = ["lightning_rate", "mup_optimizer"]
 
 TRIALS = 100
 
@@ -29,11 +29,11 @@ def lightning_rate(
 
     With several optimisers (Muon and AdamW) it moves the first one only.
     """
-    from lightning.pytorch import (  # pyright: ignore[reportMissingImports]
+    from pytorch_lightning import (  # pyright: ignore[reportMissingImports]
         LightningModule,
         Trainer,
     )
-    from lightning.pytorch.tuner import Tuner  # pyright: ignore[reportMissingImports]
+    from pytorch_lightning.tuner import Tuner  # pyright: ignore[reportMissingImports]
 
     class Wrapped(LightningModule):
         def __init__(self) -> None:
@@ -47,7 +47,7 @@ def lightning_rate(
             return make(self.lr)[0]
 
     data = [batch_of(family, batch, seed, 300 + k) for k in range(TRIALS + 1)]
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
         trainer = Trainer(
@@ -62,3 +62,37 @@ def lightning_rate(
         loader = torch.utils.data.DataLoader(data, batch_size=None)  # pyright: ignore[reportArgumentType]
         found = Tuner(trainer).lr_find(Wrapped(), train_dataloaders=loader)
         return found.suggestion() if found is not None else None
+
+
+def mup_optimizer(
+    family: Family, sizes: dict[str, int], optimizer: str, seed: int
+) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """A model in the parametrisation of package ``mup``, from a base of half the width, at 1e-3.
+
+    Its last linear layer becomes a ``MuReadout``, as the package asks; a model without one, tied
+    weights, convolutions of growing width (three infinite dimensions) and Muon do not apply.
+    """
+    import mup  # pyright: ignore[reportMissingImports]
+
+    if optimizer == "muon":
+        raise ValueError("no Muon")
+    built = [
+        _with_readout(family.build(seed, **sizes | {"width": width}), mup.MuReadout)
+        for width in (sizes["width"], sizes["width"] // 2, 3 * sizes["width"] // 4)
+    ]
+    model = mup.set_base_shapes(built[0], built[1], delta=built[2])
+    wanted = [p for p in model.parameters() if p.requires_grad]
+    if optimizer == "sgd":
+        return model, mup.MuSGD(wanted, lr=1e-3, momentum=0.9)
+    return model, mup.MuAdamW(wanted, lr=1e-3, weight_decay=0.01)
+
+
+def _with_readout(model: nn.Module, readout: type[nn.Linear]) -> nn.Module:
+    last = [name for name, m in model.named_modules() if isinstance(m, nn.Linear)][-1]
+    old = model.get_submodule(last)
+    assert isinstance(old, nn.Linear)
+    new = readout(old.in_features, old.out_features, bias=old.bias is not None)
+    new.load_state_dict(old.state_dict())
+    parent, _, leaf = last.rpartition(".")
+    setattr(model.get_submodule(parent), leaf, new)
+    return model

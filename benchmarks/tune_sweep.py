@@ -66,6 +66,7 @@ def train(
     batch: int,
     seed: int,
     steps: int,
+    schedulers: Sequence[torch.optim.lr_scheduler.LRScheduler] = (),
 ) -> float:
     """Train in place; the mean of the last 20 losses."""
     losses: list[float] = []
@@ -78,8 +79,8 @@ def train(
         for optimizer in optimizers:
             optimizer.zero_grad()
         loss.backward()
-        for optimizer in optimizers:
-            optimizer.step()
+        for each in (*optimizers, *schedulers):
+            each.step()
     return final(losses, steps)
 
 
@@ -92,20 +93,25 @@ def sweep(
     *,
     batch: int,
     steps: int,
+    falling: bool = False,
 ) -> dict[tuple[int, float], float]:
-    """Final loss of every seed and rate."""
+    """Final loss of every seed and rate; ``falling``: from twice the rate linearly to zero."""
     if family.name in ALONE:
         out = {}
         for seed in seeds:
             for rate in rates:
                 model = family.build(seed, **sizes)
                 muon = hidden_matrices(family, model, batch) if optimizer == "muon" else set()
-                made = make(optimizer, model, rate, muon)
-                out[seed, rate] = train(family, model, made, batch=batch, seed=seed, steps=steps)
+                made = make(optimizer, model, 2 * rate if falling else rate, muon)
+                slower = torch.optim.lr_scheduler.LinearLR
+                out[seed, rate] = train(
+                    family, model, made, batch=batch, seed=seed, steps=steps,
+                    schedulers=[slower(o, 1.0, 0.0, steps) for o in made] if falling else (),
+                )  # fmt: skip
         return out
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # vmap's notes on speed
-        return _together(family, sizes, optimizer, rates, seeds, batch, steps)
+        return _together(family, sizes, optimizer, rates, seeds, batch, steps, falling)
 
 
 def _together(
@@ -116,6 +122,7 @@ def _together(
     seeds: Sequence[int],
     batch: int,
     steps: int,
+    falling: bool,
 ) -> dict[tuple[int, float], float]:
     models = [family.build(seed, **sizes) for seed in seeds]
     model = models[0]
@@ -149,7 +156,7 @@ def _together(
         fresh = {n: b.clone() for n, b in buffers.items()}
         gradients, losses = gradient(state, fixed, fresh, inputs, targets)
         curves.append(losses)
-        step(state, gradients)
+        step(state, gradients, 2 * (1 - k / steps) if falling else 1.0)
     table = torch.stack(curves, 1).tolist()
     keys = [(seed, rate) for seed in seeds for rate in rates]
     return {key: final(row, steps) for key, row in zip(keys, table, strict=True)}
@@ -169,10 +176,13 @@ class _Step:
         self.first = {n: torch.zeros_like(p) for n, p in state.items()}
         self.second = {n: torch.zeros_like(p) for n, p in state.items()}
 
-    def __call__(self, state: dict[str, Tensor], gradients: dict[str, Tensor]) -> None:
+    def __call__(
+        self, state: dict[str, Tensor], gradients: dict[str, Tensor], factor: float
+    ) -> None:
         self.count += 1
         for name, p in state.items():
-            g, m, rate = gradients[name], self.first[name], self.rate.view(-1, *[1] * (p.ndim - 1))
+            g, m = gradients[name], self.first[name]
+            rate = factor * self.rate.view(-1, *[1] * (p.ndim - 1))
             if self.kind == "sgd":
                 p.sub_(rate * m.mul_(0.9).add_(g))
             elif name in self.muon:

@@ -36,6 +36,10 @@ FIRST = 0.3
 MOST = 9
 # a loss is better if it is lower by this: smaller differences go to what changes less
 TIE = 0.005
+# and if the difference on the same batches is so many standard errors from zero
+SURE = 2.0
+# with a smaller part of the run than this, trials only say which rate is fastest at first
+WHOLE = 0.5
 # other initial weights must be ahead by this after a handful of steps
 CLEAR = 0.02
 # rates closer than this are one
@@ -137,7 +141,7 @@ def _size(count: int) -> str:
     return f"{count:.3g} TB"
 
 
-@dataclass
+@dataclass(eq=False)
 class _Entry:
     kind: WayToTrain
     size: float
@@ -156,6 +160,25 @@ class _Entry:
             return math.inf
         last = losses[max(0, steps - min(20, max(2, steps // 3))) : steps]
         return sum(last) / len(last)
+
+    def ahead(self, other: _Entry, steps: int) -> bool:
+        """Whether its loss is lower than another's, on the same batches and beyond their noise.
+
+        Over the second half of the first ``steps`` steps; also over the last quarter alone, so
+        that a lead that is being lost does not count.
+        """
+        mine, theirs = self.contender.losses[:steps], other.contender.losses[:steps]
+        if len(mine) < steps or not math.isfinite(mine[-1]):
+            return False
+        if len(theirs) < steps or not math.isfinite(theirs[-1]):
+            return True
+        for part in (max(2, steps // 2), max(2, steps // 4)):
+            gaps = [b - a for a, b in zip(mine[-part:], theirs[-part:], strict=True)]
+            mean = sum(gaps) / part
+            error = math.sqrt(sum((g - mean) ** 2 for g in gaps) / (part - 1) / part)
+            if not mean > max(TIE * abs(sum(theirs[-part:]) / part), SURE * error):
+                return False
+        return True
 
     def stuck(self, steps: int) -> bool:
         """Whether the loss after ``steps`` steps is that of the start."""
@@ -234,13 +257,13 @@ def race(
 
     Returns
     -------
-    Kind, float, Race
+    WayToTrain, float, Race
         The way that won, its size, and all trials.
     """
     own = trials.maker.rate
     found = _Field(trials, budget, report)
     ladder = [own * factor for factor in LADDER[trials.maker.kind]]
-    small = budget < 12 * LEAST
+    small = budget < max(12 * LEAST, WHOLE * horizon)
     if small and fresh is not None:
         return _small(found, plain, fresh, horizon, usual)
     first = budget // len(ladder) if small else int(FIRST * budget / (len(ladder) + 1))
@@ -302,6 +325,9 @@ def _best_size(found: _Field, kind: WayToTrain, ladder: list[float], steps: int)
         if found.left < steps or len(tried) > MOST:
             break
         best = min(finite, key=finite.__getitem__) if finite else min(tried)
+        mine = [e for e in found.entries.values() if e.kind is kind]
+        if finite and all(e.stuck(steps) for e in mine):
+            break  # what no rate moves, a smaller one does not
         if best == min(tried):
             found.run(kind, best / STEP, steps)
         elif best == max(tried):
@@ -346,36 +372,46 @@ def _halving(
     """The rest of the budget: half of the contenders go on for twice as many steps."""
     own = found.trials.maker.rate
     near = 10**0.25
-    pool = [(plain, own), (plain, size), *((k, k.usual or size) for k in kinds)]
-    extra = [(plain, size * near), *((k, (k.usual or size) * near) for k in kinds)]
-    extra += [(k, size) for k in kinds if k.usual]
-    extra += [(plain, size / near), *((k, (k.usual or size) / near) for k in kinds)]
+    seen = list(found.entries.values())
+    moves = any(not e.stuck(len(e.contender.losses)) for e in seen)
+
+    def start(kind: WayToTrain) -> float:
+        # theory's own size, but no more than what the model as it is was found to bear
+        return min(kind.usual or size, size) if moves else kind.usual or size
+
+    pool = [(plain, own), (plain, size), *((k, start(k)) for k in kinds)]
+    extra = [(plain, size * near), *((k, start(k) * near) for k in kinds)]
+    extra += [(plain, size / near), *((k, start(k) / near) for k in kinds)]
     # with n contenders at h, n/2 at 2h and n/4 at 4h the cost is 2 n h
     while extra and found.left / (2 * (len(pool) + 1)) > horizon / 12:
         pool.append(extra.pop(0))
     steps = max(LEAST, min(found.left // (2 * len(pool)), horizon))
     chosen = _distinct(pool)
     wanted = {_Entry(kind, at, Contender("", {})).key for kind, at in chosen}
-    first = [entry for key, entry in found.entries.items() if key not in wanted]
-    found.drop(first, "slower over the first steps")
+    dropped = [entry for key, entry in found.entries.items() if key not in wanted]
+    found.drop(dropped, "slower over the first steps")
     tried = [found.run(kind, at, steps) for kind, at in chosen]
+    default = found.entries[_Entry(plain, own, Contender("", {})).key]
     while len(tried) > 1:
         saved = _rescued(tried, steps)
         tried.sort(key=lambda e: (e not in saved, e.loss(steps), e.kind.changes))
         keep = max(1, len(tried) // 2)
-        found.drop(tried[keep:], f"slower after {steps} steps")
-        tried = tried[:keep]
-        if len(tried) == 1 or found.left < len(tried) or steps >= horizon:
+        # the model as it is runs along to the end, to be compared with on the same batches
+        going = [e for e in tried if e in tried[:keep] or e is default]
+        found.drop([e for e in tried if e not in going], f"slower after {steps} steps")
+        alone = len(going) < 2 or len(going) == len(tried)
+        tried = going
+        if alone or found.left < len(tried) or steps >= horizon:
             break
         steps = min(2 * steps, horizon, len(tried[0].contender.losses) + found.left // len(tried))
         for entry in tried:
             found.run(entry.kind, entry.size, steps)
-    won = min(tried, key=lambda e: (e not in _rescued(tried, steps), e.loss(steps)))
-    default = found.entries[_Entry(plain, own, Contender("", {})).key]
+    saved = _rescued(tried, steps)
+    won = min(tried, key=lambda e: (e not in saved, e.loss(steps)))
+    won = won if saved else _calmest(won, list(found.entries.values()))
     common = min(len(default.contender.losses), len(won.contender.losses))
     rescue = won.kind.rescues and default.stuck(common) and not won.stuck(common)
-    ahead = won.loss(common) < (1 - TIE) * default.loss(common)
-    if default is not won and not ahead and not rescue:
+    if default is not won and not won.ahead(default, common) and not rescue:
         won.outcome, won = "no better than the default", default
     for entry in found.entries.values():
         if entry is not won:
@@ -390,6 +426,22 @@ def _rescued(tried: list[_Entry], steps: int) -> list[_Entry]:
     if not all(e.stuck(steps) for e in plain):
         return []
     return [e for e in tried if e.kind.rescues and not e.stuck(steps)]
+
+
+def _calmest(won: _Entry, entries: list[_Entry]) -> _Entry:
+    """Who won, or the smallest change it is not clearly ahead of.
+
+    Fewer changes first, then a smaller rate: what is fastest in a part of the run is too fast for
+    all of it.
+    """
+    for other in sorted(entries, key=lambda e: (e.kind.changes, e.size)):
+        calmer = (other.kind.changes, other.size) < (won.kind.changes, won.size)
+        common = min(len(other.contender.losses), len(won.contender.losses))
+        behind = max(len(other.contender.losses), len(won.contender.losses)) > 2 * common
+        if calmer and not behind and not won.ahead(other, common):
+            other.outcome, won.outcome = "", "no better than what changes less"
+            return other
+    return won
 
 
 def _distinct(pool: list[tuple[WayToTrain, float]]) -> list[tuple[WayToTrain, float]]:

@@ -178,6 +178,7 @@ def tune(
         maker=made,
         model=model,
         before=before,
+        steps=steps,
     )
 
 

@@ -287,6 +287,7 @@ def _finished(
         race=found,
         model=model,
         before=setting.before,
+        steps=setting.horizon,
     )
 
 

@@ -77,6 +77,8 @@ def tuned_terminal(tuned: Tuned) -> TerminalView:
         if len(rates) > 1 or any(e.rescaled for e in tuned.entries):
             parts += [Text(""), _entries_table(tuned, canvas)]
         parts += [Text(""), Text(tuned.line)]
+        if tuned.decay_lines:
+            parts += [Text("or, with a rate that falls to zero:"), Text(tuned.decay_lines)]
         return parts
 
     return TerminalView(build)

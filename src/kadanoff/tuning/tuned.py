@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Tuned", "groups_from"]
 
 FORMAT = 1
+# A rate that falls linearly to zero is half of its first value on average.
+FALLING = 2.0
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class Tuned(list[Group]):
         What the user should know besides.
     race : Race or None
         The trials, where some were run.
+    steps : int
+        Length of the run that was tuned for; 0 if nobody said.
     """
 
     def __init__(
@@ -68,8 +72,10 @@ class Tuned(list[Group]):
         race: Race | None = None,
         model: nn.Module | None = None,
         before: Mapping[str, Tensor] | None = None,
+        steps: int = 0,
     ) -> None:
         super().__init__(groups)
+        self.steps = steps
         self.verdict, self.entries, self.notes, self.race = verdict, entries, notes, race
         self._maker, self._model, self._before = maker, model, dict(before or {})
 
@@ -95,6 +101,42 @@ class Tuned(list[Group]):
                 "tune was not told an optimizer.", 'Call tune(..., optimizer="adamw").'
             )
         return self._maker.make([dict(g) for g in self])
+
+    def with_decay(
+        self, steps: int | None = None
+    ) -> tuple[list[torch.optim.Optimizer], list[torch.optim.lr_scheduler.LinearLR]]:
+        """Optimisers at twice the rates, and schedulers that bring them to zero in ``steps`` steps.
+
+        Call ``scheduler.step()`` after each ``optimizer.step()``. The rates add up to those of
+        :meth:`optimizers`, so the model goes as far; but what a constant rate adds to the loss at
+        the end (the noise of the batches, the swing across steep valleys) goes with the rate to
+        zero. A rate that a short race found too high costs little then.
+
+        Parameters
+        ----------
+        steps : int, optional
+            Length of the run; without it what ``tune`` was told.
+
+        Returns
+        -------
+        list of Optimizer, list of LinearLR
+            One scheduler an optimiser; two of each for Muon.
+
+        Raises
+        ------
+        UsageError
+            ``tune`` was not told an optimiser, or nobody says how many steps.
+        """
+        steps = steps or self.steps
+        if steps < 1:
+            raise UsageError(
+                f"steps = {steps}: it is not known when the rates are to be zero.",
+                "Pass the length of the run.",
+            )
+        doubled = [g | {"lr": FALLING * (g.get("lr") or self.rate)} for g in self]
+        made = Tuned(doubled, verdict="", maker=self._maker).optimizers()
+        falling = torch.optim.lr_scheduler.LinearLR
+        return made, [falling(o, 1.0, 0.0, total_iters=steps) for o in made]
 
     @property
     def optimizer(self) -> str:
@@ -131,6 +173,21 @@ class Tuned(list[Group]):
             return 'optimizers = kadanoff.tuning.groups_from("groups.json", model).optimizers()'
         return f'optimizer = torch.optim.{name}(kadanoff.tuning.groups_from("groups.json", model))'
 
+    @property
+    def decay_lines(self) -> str:
+        """The same for a run whose rate falls to zero; empty if nobody said how long it is."""
+        if not self.steps or self._maker is None:
+            return ""
+        rates = {g.get("lr") for g in self}
+        after = "  # then scheduler.step() after each optimizer.step()"
+        if len(rates) > 1 or None in rates or self._maker.kind == "muon":
+            made = 'kadanoff.tuning.groups_from("groups.json", model)'
+            return f"optimizers, schedulers = {made}.with_decay({self.steps}){after}"
+        (rate,) = rates
+        first = self.line.replace(f"lr={rate:.4g}", f"lr={FALLING * rate:.4g}")
+        falling = "torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters="
+        return f"{first}\nscheduler = {falling}{self.steps}){after}"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values of everything, for JSON; parameters by name."""
         names = {} if self._model is None else {id(p): n for n, p in self._model.named_parameters()}
@@ -139,6 +196,8 @@ class Tuned(list[Group]):
             "verdict": self.verdict,
             "optimizer": None if self._maker is None else self._maker.name,
             "line": self.line,
+            "decay": self.decay_lines,
+            "steps": self.steps,
             "groups": [
                 {k: v for k, v in g.items() if k != "params"}
                 | {"params": [names.get(id(p), "") for p in g["params"]]}
@@ -247,4 +306,10 @@ def groups_from(path: str | os.PathLike[str], model: nn.Module) -> Tuned:
         from kadanoff.tuning.optimizers import maker as read
 
         maker = read(held["optimizer"])
-    return Tuned(groups, verdict=held.get("verdict", ""), maker=maker, model=model)
+    return Tuned(
+        groups,
+        verdict=held.get("verdict", ""),
+        maker=maker,
+        model=model,
+        steps=int(held.get("steps") or 0),
+    )
