@@ -9,6 +9,7 @@
 - ``racing``  theory's proposals as contenders, and the winner as parameter groups
 - ``halving``  the race itself: sizes, rungs, what a short trial says of a long run
 - ``trials``  short training runs that leave no trace
+- ``sharpness``  the edge of stability, preconditioned as the optimiser does it
 - ``stream``  batches in one order, the same for every contender
 - ``objective``  the loss a trial is judged by
 - ``optimizers``  the user's optimiser, however it is named

@@ -178,9 +178,9 @@ class Tuned(list[Group]):
         """The same for a run whose rate falls to zero; empty if nobody said how long it is."""
         if not self.steps or self._maker is None:
             return ""
-        rates = {g.get("lr") for g in self}
+        rates = {float(g.get("lr") or self.rate) for g in self}
         after = "  # then scheduler.step() after each optimizer.step()"
-        if len(rates) > 1 or None in rates or self._maker.kind == "muon":
+        if len(rates) > 1 or self._maker.kind == "muon":
             made = 'kadanoff.tuning.groups_from("groups.json", model)'
             return f"optimizers, schedulers = {made}.with_decay({self.steps}){after}"
         (rate,) = rates
