@@ -47,6 +47,13 @@ def test_the_rates_add_up_to_the_constant_ones_and_end_at_zero():
     assert optimizers[0].param_groups[0]["lr"] == pytest.approx(0, abs=1e-12)
 
 
+def test_sgd_begins_no_higher_than_its_constant_rate():
+    """Its best rate is near the edge of stability: twice as much may diverge."""
+    _, groups = tuned(optimizer="sgd")
+    optimizers, _ = groups.with_decay()
+    assert optimizers[0].param_groups[0]["lr"] == groups[0]["lr"]
+
+
 def test_muon_has_two_of_each():
     _, groups = tuned(optimizer="muon")
     optimizers, schedulers = groups.with_decay()

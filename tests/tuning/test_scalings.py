@@ -164,6 +164,17 @@ def test_bad_calls():
         scale(mlp(16, 0), None, X, "up")
     with pytest.raises(UsageError, match="no parameter like"):
         scale(residual(16, 2, 0), mlp(16, 0), X)
-    with pytest.raises(UsageError, match="Muon"):
-        scale(mlp(16, 0), None, X, optimizer="muon")
     assert set(SCALINGS) == {"standard", "ntk", "mup", "spectral", "depth-mup", "completep"}
+
+
+def test_muon_has_one_rate_for_hidden_matrices_at_any_width():
+    """Its steps have a spectral norm of their own; what AdamW steps is scaled as ever."""
+    found = scale(mlp(64, 0), mlp(16, 0), X, "mup", optimizer="muon", lr=0.02)
+    hidden = [g for g in found if g["algorithm"] == "muon"]
+    assert hidden
+    assert all(g["lr"] == pytest.approx(0.02) for g in hidden)
+    readout = [g for g in found if g["role"] == "readout" and g["params"][0].ndim == 2]
+    assert readout[0]["lr"] == pytest.approx(0.02 / 4)
+    lazy = scale(mlp(64, 0), mlp(16, 0), X, "ntk", optimizer="muon", lr=0.02)
+    assert next(g["lr"] for g in lazy if g["algorithm"] == "muon") == pytest.approx(0.02 / 2)
+    assert len(found.optimizers()) == 2

@@ -3,6 +3,7 @@
 - ``propose``  ``tune``: what trains best, as parameter groups for the optimiser
 - ``initialisation``  criticality in place, in closed form where the theory has one
 - ``numerical``  criticality by measurement, layer by layer
+- ``rescaling``  its rounds: every layer by what was just measured
 - ``gains``  measuring and setting gains of weights, inputs out of scale
 - ``parts``  what part each parameter plays: role, fan-in, on a branch or not
 - ``rates``  learning rates a parameter: responses, shares, bounds

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -27,10 +27,10 @@ from kadanoff.tuning.gains import (
     Initialisation,
     gain_of,
     pairwise,
-    set_gain,
     unscaled,
     worst_of,
 )
+from kadanoff.tuning.rescaling import Picture, Step, silence_biases, swept
 
 __all__ = ["tune_numerically"]
 
@@ -42,28 +42,11 @@ PERIODIC = ("sin", "cos")
 # an activation that lets less than this of the mean square through is saturated or dead: no weight
 # after it should make up for that
 MOST = 100.0
+# preactivations that are larger by this than the first ones, with all χ at 1, have no fixed point;
+# then layers whose mean square grows by so much more than their gradients keep the former
+GROWN, APART = 1000.0, 1.5
 # a first layer that gives preactivations of a mean square within this factor of 1 is left
 MILD = 10.0
-
-
-@dataclass
-class _Step:
-    """One step of the main chain: which weight sets its χ, and how."""
-
-    kind: str  # "layer", "block", "map" (off the chain), "input"
-    weight: str
-    fan_in: int
-    chi: float
-    reason: str
-    others: list[str] = field(default_factory=list)  # further weights of a residual branch
-
-
-@dataclass
-class _Picture:
-    """What one forward pass showed."""
-
-    steps: list[_Step]
-    left: dict[str, str]
 
 
 @dataclass
@@ -115,8 +98,10 @@ def tune_numerically(
     kept = kept_back(parameters)
     off = unscaled((args, kwargs))
 
-    def look(probes: int = probes) -> _Picture:
-        return _look(model, args, kwargs, seed, probes, kept, off)
+    hold = False
+
+    def look(probes: int = probes) -> Picture:
+        return _look(model, args, kwargs, seed, probes, kept, off, hold)
 
     picture = look(fine)
     before = {s.weight: gain_of(parameters[s.weight], s.fan_in) for s in picture.steps}
@@ -127,23 +112,18 @@ def tune_numerically(
     if within and settled:
         changes = _changes(picture, before, parameters)
         return Initialisation("untouched", changes, left, 0, 0.0, notes)
-    _silence_biases(picture, parameters)
-    picture = look()
-    limit = 10 + 2 * len(picture.steps)
-    sweeps, worst, precise = 0, math.inf, False
-    for sweeps in range(1, limit + 1):
-        _rescale(picture, parameters, generator, look)
-        picture = look(fine if precise else probes)
-        layers = worst_of([s.chi for s in picture.steps if s.kind in ("layer", "map")])
-        blocks = worst_of([s.chi for s in picture.steps if s.kind == "block"])
-        worst = max(layers, blocks)
-        if progress is not None:
-            progress(sweeps, limit)
-        # a block's χ is quadratic in its scale only on average over weights: no need to chase it
-        if layers <= tolerance / 4 and blocks <= 0.8 * tolerance:
-            if precise:
-                break
-            precise, picture = True, look(fine)
+    silence_biases(picture, parameters)
+    sweeps = 0
+    for hold in (False, True):  # noqa: B007 (look reads it)
+        picture = look()
+        limit = 10 + 2 * len(picture.steps)
+        picture, took, worst = swept(
+            picture, look, (probes, fine), parameters, generator, tolerance,
+            None if progress is None else lambda k, limit=limit: progress(k, limit),
+        )  # fmt: skip
+        sweeps += took
+        if worst <= tolerance and picture.growth < GROWN:
+            break
     if worst > tolerance:
         step = max(picture.steps, key=lambda s: abs(s.chi - 1) if s.kind != "input" else 0.0)
         raise AnalysisError(
@@ -179,7 +159,8 @@ def _look(
     probes: int,
     kept: Mapping[str, str],
     off: str | None,
-) -> _Picture:
+    hold: bool,
+) -> Picture:
     """Run the model once and measure every step of its main chain."""
     sizes: dict[int, _Sizes] = {}
 
@@ -240,7 +221,7 @@ def _look(
             torch.Generator().manual_seed(seed),
         )
     means = [None if c is None else float(c.mean()) for c in chis]
-    return _interpret(calls, chain, means, sizes, kept, off)
+    return _interpret(calls, chain, means, sizes, kept, off, hold)
 
 
 def _joined(args: tuple[Any, ...]) -> tuple[tuple[Any, ...], Any]:
@@ -260,7 +241,8 @@ def _interpret(
     sizes: dict[int, _Sizes],
     kept: Mapping[str, str],
     off: str | None,
-) -> _Picture:
+    hold: bool,
+) -> Picture:
     # the scale of a weight that is computed in the forward pass is not ours to set
     calls = [replace(c, parameter=None) if c.derived else c for c in calls]
     tied = {c.parameter for c in calls if c.op.startswith("embedding") and c.parameter}
@@ -269,7 +251,10 @@ def _interpret(
         if call.kind == "linear" and call.parameter and call.parameter not in tied:
             why = kept.get(call.parameter, "inside a branch that needs nothing")
             left.setdefault(call.parameter, why)
-    picture = _Picture([], left)
+    given = [sizes[i].given for i in chain if sizes[i].given > 0]
+    # a jump to a fixed point is none: it must go on to the end
+    goes_on = len(given) > 1 and given[-1] > APART * given[-2]
+    picture = Picture([], left, hold, max(given) / given[0] if goes_on else 1.0)
     _add_input(picture, calls, chain, sizes, {*tied, *kept}, off)
     for (a, b), chi in zip(pairwise(chain), chis):
         weights = [c for c in calls[a + 1 : b + 1] if c.kind == "linear" and c.parameter]
@@ -279,7 +264,7 @@ def _interpret(
 
 
 def _add_input(
-    picture: _Picture,
+    picture: Picture,
     calls: list[Call],
     chain: list[int],
     sizes: dict[int, _Sizes],
@@ -307,7 +292,7 @@ def _add_input(
     elif 1 / MILD < z2 < MILD:
         picture.left[name] = "gives preactivations of ordinary size"
     else:
-        step = _Step("input", name, call.fan_in, z2, "brings z² to 1")
+        step = Step("input", name, call.fan_in, z2, "brings z² to 1")
         picture.steps.append(step)
         picture.left.pop(name, None)
 
@@ -318,7 +303,7 @@ def _between(z2: float, taken: float) -> bool:
 
 
 def _add_step(
-    picture: _Picture,
+    picture: Picture,
     calls: list[Call],
     ends: tuple[int, int],
     chi: float,
@@ -350,13 +335,29 @@ def _add_step(
         if calls[b] is not _last_layer(calls):
             _add_maps(picture, calls, [last], sizes, fixed)
         return
+    grows = _growth(sizes[a], sizes[b])
+    if picture.hold and kind == "layer" and grows > APART * chi:
+        # What keeps a few large units alone (Top-k) has most of the signal and little of the
+        # gradient: at χ = 1 the signal would grow by grows / χ a layer, at depth without bound.
+        reason = "keeps the mean square: with χ = 1 it would grow from layer to layer"
+        picture.steps.append(Step("map", name, last.fan_in, grows, reason))
+        left.pop(name, None)
+        return
     others = [c.parameter or "" for c in weights[:-1]] if kind == "block" else []
-    picture.steps.append(_Step(kind, name, last.fan_in, chi, "brings χ to 1", others))
+    picture.steps.append(Step(kind, name, last.fan_in, chi, "brings χ to 1", others))
     left.pop(name, None)
 
 
+def _growth(before: _Sizes, after: _Sizes) -> float:
+    """Mean square of a layer's outputs over those of the one before; 0 where places were pooled."""
+    if len(before.shape) != len(after.shape) or not before.given > 0:
+        return 0.0
+    changed = sum(m != n for m, n in zip(before.shape, after.shape, strict=True))
+    return after.given / before.given if changed <= 1 else 0.0
+
+
 def _add_maps(
-    picture: _Picture,
+    picture: Picture,
     calls: list[Call],
     weights: list[Call],
     sizes: dict[int, _Sizes],
@@ -381,7 +382,7 @@ def _add_maps(
             continue
         ratio = size.given / (size.taken * wanted)
         reason = "keeps the mean square between its inputs and its outputs"
-        picture.steps.append(_Step("map", name, call.fan_in, ratio, reason))
+        picture.steps.append(Step("map", name, call.fan_in, ratio, reason))
         picture.left.pop(name, None)
 
 
@@ -402,77 +403,13 @@ def _last_layer(calls: list[Call]) -> Call | None:
     return next((c for c in reversed(calls) if c.kind == "linear"), None)
 
 
-def _settled(step: _Step) -> bool:
+def _settled(step: Step) -> bool:
     """Whether an input layer needs nothing; others are judged by χ alone."""
     return step.kind != "input" or 1 / MILD < step.chi < MILD
 
 
-@torch.no_grad()
-def _silence_biases(picture: _Picture, parameters: dict[str, Tensor]) -> None:
-    for step in picture.steps:
-        for name in (step.weight, *step.others):
-            bias = parameters.get(name.removesuffix("weight") + "bias")
-            if bias is not None and bias.ndim == 1 and bias.requires_grad:
-                bias.zero_()
-
-
-def _rescale(
-    picture: _Picture,
-    parameters: dict[str, Tensor],
-    generator: torch.Generator,
-    look: Callable[[], _Picture],
-) -> None:
-    """One sweep: every layer by what was just measured, every block with its skip path known."""
-    shared: dict[str, list[_Step]] = {}
-    for step in picture.steps:
-        shared.setdefault(step.weight, []).append(step)
-    blocks: dict[str, float] = {}
-    for name, steps in shared.items():
-        weight, fan_in = parameters[name], steps[0].fan_in
-        if steps[0].kind == "block":
-            blocks[name] = _geometric([s.chi for s in steps])
-            continue
-        chi = _geometric([s.chi for s in steps])
-        now = gain_of(weight, fan_in)
-        if chi > 0 and now > 0:
-            set_gain(weight, fan_in, now / chi, generator)
-        else:
-            with torch.no_grad():
-                weight.zero_()
-            set_gain(weight, fan_in, 1.0, generator)
-    if blocks:
-        _rescale_blocks(blocks, parameters, look)
-
-
-@torch.no_grad()
-def _rescale_blocks(
-    blocks: dict[str, float], parameters: dict[str, Tensor], look: Callable[[], _Picture]
-) -> None:
-    """χ(s) = a + s²b: switch the branches off to see a, then solve for the scale s."""
-    kept = {name: parameters[name].clone() for name in blocks}
-    for name in blocks:
-        parameters[name].zero_()
-    without = {s.weight: s.chi for s in look().steps if s.kind == "block"}
-    for name, chi in blocks.items():
-        a = without.get(name, math.nan)
-        branch = chi - a
-        # the skip path alone may have all that is allowed: leave the branch a small share
-        room = max(1.0 - a, 0.02)
-        if not math.isfinite(a) or (abs(chi - 1) <= 0.01) or branch <= 0:
-            scale = 1.0
-        else:
-            scale = math.sqrt(room / branch)
-        parameters[name].copy_(kept[name] * scale)
-
-
-def _geometric(values: list[float]) -> float:
-    if any(value <= 0 for value in values):
-        return 0.0
-    return math.exp(sum(math.log(value) for value in values) / len(values))
-
-
 def _changes(
-    picture: _Picture, before: dict[str, float], parameters: dict[str, Tensor]
+    picture: Picture, before: dict[str, float], parameters: dict[str, Tensor]
 ) -> tuple[Change, ...]:
     return tuple(
         Change(

@@ -120,7 +120,9 @@ def scale(
         A batch as the model takes it.
     scaling : {"standard", "mup", "spectral", "depth-mup", "completep", "ntk"}
     optimizer
-        As in :func:`kadanoff.tune`; not Muon, whose steps are the same at any width.
+        As in :func:`kadanoff.tune`. Under Muon hidden matrices take steps of fixed spectral norm:
+        their rate has one power of n more than under Adam, which is none for maximal update; what
+        AdamW steps beside them is scaled as under AdamW.
     lr : float, optional
         Rate at the base size; without it the optimiser's own.
     weight_decay : float, optional
@@ -134,7 +136,7 @@ def scale(
     Raises
     ------
     UsageError
-        Unknown scaling, Muon, or two models that are not of one factory.
+        Unknown scaling, or two models that are not of one factory.
 
     Notes
     -----
@@ -143,8 +145,6 @@ def scale(
     if scaling not in TABLE:
         raise UsageError(f"Unknown scaling {scaling!r}.", f"Choose from {', '.join(SCALINGS)}.")
     made = maker(optimizer, lr)
-    if made.kind == "muon":
-        raise UsageError("Muon needs no scaling in the width.", "Use it with one rate.")
     chosen, before = TABLE[scaling], {n: p.detach().clone() for n, p in trainable(model).items()}
     sizes = _BaseSizes(model, base, sample)
     groups: list[Group] = []
@@ -165,7 +165,10 @@ def scale(
             if made.kind == "sgd"
             else (chosen.adam, chosen.adam_branch)
         )
-        factor = width ** powers[place] * depth**along
+        step = theory.algorithm_of(made.kind, role, parameter)
+        # a sign's update of an n by n matrix has spectral norm n, a polar factor's has 1
+        power = powers[place] + (1 if step == "muon" else 0)
+        factor = width**power * depth**along
         factor *= multiplier ** (2 if made.kind == "sgd" else 1)
         group: Group = {
             "params": [parameter],
@@ -173,6 +176,8 @@ def scale(
             "name": name,
             "role": role.role,
         }
+        if made.kind == "muon":
+            group["algorithm"] = step
         if weight_decay is not None:
             matrix = place in ("hidden", "readout") and chosen.decays
             group["weight_decay"] = weight_decay / factor if matrix else weight_decay

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["Tuned", "groups_from"]
 
 FORMAT = 1
-# A rate that falls linearly to zero is half of its first value on average.
-FALLING = 2.0
+# A rate that falls linearly to zero is half of its first value on average: twice the rate goes as
+# far. Not under SGD, whose best rate lies so near the edge of stability that twice as much may
+# diverge (2 of 18 nets did): what Adam and Muon move in a step is bounded, its steps are not.
+FALLING = {"sgd": 1.0, "adam": 2.0, "muon": 2.0}
 
 
 @dataclass(frozen=True)
@@ -108,9 +110,10 @@ class Tuned(list[Group]):
         """Optimisers at twice the rates, and schedulers that bring them to zero in ``steps`` steps.
 
         Call ``scheduler.step()`` after each ``optimizer.step()``. The rates add up to those of
-        :meth:`optimizers`, so the model goes as far; but what a constant rate adds to the loss at
-        the end (the noise of the batches, the swing across steep valleys) goes with the rate to
-        zero. A rate that a short race found too high costs little then.
+        :meth:`optimizers`, so the model goes as far (under SGD, whose rates lie near the edge of
+        stability, they begin at those and add up to half); but what a constant rate adds to the
+        loss at the end (the noise of the batches, the swing across steep valleys) goes with the
+        rate to zero. A rate that a short race found too high costs little then.
 
         Parameters
         ----------
@@ -133,10 +136,15 @@ class Tuned(list[Group]):
                 f"steps = {steps}: it is not known when the rates are to be zero.",
                 "Pass the length of the run.",
             )
-        doubled = [g | {"lr": FALLING * (g.get("lr") or self.rate)} for g in self]
-        made = Tuned(doubled, verdict="", maker=self._maker).optimizers()
+        raised = [g | {"lr": self._raised * (g.get("lr") or self.rate)} for g in self]
+        made = Tuned(raised, verdict="", maker=self._maker).optimizers()
         falling = torch.optim.lr_scheduler.LinearLR
         return made, [falling(o, 1.0, 0.0, total_iters=steps) for o in made]
+
+    @property
+    def _raised(self) -> float:
+        """What rates that fall to zero begin at, over constant ones."""
+        return 1.0 if self._maker is None else FALLING[self._maker.kind]
 
     @property
     def optimizer(self) -> str:
@@ -184,7 +192,7 @@ class Tuned(list[Group]):
             made = 'kadanoff.tuning.groups_from("groups.json", model)'
             return f"optimizers, schedulers = {made}.with_decay({self.steps}){after}"
         (rate,) = rates
-        first = self.line.replace(f"lr={rate:.4g}", f"lr={FALLING * rate:.4g}")
+        first = self.line.replace(f"lr={rate:.4g}", f"lr={self._raised * rate:.4g}")
         falling = "torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters="
         return f"{first}\nscheduler = {falling}{self.steps}){after}"
 
