@@ -17,8 +17,9 @@ from kadanoff.atlas import papers
 from kadanoff.atlas.identity import Record
 from kadanoff.atlas.server import create_app
 from kadanoff.atlas.store import Store
-from kadanoff.studies import Claim, Lab, run
+from kadanoff.studies import Lab, run
 from kadanoff.studies import Study as KeptStudy
+from kadanoff.studies.claims import Claim, Measured, equals
 from kadanoff.style.figures import figure, house_style
 from tests.atlas.serving import TinyStudies, served
 from tests.cli.run import run as run_cli
@@ -182,14 +183,14 @@ def test_a_figure_has_a_number_and_no_path(client: httpx.Client) -> None:
 
 
 def test_the_full_run_that_came_with_the_package_is_shown(store: Store, tmp_path: Path) -> None:
-    claim = Claim("a", "Sparse is $O(N)$.", paper_value=2.0)
+    claim = Claim("a", "Sparse is $O(N)$.", equals(2.0), paper_value=2.0)
 
     def work(lab: Lab) -> None:
         with house_style():
             fig, _ = figure()
         lab.say("What was done", "Nothing but $x^2$.")
         lab.figure("empty.svg", fig, "Axes of $x$.")
-        lab.compare("a", 2.01, 0.01, note="<b>close</b>")
+        lab.decide("a", Measured(2.01, 0.01), note="<b>close</b>")
 
     run(KeptStudy("tiny", "Tiny", "roberts2021", "Counts.", (claim,), work), tmp_path, size="full")
     with served(store, TinyStudies(home=tmp_path)) as address:
@@ -198,6 +199,8 @@ def test_the_full_run_that_came_with_the_package_is_shown(store: Store, tmp_path
         assert "kept with the package" in page
         assert "<math" in page
         assert "<b>close" not in page
+        # what was measured, and what it had to be
+        assert "<b>2.010(10)</b>, to be = 2; 4 standard errors" in page
         picture = client.get("/api/studies/tiny/figures/0")
         assert picture.headers["content-type"] == "image/svg+xml"
         assert client.get("/api/studies/tiny/figures/1").status_code == 404

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import kadanoff
 from kadanoff.atlas.identity import plain
 from kadanoff.errors import StorageError
-from kadanoff.studies.page import number
+from kadanoff.studies.page import measure, number
 
 __all__ = [
     "ClaimEntry",
@@ -108,7 +108,10 @@ def _is_constant(node: ast.expr) -> bool:
 
 @dataclass(frozen=True)
 class ClaimEntry:
-    """One claim of a paper, what became of it, and how that was decided."""
+    """One claim of a paper, what became of it, and how that was decided.
+
+    ``measures`` are (what was measured, the number, what it had to be), ``note`` says the rest.
+    """
 
     id: str
     text: str
@@ -117,7 +120,7 @@ class ClaimEntry:
     paper_value: str
     our_value: str
     note: str
-    how: tuple[str, ...] = ()
+    measures: tuple[tuple[str, str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -158,15 +161,15 @@ class StudyResult:
 
 
 _SAID = {
-    "paper": "Stated in the paper",
-    "derived": "Derived from the paper's definitions; its printed formula was not at hand",
-    "secondary": "As reported by another text",
+    "paper": "The paper's claims",
+    "derived": "Ours, from the paper's definitions",
+    "secondary": "As another text reports them",
     "": "Claims",
 }
 
 
 def _number(value: Any, stderr: Any = None) -> str:
-    error = stderr if isinstance(stderr, (int, float)) else None
+    error = stderr if isinstance(stderr, (int, float, list)) else None
     return plain(number(value, error), 200)
 
 
@@ -200,7 +203,8 @@ def _read(path: Path, _changed: int, _size: int) -> StudyResult | None:
             source=c["source"] if c.get("source") in _SAID else "",
             paper_value=_number(c.get("paper_value")),
             our_value=_number(c.get("our_value"), c.get("stderr")),
-            note=plain(str(c.get("note") or ""), 2000),
+            note=_note(c),
+            measures=_measures(c),
         )
         for c in document.get("claims") or []
         if isinstance(c, dict)
@@ -215,6 +219,30 @@ def _read(path: Path, _changed: int, _size: int) -> StudyResult | None:
         lead=lead,
         lead_figure=lead_figure,
     )
+
+
+def _note(claim: dict[str, Any]) -> str:
+    """Return what stands beside the numbers: a rival's number, why it is open, remarks."""
+    rival = claim.get("baseline")
+    beside = ""
+    if isinstance(rival, dict):
+        beside = f"Beside it: {rival.get('what')}: "
+        beside += f"{_number(rival.get('value'), rival.get('stderr'))}."
+    said = (beside, str(claim.get("open") or ""), str(claim.get("note") or ""))
+    return plain(" ".join(text for text in said if text), 3000)
+
+
+def _measures(claim: dict[str, Any]) -> tuple[tuple[str, str, str], ...]:
+    """Return what was measured and the rule that decided, so that a reader can decide again."""
+    found = []
+    for item in claim.get("measured") or []:
+        try:
+            name, value, asked = measure(item)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            # a result of another version: its numbers stand in the columns all the same
+            continue
+        found.append((plain(name, 300), plain(value, 200), plain(asked, 1000)))
+    return tuple(found)
 
 
 def _figures(document: dict[str, Any], folder: Path) -> list[Figure]:

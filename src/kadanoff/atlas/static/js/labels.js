@@ -51,7 +51,8 @@ export function place(nodes, view, host, tall) {
     node.side = null;
     const [x, y, r] = [view.applyX(node.x), view.applyY(node.y), node.r * view.k];
     if (x < -r || y < -r || x > clientWidth + r || y > clientHeight + r) continue;
-    node.box = [x - r, y - r, x + r, y + r];
+    const reach = r + (node.study ? 5 : 0);
+    node.box = [x - reach, y - reach, x + reach, y + reach];
     grid.add(node.box);
     seen.push(node);
   }

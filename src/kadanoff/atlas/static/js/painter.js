@@ -113,9 +113,12 @@ export class Painter {
     const alpha = shown.length > 2000 ? 0.16 : shown.length > ARROWS ? 0.3 : 0.55;
     for (const kind of ["among", "referenced", "cites"]) {
       c.strokeStyle = c.fillStyle = kind === "among" ? colours.edge : colours[kind];
-      c.globalAlpha = (kind === "among" ? alpha : alpha * 0.8) * (lit ? 0.3 : 1);
+      const own = shown.filter((link) => link.kind === kind);
+      // where hundreds meet in the current paper they would be one blot
+      const strength = kind === "among" ? alpha : Math.min(alpha * 0.8, 30 / own.length);
+      c.globalAlpha = strength * (lit ? 0.3 : 1);
       c.lineWidth = 1.1;
-      this.lines(shown.filter((link) => link.kind === kind), view, arrows);
+      this.lines(own, view, arrows);
     }
     if (!hot) return;
     c.strokeStyle = c.fillStyle = colours.ink;
