@@ -44,7 +44,7 @@ def test_tags_collections_and_status(client: httpx.Client) -> None:
     assert sorted(client.put(f"{url}/tags", json=given).json()) == ["Finite Width", "b"]
     assert client.put(f"{url}/tags", json={"names": ["b"]}).json() == ["b"]
     assert client.put(f"{url}/collections", json={"names": ["Thesis"]}).json() == ["Thesis"]
-    assert client.get("/api/labels").json() == {"tags": [["b", 1]], "collections": [["Thesis", 1]]}
+    assert client.get("/api/labels").json() == {"tags": {"b": 1}, "collections": {"Thesis": 1}}
     assert client.put("/api/reading/pdlt2021").status_code == 204
     assert client.put("/api/reading/pdlt2021", json={"status": "read"}).status_code == 204
     assert client.put("/api/reading/pdlt2021", json={"status": "eaten"}).status_code == 400

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import httpx
 import pytest
 
 from kadanoff.atlas import papers
+from kadanoff.atlas.database import Database
 from kadanoff.atlas.identity import Record
 from kadanoff.atlas.server import create_app
 from kadanoff.atlas.store import Store
@@ -153,6 +155,67 @@ def test_a_token_is_asked_for_and_kept_as_a_cookie(store: Store) -> None:
         assert "HttpOnly" in answer.headers["set-cookie"]
         assert "SameSite=Strict" in answer.headers["set-cookie"]
         assert client.get("/papers/roberts2021").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("asked", "there"),
+    [
+        ("//evil.example/?token={t}", "/evil.example/"),
+        ("//evil.example?token={t}", "/evil.example"),
+        ("/%5Cevil.example?token={t}", "/evil.example"),
+        ("///evil.example/x?token={t}&show=a", "/evil.example/x?show=a"),
+        ("/papers/roberts2021?show=banta2023&token={t}", "/papers/roberts2021?show=banta2023"),
+        ("/search?q=a+b%26c&token={t}&sort=year", "/search?q=a+b%26c&sort=year"),
+        ("/papers/x%0d%0aset-cookie:a?token={t}", "/papers/x%0D%0Aset-cookie%3Aa"),
+    ],
+)
+def test_the_token_leads_back_to_this_server_and_loses_nothing(
+    store: Store, asked: str, there: str
+) -> None:
+    token = "s" * 20
+    with served(store, token=token) as address:
+        parts = urlsplit(address)
+        raw = http.client.HTTPConnection(parts.hostname or "", parts.port)
+        raw.request("GET", asked.format(t=token))
+        answer = raw.getresponse()
+        answer.read()
+        raw.close()
+    assert answer.status == 303
+    assert answer.getheader("location") == there
+
+
+def test_redirects_keep_what_the_address_says_besides(client: httpx.Client) -> None:
+    answer = client.get("/papers/arXiv:2104.00008?show=banta2023&layout=time")
+    assert answer.headers["location"] == "/papers/roberts2021?show=banta2023&layout=time"
+    assert client.get("/?show=banta2023").headers["location"].endswith("?show=banta2023")
+
+
+def test_on_a_full_disk_reading_goes_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Database._open
+
+    def full(self: Database) -> sqlite3.Connection:
+        db = real(self)
+        pages = db.execute("PRAGMA page_count").fetchone()[0]
+        db.execute(f"PRAGMA max_page_count = {pages}")
+        return db
+
+    with store.write() as db:
+        # what is free in the file is used up first
+        db.execute("CREATE TABLE filler (x)")
+        db.execute("INSERT INTO filler VALUES (zeroblob(4000))")
+    store.close()
+    monkeypatch.setattr(Database, "_open", full)
+    with served(store) as address, httpx.Client(base_url=address) as client:
+        long = {"body": "x" * 9000}
+        codes = {client.post("/api/papers/pdlt2021/comments", json=long).status_code}
+        for _ in range(20):
+            codes.add(client.post("/api/papers/pdlt2021/comments", json=long).status_code)
+        assert 503 in codes
+        for path in (
+            *("/papers/roberts2021", "/api/papers/pdlt2021/graph", "/search?q=a", "/studies"),
+            "/api/papers/lake2017/graph",
+        ):
+            assert client.get(path).status_code == 200, path
 
 
 def test_identifiers_lead_to_the_page_of_the_paper(client: httpx.Client) -> None:

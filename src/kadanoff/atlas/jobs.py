@@ -144,17 +144,10 @@ class Jobs:
             return None
         if self._look(row).status == "running":
             # the verdict first: whoever looks meanwhile must not call it failed
-            self._finish(number, "cancelled", "Cancelled.")
+            with self.database.write() as db:
+                _end(db, number, "cancelled", "Cancelled.")
             _stop(row["pid"], row["born"])
         return self.get(number)
-
-    def _finish(self, number: str, status: str, message: str) -> None:
-        with self.database.write() as db:
-            db.execute(
-                "UPDATE job SET status = ?, message = ?, finished_at = ?"
-                " WHERE id = ? AND status = 'running'",
-                (status, message, time.time(), number),
-            )
 
     def _look(self, row: sqlite3.Row) -> Job:
         folder = Path(row["folder"])
@@ -172,7 +165,8 @@ class Jobs:
                 good = code == 0 or (code == 1 and (folder / "result.json").is_file())
                 status, finished = ("done" if good else "failed"), time.time()
                 message = "Done." if good else (tail or f"The run ended with code {code}.")
-                self._finish(row["id"], status, message)
+                # a disk that is full must not keep a reader from seeing it
+                self.database.try_write(lambda db: _end(db, row["id"], status, message))
         else:
             message = row["message"] or message
         return Job(
@@ -186,6 +180,14 @@ class Jobs:
             started_at=row["started_at"],
             finished_at=finished,
         )
+
+
+def _end(db: sqlite3.Connection, number: str, status: str, message: str) -> None:
+    db.execute(
+        "UPDATE job SET status = ?, message = ?, finished_at = ?"
+        " WHERE id = ? AND status = 'running'",
+        (status, message, time.time(), number),
+    )
 
 
 def _launch(argv: list[str], out: Path) -> int:

@@ -38,12 +38,12 @@ def write_note(request: Request, name: Name, new: NewNote) -> dict[str, Any]:
 
 
 @router.get("/labels")
-def read_labels(request: Request) -> dict[str, list[tuple[str, int]]]:
+def read_labels(request: Request) -> dict[str, dict[str, int]]:
     """All tags and collections, with the number of their papers."""
     with site_of(request).store.read() as db:
         return {
-            "tags": notebook.labels(db, "tag"),
-            "collections": notebook.labels(db, "collection"),
+            "tags": dict(notebook.labels(db, "tag")),
+            "collections": dict(notebook.labels(db, "collection")),
         }
 
 

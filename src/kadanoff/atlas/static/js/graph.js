@@ -161,6 +161,8 @@ export class Graph {
       node.element.hidden = node.hidden;
       shown += !node.hidden;
     }
+    if (this.shown !== undefined && shown !== this.shown && !this.touched) this.fit(false);
+    this.shown = shown;
     this.draw();
     if (this.view) this.name();
     return shown;
@@ -246,7 +248,7 @@ export class Graph {
   opened(id) {
     this.open = this.byId.get(id) ?? null;
     for (const node of this.nodes) node.element.classList.toggle("open", node === this.open);
-    if (this.open) requestAnimationFrame(() => this.reveal(this.open));
+    if (this.open && !this.open.hidden) requestAnimationFrame(() => this.open && this.reveal(this.open));
     this.draw();
   }
 
