@@ -13,6 +13,8 @@ import pytest
 from kadanoff.atlas import papers
 from kadanoff.atlas.identity import Record
 from kadanoff.atlas.store import Store
+from kadanoff.atlas.studies import Registry
+from tests.atlas.serving import served
 from tests.atlas.test_desk import PDF
 from tests.web.test_page import HOME, PHONE, place, visit
 
@@ -263,6 +265,38 @@ def test_studies_are_listed_with_their_verdicts(page: Any, address: str) -> None
     visit(page, address, "/studies")
     page.get_by_role("link", name="Tiny study").click()
     page.wait_for_url(f"**{HOME}#studies")
+
+
+def test_a_newcomer_finds_which_claims_were_checked_and_how(browser: Any, store: Store) -> None:
+    with served(store, Registry()) as real:
+        page = browser.new_page(viewport={"width": 1280, "height": 860})
+        visit(page, real, "/")
+        page.keyboard.press("/")
+        page.keyboard.type("zavatone pehlevan has:study")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/search?**")
+        page.locator(".results a").first.click()
+        page.wait_for_selector("body[data-ready]", state="attached")
+        assert page.url.endswith("/papers/zavatone2021")
+        page.locator(".kicker .chip").click()
+        page.wait_for_url("**#studies")
+        panel = page.locator(".study-panel")
+        # the figure and a paragraph first, then the claims by where they come from
+        picture = panel.locator(".lead-in img").bounding_box()
+        table = panel.locator(".claims").first.bounding_box()
+        assert picture["width"] > 600
+        assert picture["y"] < table["y"]
+        assert len(panel.locator(".lead-in .prose").inner_text()) > 100
+        assert "The paper's claims" in panel.locator("h4").first.inner_text()
+        rows = panel.locator(".claims tbody tr")
+        assert rows.count() >= 8
+        for row in rows.all():
+            assert row.locator(".verdict").inner_text() in ("holds", "fails", "undecided")
+            # how: a measured number and what it had to be
+            assert ", to be " in row.locator(".how").first.inner_text()
+        page.goto(f"{real}/studies")
+        assert page.locator(".results > li").count() == len(Registry().all())
+        page.close()
 
 
 def test_no_observer_of_a_dead_map_is_left(page: Any, address: str) -> None:

@@ -193,8 +193,9 @@ def parse_identifier(text: str) -> Identifier:
         return Identifier("corpus", corpus.group(1))
     raise UsageError(
         f"{given[:120]!r} is no identifier of a paper that I know.",
-        "Give arXiv:2104.00008, a DOI, a Semantic Scholar id (40 hex digits), an OpenAlex id (W...)"
-        " or a file that ends in .bib, .ris or .json.",
+        "Give arXiv:2104.00008, a DOI, a Semantic Scholar id (40 hex digits) or an OpenAlex id"
+        " (W...); a library (.bib, .ris, .json) is taken by the page's Import and by"
+        " `kadanoff atlas add FILE`.",
     )
 
 
