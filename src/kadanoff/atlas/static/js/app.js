@@ -54,7 +54,7 @@ async function drawGraph() {
   const data = await call("GET", `/api/papers/${encodeURIComponent(map.dataset.focus)}/graph?${asked}`);
   if (asked !== drawGraph.asked) return;
   graph?.end();
-  graph = new Graph(find("canvas"), data, { onOpen: open, onHot: (id) => table.hot(id) });
+  graph = new Graph(find("canvas"), data, { onOpen: open, onHot: (id) => table.hot(id), onView: (view) => state.get("view") !== view && state.set({ view }), view: state.get("view") });
   graph.total = data.total;
   graph.opened(state.get("show"));
 }
@@ -146,7 +146,7 @@ if (map) {
   document.querySelector("[data-card-close]").addEventListener("click", close);
   const actions = { in: () => graph.scale(1.35), out: () => graph.scale(1 / 1.35), fit: () => graph.fit(), reset: resetPlaces };
   for (const button of document.querySelectorAll("[data-zoom]")) button.addEventListener("click", () => graph && actions[button.dataset.zoom]());
-  for (const button of document.querySelectorAll("[data-layout]")) button.addEventListener("click", () => state.set({ layout: button.dataset.layout === "force" ? "" : button.dataset.layout }, true));
+  for (const button of document.querySelectorAll("[data-layout]")) button.addEventListener("click", () => state.set({ view: "", layout: button.dataset.layout === "force" ? "" : button.dataset.layout }, true));
   find("near")?.addEventListener("change", ({ target }) => state.set({ near: target.checked }));
   find("more").addEventListener("click", () => state.set({ more: true }));
   find("filter-open").addEventListener("click", () => showFilters(find("filters").hidden));
@@ -176,9 +176,9 @@ const KEYS = {
   f: () => map && (showFilters(find("filters").hidden), find("filters").elements.from.focus()),
   r: () => document.querySelector(".about [data-reading]")?.focus(),
   x: () => map && location.assign(`/connect?paper=${encodeURIComponent(map.dataset.focus)}`),
-  1: () => map && state.set({ layout: "" }, true),
-  2: () => map && state.set({ layout: "time" }, true),
-  3: () => map && state.set({ layout: "similarity" }, true),
+  1: () => map && state.set({ view: "", layout: "" }, true),
+  2: () => map && state.set({ view: "", layout: "time" }, true),
+  3: () => map && state.set({ view: "", layout: "similarity" }, true),
   i: goTo("/import"),
   a: () => find("add-dialog").showModal(),
   "?": () => find("keys-dialog").showModal(),

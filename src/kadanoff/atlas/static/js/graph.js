@@ -13,8 +13,8 @@ const radius = (node) => (node.kind === "current" ? Math.max(18, 8 + 3 * Math.sq
 export const citedWords = (count) => (count ? `cited by ${count.toLocaleString("en")} work${count === 1 ? "" : "s"} here` : "no citing work known here");
 
 export class Graph {
-  constructor(host, data, { onOpen, onHot }) {
-    Object.assign(this, { host, onOpen, onHot, focus: data.focus, nodes: data.nodes, layout: data.layout, axes: data.axes });
+  constructor(host, data, { onOpen, onHot, onView, view }) {
+    Object.assign(this, { host, onOpen, onHot, onView, focus: data.focus, nodes: data.nodes, layout: data.layout, axes: data.axes });
     this.byId = new Map(data.nodes.map((node) => [node.id, node]));
     this.links = data.links.map(({ source, target }) => ({
       source: this.byId.get(source),
@@ -34,6 +34,22 @@ export class Graph {
     this.watch();
     this.filter();
     this.fit(false);
+    if (view) this.look(view);
+  }
+
+  // what the reader looks at, in words for the address: zoom and the middle, whatever the screen
+  looking() {
+    const { clientWidth, clientHeight } = this.host;
+    const [x, y] = this.view.invert([clientWidth / 2, clientHeight / 2]);
+    return [this.view.k.toFixed(3), x.toFixed(1), y.toFixed(1)].join(",");
+  }
+
+  look(words) {
+    const [k, x, y] = words.split(",").map(Number);
+    if (![k, x, y].every(Number.isFinite) || words === this.looking()) return;
+    this.touched = true;
+    const { clientWidth, clientHeight } = this.host;
+    this.surface.call(this.zoom.transform, zoomIdentity.translate(clientWidth / 2 - k * x, clientHeight / 2 - k * y).scale(Math.min(6, Math.max(0.05, k))));
   }
 
   build() {
@@ -84,8 +100,10 @@ export class Graph {
       .scaleExtent([0.05, 6])
       // one finger scrolls the page, two move the map
       .filter((event) => (event.type === "touchstart" ? event.touches.length > 1 : !event.button && (!event.ctrlKey || event.type === "wheel")))
-      .on("zoom", ({ transform }) => {
+      .on("zoom", ({ transform, sourceEvent }) => {
         this.view = transform;
+        // moved by hand, not by a change of the window
+        if (sourceEvent) this.touched = true;
         this.layer.style.transform = `translate(${transform.x}px, ${transform.y}px) scale(${transform.k})`;
         this.tip(null);
         this.draw();
@@ -149,7 +167,10 @@ export class Graph {
       place(this.nodes.filter((node) => !node.hidden), this.view, this.host, this.tall);
       this.draw();
     };
-    this.naming = setTimeout(settle, this.named ? 90 : 0);
+    this.naming = setTimeout(() => {
+      settle();
+      this.onView(this.touched ? this.looking() : "");
+    }, this.named ? 90 : 0);
     this.named = true;
   }
 
@@ -305,7 +326,10 @@ export class Graph {
     }
     const view = zoomIdentity.translate(width / 2 - k * middle, 44 + room / 2 - (k * (top + bottom)) / 2).scale(k);
     (smooth && !calm() ? this.surface.transition().duration(260) : this.surface).call(this.zoom.transform, view);
-    if (smooth) this.touched = false;
+    if (smooth) {
+      this.touched = false;
+      this.name();
+    }
   }
 
   end() {
