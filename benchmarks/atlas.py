@@ -1,7 +1,6 @@
-"""The atlas under load: 200 readers and 20 writers for a minute; a library of 20,000 works.
+"""The atlas under load: 200 readers and 20 writers for a minute; the size of a large graph.
 
-Run with ``python -m benchmarks.atlas [seconds]``; ``python -m benchmarks.atlas library`` measures
-the import alone. Server and visitors share the machine's cores.
+Run with ``python -m benchmarks.atlas [seconds]``. Server and visitors share the machine's cores.
 """
 
 from __future__ import annotations
@@ -10,12 +9,10 @@ import asyncio
 import contextlib
 import json
 import os
-import random
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -118,95 +115,14 @@ def _quantiles(times: list[float]) -> dict[str, float]:
     }
 
 
-WORDS = (
-    *("neural", "network", "width", "kernel", "tangent", "field", "theory", "gradient", "deep"),
-    *("random", "critical", "phase", "learning", "scaling", "feature", "limit"),
-)
-
-
-def bibtex_library(entries: int) -> str:
-    """Make up a library in BibTeX, with abstracts, keywords and pages."""
-    draw = random.Random(0)
-    return "\n".join(
-        f"@article{{key{i},\n  title = {{{' '.join(draw.choices(WORDS, k=7))} {i}}},\n"
-        f"  author = {{Name{i % 700}, Given and Other, Person}}, year = {1990 + i % 35},\n"
-        f"  journal = {{Journal of Things}}, volume = {i % 90}, pages = {{1--20}},\n"
-        f"  doi = {{10.1000/x{i}}}, keywords = {{a, b}},\n"
-        f"  abstract = {{{' '.join(draw.choices(WORDS, k=120))}}}\n}}\n"
-        for i in range(entries)
-    )
-
-
-def library(entries: int = 20_000) -> dict[str, Any]:
-    """Import a library, import it again, open the atlas that holds it; seconds of each."""
-    from starlette.testclient import TestClient
-
-    from kadanoff.atlas.growing import add_file
-    from kadanoff.atlas.server import create_app
-    from kadanoff.atlas.store import Store
-
-    found: dict[str, Any] = {"entries": entries}
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "library.bib"
-        file.write_text(bibtex_library(entries), "utf-8")
-        found["MB"] = round(file.stat().st_size / 1e6, 1)
-        store = Store(Path(folder) / "atlas")
-
-        def timed(name: str, work: Callable[[], object]) -> None:
-            start, cpu = time.monotonic(), time.process_time()
-            work()
-            found[name] = {
-                "seconds": round(time.monotonic() - start, 2),
-                "cpu": round(time.process_time() - cpu, 2),
-            }
-
-        timed("import", lambda: add_file(store, file))
-        timed("import again", lambda: add_file(store, file))
-        store.close()
-
-        def visit(path: str) -> None:
-            opened = Store(Path(folder) / "atlas")
-            client = TestClient(create_app(opened), base_url="http://localhost")
-            assert client.get(path).status_code == 200
-            opened.close()
-
-        timed("open the essay", lambda: visit("/papers/roberts2021"))
-        timed("search", lambda: visit("/search?q=kernel+tangent+year:2000-2010"))
-        timed("list all", lambda: visit("/search?sort=here"))
-    return found
-
-
-def library_table(found: dict[str, Any]) -> list[str]:
-    """Return the lines of the table."""
-    steps = [name for name, value in found.items() if isinstance(value, dict)]
-    return [
-        f"| {found['entries']:,} works of BibTeX ({found['MB']} MB) | seconds | of one core |",
-        "|---|---|---|",
-        *(f"| {name} | {found[name]['seconds']} | {found[name]['cpu']} |" for name in steps),
-        "",
-        f"Load of the machine meanwhile (2 cores): {found['load']}; the second column is what the "
-        "work itself took.",
-        "",
-    ]
-
-
-def main(seconds: float = 60.0, only_library: bool = False) -> None:
+def main(seconds: float = 60.0) -> None:
     """Measure and write the table."""
     from kadanoff.files import atomic_write, write_json
 
-    folder = Path(__file__).parent / "results"
-    folder.mkdir(exist_ok=True)
-    large = {**library(), "load": round(os.getloadavg()[0], 1)}
-    write_json(folder / "atlas_library.json", large)
-    atomic_write(folder / "atlas_library.md", "\n".join(library_table(large)))
-    sys.stdout.write("\n".join(library_table(large)))
-    if only_library:
-        return
-
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as folder:
         command = ["-m", "kadanoff.cli.app", "atlas", "--no-browser", "--port", "0", "--json"]
         server = subprocess.Popen(
-            [sys.executable, *command, "--data-dir", place], stdout=subprocess.PIPE, text=True
+            [sys.executable, *command, "--data-dir", folder], stdout=subprocess.PIPE, text=True
         )
         assert server.stdout is not None
         told = json.loads(server.stdout.readline())
@@ -239,13 +155,12 @@ def main(seconds: float = 60.0, only_library: bool = False) -> None:
         f"{found['lost']}; server's peak memory {found['server_peak_MiB']} MiB.",
         "",
     ]
+    folder = Path(__file__).parent / "results"
+    folder.mkdir(exist_ok=True)
     write_json(folder / "atlas.json", found)
     atomic_write(folder / "atlas.md", "\n".join(lines))
     sys.stdout.write("\n".join(lines))
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["library"]:
-        main(only_library=True)
-    else:
-        main(float(sys.argv[1]) if len(sys.argv) > 1 else 60.0)
+    main(float(sys.argv[1]) if len(sys.argv) > 1 else 60.0)
