@@ -21,7 +21,7 @@ Runs = dict[tuple[str, str], dict[str, Any]]
 
 def run(lab: Lab) -> None:
     """Run the study."""
-    lab.plan(lab.pick(quick=22, full=62))
+    lab.plan(lab.pick(quick=22, full=54))
     _solvers(lab)
     _networks(lab)
     _training(lab)
@@ -166,7 +166,7 @@ def _networks(lab: Lab) -> None:
 def _all_networks(lab: Lab, size: int, test: int) -> Runs:
     plan = lab.pick(
         quick=[("first", 480), ("unet-4-3", 1280)],
-        full=[("first", 640), ("pair-8", 640), ("unet-8-4", 8000)],
+        full=[("first", 480), ("pair-8", 480), ("unet-8-4", 5600)],
     )
     runs: Runs = {}
     for kind, samples in plan:
@@ -176,9 +176,11 @@ def _all_networks(lab: Lab, size: int, test: int) -> Runs:
                 runs[kind, start] = _train(lab, kind, start, samples, size, lab.seed, test)
     # kadanoff.tune of a Fourier operator alone would take as long as the rest
     kind = lab.pick(quick="fno-8-8-2", full="fno-12-12-3")
-    runs[kind, "default"] = _train(lab, kind, "default", 480, size, lab.seed, test)
+    runs[kind, "default"] = _train(
+        lab, kind, "default", lab.pick(quick=480, full=320), size, lab.seed, test
+    )
     if lab.full:
-        slow = _train(lab, "pair-8", "default", 640, size, lab.seed, test, 5e-6)
+        slow = _train(lab, "pair-8", "default", 480, size, lab.seed, test, 5e-6)
         runs["pair-8", "authors' rate"] = slow
     return runs
 
@@ -194,8 +196,8 @@ def _training(lab: Lab) -> None:
         them sharing the level.
         """,
     )
-    size, samples = 32, lab.pick(quick=640, full=3200)
-    seeds = range(lab.seed, lab.seed + lab.pick(quick=2, full=6))
+    size, samples = 32, lab.pick(quick=640, full=1920)
+    seeds = range(lab.seed, lab.seed + lab.pick(quick=2, full=5))
     constants = lab.part("constants small", parts.constants, size, lab.seed, 64)
     pairs = [
         {
@@ -236,10 +238,10 @@ def _training(lab: Lab) -> None:
 def _tune(lab: Lab) -> None:
     """The usual start beside kadanoff.tune over seeds, on a smaller lattice."""
     # the quick run looks again at what it has trained
-    kind, size, samples = lab.pick(quick=("unet-4-3", 32, 1280), full=("unet-8-3", 48, 1440))
+    kind, size, samples = lab.pick(quick=("unet-4-3", 32, 1280), full=("unet-8-3", 48, 960))
     first = lab.seed + lab.full
     pairs = []
-    for seed in range(first, first + lab.pick(quick=1, full=6)):
+    for seed in range(first, first + lab.pick(quick=1, full=5)):
         starts = ("default", "tune")
         pairs.append([_train(lab, kind, s, samples, size, seed, 32)["mean"] for s in starts])
     setting = f"{kind}, {samples:,} samples, lattice {size}; AdamW at "
@@ -255,10 +257,10 @@ def _tune(lab: Lab) -> None:
 
 def _roll_back(lab: Lab, constant: float) -> None:
     """Roll-back of two spoilt epochs."""
-    epochs = lab.pick(quick=60, full=100)
+    epochs = lab.pick(quick=60, full=80)
     runs = [
         lab.part(f"roll-back-{s}", parts.roll_back, 2e-3, 16, epochs, lab.seed + s)
-        for s in range(lab.pick(quick=2, full=6))
+        for s in range(lab.pick(quick=2, full=5))
     ]
     decisions.roll_back(lab, runs, constant)
     shown = max(runs, key=lambda run: len(run["with"]["rejected"]))

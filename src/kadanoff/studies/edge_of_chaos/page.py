@@ -16,7 +16,7 @@ def run(lab: Lab) -> None:
     widths = lab.pick(quick=[40], full=[100])
     depths = lab.pick(quick=[8, 32], full=[6, 10, 16, 25, 40, 64])
     gains = lab.pick(quick=[3.0], full=[2.0, 3.0])
-    sizes = lab.pick(quick=[(100, 12), (200, 6)], full=[(125, 64), (250, 32), (500, 16)])
+    sizes = lab.pick(quick=[(100, 12), (200, 6)], full=[(125, 16), (250, 8), (500, 4)])
     lab.plan(lab.pick(quick=12, full=21) + len(widths) + len(depths) + 2 * len(gains) + len(sizes))
     _mean_field(lab)
     _finite_width(lab, widths)
@@ -69,7 +69,7 @@ def _finite_width(lab: Lab, widths: list[int]) -> None:
     from kadanoff.critical import finite_width_scales
 
     theory = finite_width_scales("tanh", C_B, 1.5)
-    drawn, depth = lab.pick(quick=20_000, full=800_000), lab.pick(quick=14, full=20)
+    drawn, depth = lab.pick(quick=20_000, full=60_000), lab.pick(quick=14, full=20)
     rows = []
     for n in widths:
         found = lab.part(f"tangent {n}", parts.tangent, 1.5, n, 8, depth, drawn, lab.seed)
@@ -179,7 +179,7 @@ def _linear(lab: Lab) -> None:
     N = 50
     loop = lab.part("loop", parts.loop, N, lab.pick(quick=600, full=16_000), lab.seed)
     decisions.loop(lab, loop, N)
-    drawn = lab.pick(quick={40: 2000}, full={40: 20_000, 80: 12_000, 160: 6_000})
+    drawn = lab.pick(quick={40: 2000}, full={40: 12_000, 80: 8_000, 160: 4_000})
     squares = {
         n: lab.part(f"matrices {n}", parts.matrices, n, count, lab.seed)
         for n, count in drawn.items()

@@ -11,9 +11,9 @@ __all__ = ["run"]
 
 def run(lab: Lab) -> None:
     """Run the study."""
-    seeds = range(lab.seed, lab.seed + lab.pick(quick=3, full=10))
+    seeds = range(lab.seed, lab.seed + lab.pick(quick=3, full=8))
     lab.plan(2 * len(seeds))
-    steps = lab.pick(quick=150, full=1500)
+    steps = lab.pick(quick=150, full=1000)
     on_bits = [lab.part(f"bits {s}", parts.function_on_bits, BITS, KEPT, steps, s) for s in seeds]
     decisions.functions(lab, on_bits)
     lab.say(

@@ -72,13 +72,13 @@ def _diagrams(lab: Lab) -> None:
 
 
 def _diagonal(lab: Lab) -> None:
-    networks = lab.pick(quick=20_000, full=400_000)
+    networks = lab.pick(quick=5_000, full=100_000)
     z = []
     for k, name in enumerate(_INVARIANT):
         z += lab.part(f"one input {name}", parts.one_input, name, 16, 4, networks, lab.seed + k)
     cancelled = lab.part("cancels", parts.cancels, _INVARIANT, 4)
     widths = lab.pick(quick=[32, 64, 128], full=[48, 96, 192])
-    many = lab.pick(quick=1000, full=20_000)
+    many = lab.pick(quick=500, full=8_000)
     smooth = lab.part("smooth", parts.shift, "tanh", "diagonal", widths, many, lab.seed)
     off = lab.part("off", parts.shift, "relu", "off", widths, many, lab.seed + 1)
     decisions.diagonal(lab, z, cancelled, smooth, off, _INVARIANT)
@@ -93,10 +93,10 @@ def _diagonal(lab: Lab) -> None:
 
 
 def _networks(lab: Lab) -> None:
-    networks = lab.pick(quick=4000, full=100_000)
+    networks = lab.pick(quick=2000, full=40_000)
     rows = lab.part("widths", parts.widths_of_mean, list(WIDTHS), networks, lab.seed)
     widths = lab.pick(quick=[16, 32, 64], full=[32, 64, 128])
-    few = lab.pick(quick=400, full=4000)
+    few = lab.pick(quick=200, full=4000)
     tensors = lab.part("differentials", parts.differentials, "sin", widths, few, lab.seed)
     decisions.networks(lab, rows, tensors, "sin")
     lab.say(

@@ -195,8 +195,8 @@ def _bayes(lab: Lab) -> None:
         $1/n$ the four-point vertex lets the data choose among metrics. Networks are drawn from the
         prior and weighed with their exact evidence: no training, no approximation.""",
     )
-    widths = lab.pick(quick=[32, 64], full=[32, 64, 128])
-    draws = lab.pick(quick=100_000, full=600_000)
+    widths = lab.pick(quick=[32], full=[32, 64, 128])
+    draws = lab.pick(quick=20_000, full=600_000)
     found = [lab.part(f"bayes {n}", book.bayes, n, draws, lab.seed + n) for n in widths]
     if len(widths) < 3:
         lab.leave_open("bayes", "Three widths are needed to extrapolate.")
