@@ -178,3 +178,41 @@ def test_muon_has_one_rate_for_hidden_matrices_at_any_width():
     lazy = scale(mlp(64, 0), mlp(16, 0), X, "ntk", optimizer="muon", lr=0.02)
     assert next(g["lr"] for g in lazy if g["algorithm"] == "muon") == pytest.approx(0.02 / 2)
     assert len(found.optimizers()) == 2
+
+
+def gradients(width, depth, scaling):
+    """Root mean square gradients of 8 nets, and Adam's ε over torch's."""
+    total: dict[str, float] = {}
+    eps = {}
+    for seed in range(8):
+        base, model = residual(32, 2, seed), residual(width, depth, seed)
+        for group in scale(model, base, X, scaling, optimizer="adam"):
+            eps[group["name"]] = group["eps"] / 1e-8
+        nn.functional.mse_loss(model(X), Y).backward()
+        for name, p in model.named_parameters():
+            total[name] = total.get(name, 0.0) + float(p.grad.square().mean())
+    return {n: math.sqrt(v / 8) for n, v in total.items()}, eps
+
+
+@pytest.mark.parametrize("scaling", ["mup", "completep", "ntk"])
+def test_adams_epsilon_goes_with_width_as_the_gradients(scaling):
+    small, one = gradients(32, 2, scaling)
+    large, other = gradients(128, 2, scaling)
+    assert set(one.values()) == {1.0}
+    # beside the readout's, which has the error in it and no power of the width
+    error = large["readout.weight"] / small["readout.weight"]
+    for name in ("stem.weight", "up.0.weight", "down.1.weight", "stem.bias"):
+        assert large[name] / small[name] / error == pytest.approx(other[name], rel=0.3), name
+    assert other["readout.weight"] == 1
+
+
+@pytest.mark.parametrize("scaling", ["completep", "depth-mup"])
+def test_adams_epsilon_goes_with_depth_as_the_gradients(scaling):
+    """Beside that of the stem, which the growth of the stream changes at any depth alike."""
+    small, _ = gradients(48, 2, scaling)
+    large, eps = gradients(48, 8, scaling)
+    stem = large["stem.weight"] / small["stem.weight"]
+    for name in ("up.0.weight", "down.0.weight"):
+        assert large[name] / small[name] / stem == pytest.approx(
+            eps[name] / eps["stem.weight"], rel=0.3
+        ), name

@@ -16,7 +16,7 @@ from kadanoff.tuning.factories import Factory
 from kadanoff.tuning.finished import Finished
 from kadanoff.tuning.movement import Coordinate, coordinates
 from kadanoff.tuning.objective import Loss, Objective
-from kadanoff.tuning.scalings import TABLE, scale
+from kadanoff.tuning.scalings import EPS, TABLE, scale
 from kadanoff.tuning.stream import Stream
 from kadanoff.tuning.sweeps import Transfer, sizes_of, sweep, verdict
 
@@ -243,5 +243,7 @@ class _KnobRun:
         )
         if value is not None and knob in ("eps", "beta2"):
             for group in made:
-                group |= {"eps": value} if knob == "eps" else {"betas": (0.9, 1 - value)}
+                # over torch's, as the scaling has it
+                own = {"eps": value * group.get("eps", EPS) / EPS}
+                group |= own if knob == "eps" else {"betas": (0.9, 1 - value)}
         return made.optimizers()

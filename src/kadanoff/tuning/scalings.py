@@ -1,9 +1,9 @@
 """Named scalings: how initial weights and rates go with width and depth, from a base size.
 
 With n the width and L the number of residual branches over those of a base model, a weight's gain
-(fan-in times variance), its rate and its decay are those of the base model times powers of n and
-L: :data:`TABLE`. A multiplier on a branch is put into the last map of the branch: scaled by a, its
-initial weights take the factor a, its rate a under Adam and a^2 under SGD.
+(fan-in times variance), its rate, its decay and Adam's ε are those of the base model times powers
+of n and L: :data:`TABLE`. A multiplier on a branch is put into the last map of the branch: scaled
+by a, its initial weights take the factor a, its rate a under Adam and a^2 under SGD.
 
 Sources: maximal update, Yang and Hu 2021 and Yang et al. 2022; depth, Bordelon et al. 2023 and
 Yang et al. 2023 (branches L^(-1/2)); CompleteP, Dey et al. 2025 (branches L^(-1)); spectral
@@ -30,6 +30,8 @@ from kadanoff.tuning.tuned import Tuned, entries_of
 
 __all__ = ["SCALINGS", "TABLE", "ScalingRule", "place_of", "scale"]
 
+# torch's own in Adam and AdamW
+EPS = 1e-8
 PLACES = ("input", "hidden", "readout", "vector")
 
 
@@ -51,6 +53,8 @@ class ScalingRule:
         Whether a matrix's weight decay is such that decay times rate does not depend on n and L.
     moves : float or None
         Power of n in the motion of hidden activations over their size; None: it has none.
+    gradient : float
+        Power of n in the gradient of an entry before the readout, and so in Adam's ε.
     """
 
     gain: Mapping[str, float]
@@ -61,6 +65,7 @@ class ScalingRule:
     sgd_branch: float = 0.0
     decays: bool = True
     moves: float | None = 0.0
+    gradient: float = 0.0
 
 
 def _powers(*values: float) -> dict[str, float]:
@@ -79,13 +84,19 @@ def _maximal(branch: float = 0.0, adam_branch: float = 0.0, sgd_branch: float = 
         branch=branch,
         adam_branch=adam_branch,
         sgd_branch=sgd_branch,
+        gradient=-1.0,
     )
 
 
 TABLE: dict[str, ScalingRule] = {
     "standard": ScalingRule(_NONE, _NONE, _NONE, decays=False, moves=None),
     "ntk": ScalingRule(
-        _NONE, _powers(-0.5, -1.5, -1, -0.5), _powers(0, -1, -1, 0), decays=False, moves=-0.5
+        _NONE,
+        _powers(-0.5, -1.5, -1, -0.5),
+        _powers(0, -1, -1, 0),
+        decays=False,
+        moves=-0.5,
+        gradient=-0.5,
     ),
     "mup": _maximal(),
     # n_out / n_in for SGD and 1 / n_in for Adam are the powers of maximal update
@@ -178,6 +189,12 @@ def scale(
         }
         if made.kind == "muon":
             group["algorithm"] = step
+        if step == "adamw" or "adam" in made.name.lower():
+            # as large beside the gradient as in the base model; the gradient of a branch has its
+            # multiplier in it, but for that of the last map, which holds the multiplier itself
+            power = 0.0 if place == "readout" else chosen.gradient
+            inside = name in sizes.inside and name not in sizes.ends
+            group["eps"] = EPS * width**power * (depth**chosen.branch if inside else 1.0)
         if weight_decay is not None:
             matrix = place in ("hidden", "readout") and chosen.decays
             group["weight_decay"] = weight_decay / factor if matrix else weight_decay
