@@ -14,9 +14,10 @@ from urllib.parse import quote, urlsplit
 import httpx
 import pytest
 
-from kadanoff.atlas import papers
+from kadanoff.atlas import drafts, papers
 from kadanoff.atlas.database import Database
 from kadanoff.atlas.identity import Record
+from kadanoff.atlas.importers.parsed import Broken, Parsed
 from kadanoff.atlas.server import create_app
 from kadanoff.atlas.store import Store
 from kadanoff.studies import Lab, run
@@ -51,6 +52,7 @@ def test_policy_and_no_inline_anything(client: httpx.Client) -> None:
         "/reading",
         "/papers/none",
         "/studies/tiny/panel",
+        *("/studies", "/import", "/connect?paper=pdlt2021&paper=li2022lazy"),
     ):
         answer = client.get(path)
         policy = answer.headers["content-security-policy"]
@@ -129,7 +131,11 @@ def test_imported_titles_are_only_text(store: Store, client: httpx.Client) -> No
     with store.write() as db:
         name = papers.save(db, record)
         papers.cite(db, name, "roberts2021")
+        record.identifiers, record.key = [], None
+        number = drafts.create(db, Parsed("bibtex", [record], [Broken(1, evil, evil)]), evil)
     for path in (
+        f"/import/{number}",
+        f"/connect?paper={name}&paper=pdlt2021",
         f"/papers/{name}",
         "/papers/roberts2021",
         "/search?q=alert",

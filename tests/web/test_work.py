@@ -317,6 +317,30 @@ def test_no_observer_of_a_dead_map_is_left(page: Any, address: str) -> None:
     assert page.evaluate("window.watching") == 1
 
 
+@pytest.mark.parametrize(
+    "path", [HOME, "/papers/pdlt2021?layout=time", f"{HOME}?layout=similarity"]
+)
+def test_names_lie_on_no_other_name_and_on_no_paper(page: Any, address: str, path: str) -> None:
+    visit(page, address, path)
+    for _ in range(2):
+        page.wait_for_timeout(250)
+        named = page.evaluate(
+            """() => {
+              const nodes = document.querySelector("#canvas").graph.nodes.filter((n) => n.box);
+              const cut = (a, b) => a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3];
+              const told = nodes.filter((n) => n.nameBox);
+              const bad = told.filter((n) => nodes.some((m) => m !== n
+                && (cut(n.nameBox, m.box) || (m.nameBox && cut(n.nameBox, m.nameBox)))));
+              return [told.length, bad.map((n) => n.name)];
+            }"""
+        )
+        assert named[0] >= 10
+        assert named[1] == []
+        # a name keeps its size when one zooms
+        page.get_by_role("button", name="Zoom in").click()
+        page.wait_for_timeout(250)
+
+
 def test_neither_legend_nor_card_lies_on_a_paper(page: Any, address: str) -> None:
     visit(page, address, f"{HOME}?show=banta2023")
     page.wait_for_selector("#card:not([hidden])")

@@ -15,6 +15,8 @@ export const citedWords = (count) => (count ? `cited by ${count.toLocaleString("
 export class Graph {
   constructor(host, data, { onOpen, onHot, onView, view }) {
     Object.assign(this, { host, onOpen, onHot, onView, focus: data.focus, nodes: data.nodes, layout: data.layout, axes: data.axes });
+    // for whoever looks at the page from outside
+    host.graph = this;
     this.byId = new Map(data.nodes.map((node) => [node.id, node]));
     this.links = data.links.map(({ source, target }) => ({
       source: this.byId.get(source),

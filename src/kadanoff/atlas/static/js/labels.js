@@ -49,6 +49,8 @@ export function place(nodes, view, host, tall) {
   const seen = [];
   for (const node of nodes) {
     node.side = null;
+    node.nameBox = null;
+    node.box = null;
     const [x, y, r] = [view.applyX(node.x), view.applyY(node.y), node.r * view.k];
     if (x < -r || y < -r || x > clientWidth + r || y > clientHeight + r) continue;
     const reach = r + (node.study ? 5 : 0);
@@ -80,6 +82,7 @@ export function place(nodes, view, host, tall) {
     }) ?? null;
     if (!node.side) continue;
     const [left, top] = places[node.side];
+    node.nameBox = [left, top, left + w, top + h];
     grid.add([left - 4, top, left + w + 4, top + h]);
   }
 }

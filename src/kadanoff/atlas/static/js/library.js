@@ -47,6 +47,12 @@ function choose(form) {
     status.classList.remove("bad");
     status.textContent = "Reading …";
     try {
+      if (/^\s*\{\s*"format":\s*"kadanoff-atlas/.test(text)) {
+        const read = await call("POST", "/api/import", JSON.parse(text));
+        status.textContent = `An export of an atlas: ${read.papers} papers and ${read.comments} new comments were read.`;
+        button.disabled = false;
+        return;
+      }
       const made = await call("POST", "/api/drafts", { text, name: file?.name ?? "a pasted text" });
       location.assign(`/import/${made.id}`);
     } catch (error) {
