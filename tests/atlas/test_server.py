@@ -350,6 +350,15 @@ def test_the_commands(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 0
     assert "267 papers" in out
     assert atlas("import", tmp_path / "out.json", "--json")[0] == 0
+    # an entry that cannot be read is a finding
+    broken = tmp_path / "broken.bib"
+    broken.write_text("@misc{a, title={A good one of some length}}\n@misc{k, title={never closed")
+    code, out, _ = atlas("add", broken)
+    assert code == 1
+    assert "line 2" in out
+    assert atlas("export", tmp_path / "out.ris")[0] == 0
+    assert "TI  - A title of some length" in (tmp_path / "out.ris").read_text("utf-8")
+    assert atlas("add")[0] == 2
     code, _, err = atlas("add", "nonsense")
     assert code == 2
     assert "no identifier" in err
