@@ -95,6 +95,31 @@ def _as_activation(leaf: Any) -> Activation | None:
 
 
 def _assemble(leaves: list[tuple[str, Any]], from_weights: bool) -> Network:
+    linears, between, head = _sorted(leaves)
+    _check_chain(linears)
+    if head is not None and any(kind in head for kind in ("Softmax", "Softmin")):
+        after = [type(leaf).__name__ for _, leaf in leaves].index(head)
+        if any(type(leaf).__name__ == "Linear" for _, leaf in leaves[after:]):
+            raise DescribeError(f"The theory cannot describe a {head} inside the network.")
+    activations = tuple(_compose(stack) for stack in between[:-1])
+    C_W, C_b = zip(*(_variances(leaf, from_weights) for _, leaf in linears), strict=True)
+    L = len(linears)
+    return Network(
+        n=(linears[0][1].in_features, *(leaf.out_features for _, leaf in linears)),
+        activations=activations,
+        C_b=C_b,
+        C_W=C_W,
+        lambda_b=tuple(float(leaf.bias is not None) for _, leaf in linears),
+        lambda_W=(1.0,) * L,
+        gamma=(0.0,) * L,
+        head=head,
+    )
+
+
+def _sorted(
+    leaves: list[tuple[str, Any]],
+) -> tuple[list[tuple[str, Any]], list[list[tuple[str, Activation]]], str | None]:
+    """Linear maps, the activations after each, and what stands at the end and is no activation."""
     linears: list[tuple[str, Any]] = []
     between: list[list[tuple[str, Activation]]] = []
     head = None
@@ -118,6 +143,10 @@ def _assemble(leaves: list[tuple[str, Any]], from_weights: bool) -> Network:
                 head = kind
             if found is not None:
                 between[-1].append((path, found))
+    return linears, between, head
+
+
+def _check_chain(linears: list[tuple[str, Any]]) -> None:
     if not linears:
         raise DescribeError("The model has no Linear layer, so there is nothing to describe.")
     for (path, first), (next_path, second) in itertools.pairwise(linears):
@@ -126,23 +155,6 @@ def _assemble(leaves: list[tuple[str, Any]], from_weights: bool) -> Network:
                 f"{path} gives {first.out_features} features, {next_path} takes "
                 f"{second.in_features}."
             )
-    if head is not None and any(kind_ in head for kind_ in ("Softmax", "Softmin")):
-        after = [type(leaf).__name__ for _, leaf in leaves].index(head)
-        if any(type(leaf).__name__ == "Linear" for _, leaf in leaves[after:]):
-            raise DescribeError(f"The theory cannot describe a {head} inside the network.")
-    activations = tuple(_compose(stack) for stack in between[:-1])
-    C_W, C_b = zip(*(_variances(leaf, from_weights) for _, leaf in linears), strict=True)
-    L = len(linears)
-    return Network(
-        n=(linears[0][1].in_features, *(leaf.out_features for _, leaf in linears)),
-        activations=activations,
-        C_b=C_b,
-        C_W=C_W,
-        lambda_b=tuple(float(leaf.bias is not None) for _, leaf in linears),
-        lambda_W=(1.0,) * L,
-        gamma=(0.0,) * L,
-        head=head,
-    )
 
 
 def _compose(stack: list[tuple[str, Activation]]) -> Activation:

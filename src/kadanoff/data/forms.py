@@ -161,15 +161,10 @@ def _of(inputs: Any, model: nn.Module | None, targets: Any) -> Example:
         if _one_argument(model, names):
             return Example((names,), {}, as_tensor(targets))
         return Example((), names, as_tensor(targets))
-    if isinstance(inputs, list) and _ragged(inputs) and _required(model) == 1:
-        return Example(([as_tensor(x) for x in inputs],), {}, as_tensor(targets))
     if isinstance(inputs, (tuple, list)) and inputs:
-        if all(_is_array(x) or isinstance(x, Mapping) for x in inputs):
-            return Example(tuple(as_tensor(x) for x in inputs), {}, as_tensor(targets))
-        try:
-            return Example((torch.as_tensor(inputs),), {}, as_tensor(targets))
-        except (ValueError, TypeError, RuntimeError):
-            pass
+        found = _of_several(inputs, model, targets)
+        if found is not None:
+            return found
     if isinstance(inputs, Iterable) and not isinstance(inputs, (str, bytes)):
         first = next(iter(inputs), None)
         if first is None:
@@ -177,6 +172,20 @@ def _of(inputs: Any, model: nn.Module | None, targets: Any) -> Example:
         if not isinstance(first, (str, bytes)):
             return example(first, model, targets)
     raise _unknown(inputs)
+
+
+def _of_several(
+    inputs: tuple[Any, ...] | list[Any], model: nn.Module | None, targets: Any
+) -> Example | None:
+    """A list of samples, several arguments, or nested numbers; None if it is none of these."""
+    if isinstance(inputs, list) and _ragged(inputs) and _required(model) == 1:
+        return Example(([as_tensor(x) for x in inputs],), {}, as_tensor(targets))
+    if all(_is_array(x) or isinstance(x, Mapping) for x in inputs):
+        return Example(tuple(as_tensor(x) for x in inputs), {}, as_tensor(targets))
+    try:
+        return Example((torch.as_tensor(inputs),), {}, as_tensor(targets))
+    except (ValueError, TypeError, RuntimeError):
+        return None
 
 
 def _ragged(inputs: list[Any]) -> bool:

@@ -123,6 +123,15 @@ def _growth(blocks: BlockRows) -> list[_Line]:
     return [_Line(STREAM, places, found)]
 
 
+def _scaled(ax: Any, values: Sequence[float], scale: str) -> None:
+    """A logarithmic axis where it is asked for, or where values differ by more than ten."""
+    wide = bool(values) and max(values) / min(values) > 10
+    if scale == "log" or (scale == "auto" and wide):
+        ax.set_yscale("log")
+        if wide:
+            ax.yaxis.set_minor_formatter("")
+
+
 def _draw(
     blocks: BlockRows, lines: Sequence[_Line], heading: str, axis: str, scale: str, said: str
 ) -> str:
@@ -130,15 +139,10 @@ def _draw(
         fig, ax = figure(width=5.6, height=3.4)
         for index, line in enumerate(lines):
             _one(ax, line, index, joined=len(lines) > 1)
-        values = [e.value for line in lines for e in line.estimates if e.value > 0]
-        wide = bool(values) and max(values) / min(values) > 10
-        if scale == "log" or (scale == "auto" and wide):
-            ax.set_yscale("log")
-            if wide:
-                ax.yaxis.set_minor_formatter("")
+        estimates = [e for line in lines for e in line.estimates]
+        _scaled(ax, [e.value for e in estimates if e.value > 0], scale)
         if heading.startswith("Do inputs"):
-            low = min(-0.05, *(e.value - 0.05 for line in lines for e in line.estimates))
-            ax.set_ylim(low, 1.05)
+            ax.set_ylim(min(-0.05, *(e.value - 0.05 for e in estimates)), 1.05)
         if heading.startswith("Growth"):
             ax.axhline(1.0, color=colour("critical"), lw=1.2, ls=(0, (5, 3)), label="kept: 1")
         ticks = _ticks(blocks)
@@ -147,7 +151,7 @@ def _draw(
             ax.tick_params(axis="x", labelrotation=30)
         ax.set_xlabel("block")
         ax.set_ylabel(axis)
-        if any(e.predicted is not None for line in lines for e in line.estimates):
+        if any(e.predicted is not None for e in estimates):
             ax.plot([], [], color=colour("muted"), lw=1.2, label="line, band: theory")
         if len(lines) > 1 or heading.startswith("Growth") or _has_theory(lines):
             ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=1.4)

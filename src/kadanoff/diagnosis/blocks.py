@@ -99,6 +99,17 @@ class BlockRows:
         return f"block {group.number if len(stems) == 1 else group.label}"
 
 
+def _keys(layers: Sequence[LayerReport]) -> list[str | None]:
+    """The block of each layer, None outside; a sum belongs to the block that it closes."""
+    keys: list[str | None] = []
+    for layer, prefix in zip(layers, _prefixes(layers)):
+        if prefix is None and layer.op == "add" and keys and keys[-1] is not None:
+            before = keys[-1].partition("#")[0]
+            prefix = keys[-1] if layer.path in ("", *_ancestors(before)) else None
+        keys.append(prefix)
+    return keys
+
+
 def blocks_of(layers: Sequence[LayerReport], sums: Sequence[LayerReport] = ()) -> BlockRows:
     """Group the layers of a report.
 
@@ -116,13 +127,7 @@ def blocks_of(layers: Sequence[LayerReport], sums: Sequence[LayerReport] = ()) -
     """
     # the sort is stable: a sum comes after the layer of its index
     layers = sorted((*layers, *sums), key=lambda layer: layer.index)
-    prefixes = _prefixes(layers)
-    keys: list[str | None] = []
-    for layer, prefix in zip(layers, prefixes):
-        if prefix is None and layer.op == "add" and keys and keys[-1] is not None:
-            before = keys[-1].partition("#")[0]
-            prefix = keys[-1] if layer.path in ("", *_ancestors(before)) else None
-        keys.append(prefix)
+    keys = _keys(layers)
     found: dict[str, list[LayerReport]] = defaultdict(list)
     places: list[str] = []
     root = _common([k.partition("#")[0] for k in dict.fromkeys(keys) if k is not None])
@@ -153,12 +158,25 @@ def part_of(layer: LayerReport, prefix: str = "") -> str:
     name = layer.parameter or layer.path
     leaf = re.sub(r"\.weight$", "", name).rpartition(".")[2].lower()
     inner = name[len(prefix) :]
+    return (
+        _known_part(layer, prefix)
+        or _attention_part(layer, leaf, inner)
+        or _by_name(layer, leaf, inner)
+    )
+
+
+def _known_part(layer: LayerReport, prefix: str) -> str:
+    """The part that its role gives away, or nothing."""
     if layer.role == STREAM or layer.op == "add":
         return STREAM
     if layer.role in ("shortcut", "readout"):
         return layer.role
     if layer.role == "embedding":
         return "embedding" if not prefix else "positions"
+    return ""
+
+
+def _attention_part(layer: LayerReport, leaf: str, inner: str) -> str:
     kind = "cross attention" if _CROSS.search(inner) else "attention"
     attends = bool(_ATTENTION.search(inner)) or layer.role == "attention"
     for word, pattern in _LEAF.items():
@@ -166,6 +184,10 @@ def part_of(layer: LayerReport, prefix: str = "") -> str:
             return f"{kind} {'q, k' if word in 'qk' else word}"
     if attends and _ATTENTION.search(inner):
         return f"{kind} out"
+    return ""
+
+
+def _by_name(layer: LayerReport, leaf: str, inner: str) -> str:
     if layer.op.startswith("conv"):
         return "conv"
     if re.fullmatch(r"(gate|router)", leaf):

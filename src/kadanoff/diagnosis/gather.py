@@ -130,6 +130,13 @@ def _optimizer(model: nn.Module, optimizer: Any) -> Any:
     return optimizer_facts(optimizer, model) if optimizer is not None else None
 
 
+def _can_be_tried(seen: Evidence) -> bool:
+    """Whether there is a finite loss of the model's own that its weights can lower."""
+    if seen.stands_in or seen.origin is not None or not seen.trainable or not seen.attached:
+        return False
+    return seen.loss is not None and math.isfinite(seen.loss)
+
+
 def tried(
     seen: Evidence,
     model: nn.Module,
@@ -161,9 +168,7 @@ def tried(
         Seconds a training step takes, about.
     progress : callable, optional
     """
-    if try_steps == 0 or seen.stands_in or seen.origin is not None or not seen.trainable:
-        return seen
-    if not seen.attached or seen.loss is None or not math.isfinite(seen.loss):
+    if try_steps == 0 or not _can_be_tried(seen):
         return seen
     if seen.trained and optimizer is None and try_steps is None:
         return seen  # it has learned already

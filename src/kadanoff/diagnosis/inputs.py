@@ -81,6 +81,16 @@ def check_model(model: Any, device: Any) -> torch.device:
     return chosen(device, torch.float32) or own
 
 
+def _refuse_integers(model: nn.Module, first: Tensor, dtype: torch.dtype) -> None:
+    takes_integers = any(isinstance(m, (nn.Embedding, nn.EmbeddingBag)) for m in model.modules())
+    if not first.is_floating_point() and not takes_integers and _is_float_model(model):
+        raise DataError(
+            f"The inputs are integers ({str(first.dtype)[6:]}), but the model computes with "
+            f"{str(dtype)[6:]} and has no embedding that would take them.",
+            f"Pass real numbers, e.g. inputs.to(torch.{str(dtype)[6:]}).",
+        )
+
+
 def prepare(
     model: nn.Module, data: Any, targets: Any, batch: int | None, device: torch.device
 ) -> Inputs:
@@ -131,13 +141,7 @@ def prepare(
         _check_tensor(tensor)
     weights = [p for p in model.parameters() if p.is_floating_point()]
     dtype = weights[0].dtype if weights else torch.get_default_dtype()
-    takes_integers = any(isinstance(m, (nn.Embedding, nn.EmbeddingBag)) for m in model.modules())
-    if not first.is_floating_point() and not takes_integers and _is_float_model(model):
-        raise DataError(
-            f"The inputs are integers ({str(first.dtype)[6:]}), but the model computes with "
-            f"{str(dtype)[6:]} and has no embedding that would take them.",
-            f"Pass real numbers, e.g. inputs.to(torch.{str(dtype)[6:]}).",
-        )
+    _refuse_integers(model, first, dtype)
     if first.is_floating_point() and first.dtype != dtype and not torch.is_autocast_enabled():
         inputs.notes.append(
             f"inputs cast from {str(first.dtype)[6:]} to the model's {str(dtype)[6:]}"

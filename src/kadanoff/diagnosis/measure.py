@@ -252,6 +252,22 @@ def _variances(model: nn.Module, linear: list[Call]) -> dict[str, tuple[float, .
     }
 
 
+def _backward(
+    model: nn.Module, found: Survey, position: int, call: Call
+) -> dict[str, Estimate | None]:
+    """Jacobians and the gradient per weight of the call at a position."""
+    along, back = found.along.get(position), found.to_output.get(position)
+    values = {
+        "jacobian": _estimate(along) if along is not None else None,
+        "jacobian_to_output": _estimate(back) if back is not None else None,
+    }
+    gradient = found.gradients.get(call.parameter or "")
+    if gradient is not None and call.parameter is not None:
+        size = dict(model.named_parameters())[call.parameter].numel()
+        values["gradient"] = Estimate(gradient / math.sqrt(size))
+    return values
+
+
 def _layers(model: nn.Module, found: Survey) -> tuple[LayerReport, ...]:
     gains = _gains(model)
     critical: dict[str, float | None] = {}
@@ -268,14 +284,8 @@ def _layers(model: nn.Module, found: Survey) -> tuple[LayerReport, ...]:
         critical_gain = None  # fixed by the activation *before* the layer
         values = _statistics(call.statistics)
         values |= _units(None if call.after is None else call.after.units)
-        along, back = found.along.get(position), found.to_output.get(position)
-        values["jacobian"] = _estimate(along) if along is not None else None
-        values["jacobian_to_output"] = _estimate(back) if back is not None else None
+        values |= _backward(model, found, position, call)
         values["weight_gain"] = None if call.derived else gains.get(call.parameter or "")
-        gradient = found.gradients.get(call.parameter or "")
-        if gradient is not None and call.parameter is not None:
-            size = dict(model.named_parameters())[call.parameter].numel()
-            values["gradient"] = Estimate(gradient / math.sqrt(size))
         previous = _activation_before(call)
         if previous is not None and call.kind == "linear" and call.on_chain and not call.normalised:
             if previous not in critical:

@@ -184,16 +184,19 @@ def _errors(estimates: Sequence[Estimate]) -> list[float]:
     return [e.stderr if math.isfinite(e.stderr) else 0.0 for e in estimates]
 
 
+def _critical_gains(ax: Any, d: Diagnosis) -> list[float]:
+    known = [(layer.index, layer.critical_gain) for layer in d.layers]
+    pairs = [(i, c) for i, c in known if c is not None]
+    if pairs:
+        marker = "_" if len(pairs) < 3 else ""
+        ax.plot(*zip(*pairs), color=colour("theory"), label="critical", marker=marker)
+    return [c for _, c in pairs]
+
+
 def _predicted(ax: Any, d: Diagnosis, plot: _Plot) -> list[float]:
     rust = colour("theory")
     if plot.fields[0][0] == "weight_gain":
-        known = [(layer.index, layer.critical_gain) for layer in d.layers]
-        pairs = [(i, c) for i, c in known if c is not None]
-        if pairs:
-            ax.plot(
-                *zip(*pairs), color=rust, label="critical", marker="_" if len(pairs) < 3 else ""
-            )
-        return [c for _, c in pairs]
+        return _critical_gains(ax, d)
     x, estimates = _xy(d.layers, plot.fields[0][0])
     pairs = [(i, e) for i, e in zip(x, estimates) if e.predicted is not None]
     if not pairs:

@@ -310,6 +310,40 @@ def _dead(twin: nn.Module, inputs: Inputs) -> float | None:
     return max(values) if values else None
 
 
+def _sharpness(
+    optimizer: Any, adaptive: bool, value: Callable[[], Tensor], iterations: int, seconds: float
+) -> float:
+    """The largest eigenvalue of P^(-1/2) H P^(-1/2) by power iteration; P is 1 for SGD."""
+    groups = optimizer.param_groups
+    parameters = [p for g in groups for p in g["params"] if p.requires_grad]
+    roots = [_root(optimizer, p, groups[0]) if adaptive else None for p in parameters]
+    gradients = torch.autograd.grad(value(), parameters, create_graph=True, allow_unused=True)
+    pairs = [(p, g, r) for p, g, r in zip(parameters, gradients, roots) if g is not None]
+    v = [g.detach().clone() for _, g, _ in pairs]
+    top = 0.0
+    start = time.perf_counter()
+    for step in range(iterations):
+        if step >= 2 and time.perf_counter() - start > seconds / 2:
+            break
+        size = math.sqrt(sum(float(x.square().sum()) for x in v))
+        if not size > 0 or not math.isfinite(size):
+            break
+        v = [x / size for x in v]
+        down = [x if r is None else x / r for x, (_, _, r) in zip(v, pairs)]
+        product = sum((g * x).sum() for (_, g, _), x in zip(pairs, down))
+        assert isinstance(product, Tensor)
+        hessian = torch.autograd.grad(
+            product, [p for p, _, _ in pairs], retain_graph=True, allow_unused=True
+        )
+        found = [torch.zeros_like(x) if h is None else h for h, x in zip(hessian, v)]
+        found = [h if r is None else h / r for h, (_, _, r) in zip(found, pairs)]
+        before, top = top, sum(float((h * x).sum()) for h, x in zip(found, v))
+        v = found
+        if abs(top - before) < 2e-3 * abs(top):
+            break
+    return top
+
+
 def _with_edge(
     report: TrialReport,
     twin: nn.Module,
@@ -327,35 +361,10 @@ def _with_edge(
     preconditioner it has reached, below 2(1 + β₁)/((1 − β₁) λ): Cohen et al. (2022),
     arXiv:2207.14484.
     """
-    parameters = [p for g in optimizer.param_groups for p in g["params"] if p.requires_grad]
     group = optimizer.param_groups[0]
     adaptive = _adaptive(optimizer)
-    roots = [_root(optimizer, p, group) if adaptive else None for p in parameters]
     try:
-        gradients = torch.autograd.grad(value(), parameters, create_graph=True, allow_unused=True)
-        pairs = [(p, g, r) for p, g, r in zip(parameters, gradients, roots) if g is not None]
-        v = [g.detach().clone() for _, g, _ in pairs]
-        top = 0.0
-        start = time.perf_counter()
-        for step in range(iterations):
-            if step >= 2 and time.perf_counter() - start > seconds / 2:
-                break
-            size = math.sqrt(sum(float(x.square().sum()) for x in v))
-            if not size > 0 or not math.isfinite(size):
-                break
-            v = [x / size for x in v]
-            down = [x if r is None else x / r for x, (_, _, r) in zip(v, pairs)]
-            product = sum((g * x).sum() for (_, g, _), x in zip(pairs, down))
-            assert isinstance(product, Tensor)
-            hessian = torch.autograd.grad(
-                product, [p for p, _, _ in pairs], retain_graph=True, allow_unused=True
-            )
-            found = [torch.zeros_like(x) if h is None else h for h, x in zip(hessian, v)]
-            found = [h if r is None else h / r for h, (_, _, r) in zip(found, pairs)]
-            before, top = top, sum(float((h * x).sum()) for h, x in zip(found, v))
-            v = found
-            if abs(top - before) < 2e-3 * abs(top):
-                break
+        top = _sharpness(optimizer, adaptive, value, iterations, seconds)
     except RuntimeError:  # no second derivative (fused recurrent kernels)
         return report
     if not math.isfinite(top) or top <= 0:

@@ -39,16 +39,9 @@ def law_of_entries(instances: Sequence[Tensor], source: str) -> Law:
         (a padding index) become ``zero_rows``.
     """
     first = instances[0].detach()
-    if not first.is_floating_point() or first.numel() == 0:
-        return Law.constant(first, source)
-    if bool((first == first.reshape(-1)[0]).all()) and all(
-        torch.equal(first, t) for t in instances
-    ):
-        return Law.constant(float(first.reshape(-1)[0]), source)
-    if len(instances) > 1 and all(torch.equal(first, t) for t in instances):
-        return Law.constant(first, source)
-    if len(instances) == 1 and patterned(first):
-        return Law.constant(first, source)
+    constant = _constant(first, instances, source)
+    if constant is not None:
+        return constant
     zero_rows = _zero_rows(instances)
     entries = torch.cat([_without(t, zero_rows).reshape(-1) for t in instances])
     if entries.numel() > 4 * SAMPLED:
@@ -63,6 +56,34 @@ def law_of_entries(instances: Sequence[Tensor], source: str) -> Law:
         mean, std = 0.0, float(entries.square().mean().sqrt())
     if len(first.shape) > 1 and not zero_rows and is_orthogonal(first):
         return Law(0.0, std, "orthogonal", 0.0, source)
+    return _independent(entries, mean, std, source, zero_rows, first)
+
+
+def _constant(first: Tensor, instances: Sequence[Tensor], source: str) -> Law | None:
+    """The law of a parameter that is not random: the same in all instances, or by a rule."""
+    if not first.is_floating_point() or first.numel() == 0:
+        return Law.constant(first, source)
+    if all(torch.equal(first, t) for t in instances):
+        one = first.reshape(-1)[0]
+        if bool((first == one).all()):
+            return Law.constant(float(one), source)
+        if len(instances) > 1:
+            return Law.constant(first, source)
+    if len(instances) == 1 and patterned(first):
+        return Law.constant(first, source)
+    return None
+
+
+def _independent(
+    entries: Tensor,
+    mean: float,
+    std: float,
+    source: str,
+    zero_rows: tuple[int, ...],
+    first: Tensor,
+) -> Law:
+    """The law of independent entries (m,) by their fourth moment and the largest of them."""
+    m = len(entries)
     deviation = entries - mean
     skew = float(deviation.pow(3).mean()) / std**3
     excess = float(deviation.pow(4).mean()) / std**4 - 3

@@ -266,8 +266,12 @@ class Network(TorchFunctionMode):
             return self._property(owner.__name__, func, args)
         if name in ("__set__", "__delete__"):
             return func(*args, **kwargs)
-        raw, name = name, canonical(func)
-        first = views.get(id(args[0])) if args else None
+        return self._called(name, func, args, kwargs)
+
+    def _called(self, raw: str, func: Callable, args: tuple, kwargs: dict) -> Any:
+        """A function that meets a parameter; ``raw`` is torch's own name of it."""
+        name = canonical(func)
+        first = self._views.get(id(args[0])) if args else None
         if name in METHODS and not raw.endswith("requires_grad_"):
             token = first.token if first is not None else None
             return func(*args, **kwargs) if token is None else func(token, *args[1:], **kwargs)

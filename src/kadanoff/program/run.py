@@ -205,22 +205,11 @@ def make_plan(
     limit_bytes: int | None,
 ) -> tuple[ModulePlan, dict[str, str]]:
     """Check a request and prepare what workers need; and the laws in words."""
-    if method not in METHODS:
-        raise UsageError(f"method must be one of {', '.join(METHODS)}, got {method!r}.")
-    if limit and method != "exact":
-        raise UsageError(f"limit=True goes with method='exact', got {method!r}.")
     seed, replicas = _whole("seed", seed, 0), _whole("replicas", replicas, 2)
     factory = None if isinstance(model, nn.Module) else _factory(model)
-    if method == "instances" and factory is None:
-        raise UsageError(
-            "method='instances' builds every network anew, but got one instance.",
-            "Pass the factory, or use method='drawn', which draws every weight from its law.",
-        )
-    first = next(tensors_in(batch if not isinstance(batch, dict) else list(batch.values())), None)
-    where = devices.chosen(device, torch.float32)
-    if where is None:
-        where = first.device if isinstance(first, Tensor) else torch.device("cpu")
-    source = model if factory is None else factory
+    _check_method(method, limit, factory)
+    where = _place(batch, device)
+    source: Any = model if factory is None else factory
     if isinstance(source, nn.Module):
         source, _ = unwrap(source)
         if isinstance(source, torch.jit.ScriptModule):
@@ -255,6 +244,27 @@ def make_plan(
         sizes,
     )
     return plan, {n: _in_words(found[n]) for n in names}
+
+
+def _check_method(method: str, limit: bool, factory: Callable[[], nn.Module] | None) -> None:
+    if method not in METHODS:
+        raise UsageError(f"method must be one of {', '.join(METHODS)}, got {method!r}.")
+    if limit and method != "exact":
+        raise UsageError(f"limit=True goes with method='exact', got {method!r}.")
+    if method == "instances" and factory is None:
+        raise UsageError(
+            "method='instances' builds every network anew, but got one instance.",
+            "Pass the factory, or use method='drawn', which draws every weight from its law.",
+        )
+
+
+def _place(batch: Any, device: Any) -> torch.device:
+    """The device asked for, else that of the batch."""
+    where = devices.chosen(device, torch.float32)
+    if where is not None:
+        return where
+    first = next(tensors_in(batch if not isinstance(batch, dict) else list(batch.values())), None)
+    return first.device if isinstance(first, Tensor) else torch.device("cpu")
 
 
 def _factory(model: Any) -> Callable[[], nn.Module]:

@@ -249,25 +249,41 @@ class _Pick:
         return self.call(t)[self.index]
 
 
-def _indexed(view: View, name: str, call: Any, rest: tuple) -> View | None:
-    """Rows a:b, or one entry of the first of three axes or more; other cuts wait for numbers."""
+def _plain_index(name: str, rest: tuple) -> Any:
+    """What is asked for along the first axis, without tensors; None if it needs numbers."""
     index = rest[0] if name == "getitem" else rest[1] if rest[0] == 0 else None
     if isinstance(index, Tensor):
-        if index.ndim or index.is_floating_point():
-            return None  # rows of a table, see operations.taken
-        index = int(index)
-    if index is None or (isinstance(index, tuple) and any(isinstance(i, Tensor) for i in index)):
+        # rows of a table are another thing, see operations.taken
+        return None if index.ndim or index.is_floating_point() else int(index)
+    if isinstance(index, tuple) and any(isinstance(i, Tensor) for i in index):
+        return None
+    return index
+
+
+def _row_range(view: View, index: Any) -> tuple[int, int] | None:
+    """The rows [start, stop) of the first axis that an index names, if they are contiguous."""
+    count = view.token.shape[0] if view.token.ndim else 0
+    if isinstance(index, slice) and index.step in (None, 1) and view.token.ndim > 1:
+        start, stop, _ = index.indices(count)
+        return start, stop
+    if isinstance(index, int) and not isinstance(index, bool) and view.token.ndim > 2:
+        start = index % count
+        return start, start + 1
+    return None
+
+
+def _indexed(view: View, name: str, call: Any, rest: tuple) -> View | None:
+    """Rows a:b, or one entry of the first of three axes or more; other cuts wait for numbers."""
+    index = _plain_index(name, rest)
+    if index is None:
         return None
     found = replace(view, token=call(view.token), calls=(*view.calls, call), linear=False)
     if not view.linear or view.transposed:
         return found
-    if isinstance(index, slice) and index.step in (None, 1) and view.token.ndim > 1:
-        start, stop, _ = index.indices(view.token.shape[0])
-    elif isinstance(index, int) and not isinstance(index, bool) and view.token.ndim > 2:
-        start = index % view.token.shape[0]
-        stop = start + 1
-    else:
+    rows = _row_range(view, index)
+    if rows is None:
         return found
+    start, stop = rows
     if start == 0 and stop == view.token.shape[0] and not view.calls and found.token.ndim > 1:
         return view
     # rows are counted with one axis more where the first is indexed away

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from kadanoff.activations import Activation
+from kadanoff.architecture import Network
+from kadanoff.critical import Criticality
 from kadanoff.data import example
 from kadanoff.errors import DataError, DescribeError, UsageError
 from kadanoff.program import looks_trained
@@ -134,48 +136,26 @@ def _restored_on_error(model: nn.Module) -> Iterator[None]:
 
 def _closed_form(model: nn.Module, args: tuple[Any, ...], seed: int) -> Initialisation | None:
     """Critical C_W and C_b where the theory has them for the whole model, else None."""
-    from kadanoff.architecture import describe
-    from kadanoff.critical import criticality
-
-    training = [(module, module.training) for module in model.modules()]
-    try:
-        for module, _ in training:  # dropout is no obstacle to initialising
-            module.training = False
-        arch = describe(model)
-    except DescribeError:
-        return None
-    finally:
-        for module, flag in training:
-            module.training = flag
+    arch = _described(model)
     x = args[0]
     layers = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear)]
-    if len(layers) != arch.L or not isinstance(x, Tensor):
-        return None  # a layer that is used twice has no single place in the net
-    if not all(p.requires_grad for p in model.parameters()):
+    if arch is None or not isinstance(x, Tensor) or not _plain(model, layers, arch):
         return None
-    zero = [not bool(m.weight.detach().any()) for _, m in layers]
-    if any(zero) and not all(zero):
-        return None  # zero on purpose
     if not x.is_floating_point() or x[0].numel() != arch.n[0]:
         raise DataError(
             f"The sample of shape {tuple(x.shape)} ({str(x.dtype)[6:]}) does not fit a model of "
             f"{arch.n[0]} inputs.",
             f"Give real numbers of shape (samples, {arch.n[0]}).",
         )
-    points = [criticality(act) for act in arch.activations]
-    if any(not 1 / PREFACTOR < p.C_W < PREFACTOR for p in points if p.exists):
-        return None  # a factor inside an activation: the size of the first layer is a frequency
-    if any(_oscillates(act) for act in arch.activations):
+    points = _critical_points(arch)
+    if points is None:
         return None
-    K_star = [p.K_star for p in points if p.exists and p.K_star > 0]
-    if any(not p.exists for p in points) or (K_star and len({p.activation for p in points}) > 1):
-        return None
-    fixed = K_star[0] if K_star else 1.0
     if any(p.C_b > 0 for p in points) and any(m.bias is None for _, m in layers[:-1]):
         return None  # this fixed point needs biases
     moment = float(x.detach().double().square().mean())
     if moment == 0:
         raise DataError("The sample is zero everywhere.", "Give typical inputs.")
+    fixed = next((p.K_star for p in points if p.K_star > 0), 1.0)
     C_b = [points[0].C_b if points else 0.0, *(p.C_b for p in points)]
     C_W = [(fixed - C_b[0]) / moment, *(p.C_W for p in points)]
     generator = torch.Generator().manual_seed(seed)
@@ -193,6 +173,47 @@ def _closed_form(model: nn.Module, args: tuple[Any, ...], seed: int) -> Initiali
     first = f"{layers[0][0]}.weight".removeprefix(".")
     left = (f"{first}: the inputs are not standardised: mend them, not the weights",) if off else ()
     return Initialisation("closed form", tuple(changes), left, notes=(off,) if off else ())
+
+
+def _described(model: nn.Module) -> Network | None:
+    """The description of a model, read in eval mode: dropout is no obstacle."""
+    from kadanoff.architecture import describe
+
+    training = [(module, module.training) for module in model.modules()]
+    try:
+        for module, _ in training:
+            module.training = False
+        return describe(model)
+    except DescribeError:
+        return None
+    finally:
+        for module, flag in training:
+            module.training = flag
+
+
+def _plain(model: nn.Module, layers: list[tuple[str, nn.Linear]], arch: Network) -> bool:
+    """Whether every layer has one place in the net, is trained, and is not zero on purpose."""
+    if len(layers) != arch.L or not all(p.requires_grad for p in model.parameters()):
+        return False
+    zero = [not bool(m.weight.detach().any()) for _, m in layers]
+    return all(zero) or not any(zero)
+
+
+def _critical_points(arch: Network) -> list[Criticality] | None:
+    """The critical point of each activation; None where no one point serves them all."""
+    from kadanoff.critical import criticality
+
+    points = [criticality(act) for act in arch.activations]
+    if not all(p.exists for p in points):
+        return None
+    if not all(1 / PREFACTOR < p.C_W < PREFACTOR for p in points):
+        return None  # a factor inside an activation: the size of the first layer is a frequency
+    if any(_oscillates(act) for act in arch.activations):
+        return None
+    at_a_size = any(p.K_star > 0 for p in points)
+    if at_a_size and len({p.activation for p in points}) > 1:
+        return None
+    return points
 
 
 def _oscillates(activation: Activation) -> bool:
