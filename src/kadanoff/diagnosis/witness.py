@@ -226,13 +226,7 @@ class Witness(Observer):
         if len(args) < 2 or not isinstance(output, Tensor) or output.ndim < 2:
             return
         a, b = args[0], args[1]
-        if not (isinstance(a, Tensor) and isinstance(b, Tensor)):
-            return
-        if a.shape[-1:] != b.shape[-1:] or min(a.numel(), b.numel()) < 2 * output.shape[-1]:
-            return  # a bias, a scalar
-        if not a.is_floating_point() or not b.is_floating_point():
-            return
-        if a.grad_fn is None and b.grad_fn is None and not (a.requires_grad or b.requires_grad):
+        if not (isinstance(a, Tensor) and isinstance(b, Tensor) and _are_streams(a, b, output)):
             return
         if any(float(t.amin()) < -1e3 for t in (a, b)):
             return  # a mask
@@ -393,3 +387,12 @@ _LOOK: dict[str, Callable[..., None]] = {
     "sub": Witness._difference,
     "rsub": Witness._difference,
 }
+
+
+def _are_streams(a: Tensor, b: Tensor, output: Tensor) -> bool:
+    """Whether two summands are activations of one width, and gradients reach one of them."""
+    if a.shape[-1:] != b.shape[-1:] or min(a.numel(), b.numel()) < 2 * output.shape[-1]:
+        return False  # a bias, a scalar
+    if not (a.is_floating_point() and b.is_floating_point()):
+        return False
+    return any(t.grad_fn is not None or t.requires_grad for t in (a, b))

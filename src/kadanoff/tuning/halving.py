@@ -366,11 +366,10 @@ def _as_it_is(
     return plain, own, _report(found, horizon, _named(plain, own))
 
 
-def _halving(
+def _pool(
     found: _Field, plain: WayToTrain, kinds: list[WayToTrain], size: float, horizon: int
-) -> tuple[WayToTrain, float, Race]:
-    """The rest of the budget: half of the contenders go on for twice as many steps."""
-    own = found.trials.maker.rate
+) -> list[tuple[WayToTrain, float]]:
+    """Who takes part, at which rate: more rates a way where the budget allows them."""
     near = 10**0.25
     seen = list(found.entries.values())
     moves = any(not e.stuck(len(e.contender.losses)) for e in seen)
@@ -379,12 +378,21 @@ def _halving(
         # theory's own size, but no more than what the model as it is was found to bear
         return min(kind.usual or size, size) if moves else kind.usual or size
 
-    pool = [(plain, own), (plain, size), *((k, start(k)) for k in kinds)]
+    pool = [(plain, found.trials.maker.rate), (plain, size), *((k, start(k)) for k in kinds)]
     extra = [(plain, size * near), *((k, start(k) * near) for k in kinds)]
     extra += [(plain, size / near), *((k, start(k) / near) for k in kinds)]
     # with n contenders at h, n/2 at 2h and n/4 at 4h the cost is 2 n h
     while extra and found.left / (2 * (len(pool) + 1)) > horizon / 12:
         pool.append(extra.pop(0))
+    return pool
+
+
+def _halving(
+    found: _Field, plain: WayToTrain, kinds: list[WayToTrain], size: float, horizon: int
+) -> tuple[WayToTrain, float, Race]:
+    """The rest of the budget: half of the contenders go on for twice as many steps."""
+    own = found.trials.maker.rate
+    pool = _pool(found, plain, kinds, size, horizon)
     steps = max(LEAST, min(found.left // (2 * len(pool)), horizon))
     chosen = _distinct(pool)
     wanted = {_Entry(kind, at, Contender("", {})).key for kind, at in chosen}

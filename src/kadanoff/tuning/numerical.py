@@ -151,6 +151,21 @@ def _mean_square(value: Any) -> float:
     return float(value.detach().double().square().mean())
 
 
+def _seen(output: Tensor | None, calls: list[Call]) -> Tensor:
+    """The output, if there is something to tune behind it."""
+    if output is None or not output.requires_grad:
+        raise AnalysisError(
+            "The model's output is no real tensor that depends on its parameters.",
+            "Return a floating point tensor, or a structure that begins with one.",
+        )
+    if not any(call.kind == "linear" for call in calls):
+        raise AnalysisError(
+            "No layer of the model could be seen while it ran (TorchScript hides them).",
+            "Tune the eager model it was made from.",
+        )
+    return output
+
+
 def _look(
     model: nn.Module,
     args: tuple[Any, ...],
@@ -190,17 +205,8 @@ def _look(
                 f"The model fails on the sample ({type(error).__name__}: {first[:160]}).",
                 "Give a batch as the model is called with.",
             ) from error
-        if output is None or not output.requires_grad:
-            raise AnalysisError(
-                "The model's output is no real tensor that depends on its parameters.",
-                "Return a floating point tensor, or a structure that begins with one.",
-            )
         calls = layers.calls
-        if not any(call.kind == "linear" for call in calls):
-            raise AnalysisError(
-                "No layer of the model could be seen while it ran (TorchScript hides them).",
-                "Tune the eager model it was made from.",
-            )
+        output = _seen(output, calls)
         edges = [call.edge for call in calls]
         # seen from the input, a skip around the very first layer is a path like any other
         found = main_chain(output, edges if source is None else [source, *edges])

@@ -164,6 +164,15 @@ def _accumulate(total: list[float], g: Tensor, probes: int, nuclear: bool) -> No
         total[2] += float(torch.linalg.eigvalsh(gram).clamp_min(0).sqrt().sum()) / probes
 
 
+def _of_torch(rate: float, algorithm: str, parameter: Tensor) -> float:
+    """The rate that torch's optimiser is to be given."""
+    if algorithm != "muon":
+        return rate
+    # torch.optim.Muon multiplies by this itself; the response is to a unit spectral norm
+    rows, columns = parameter.shape
+    return rate / math.sqrt(max(1.0, rows / columns))
+
+
 def parameter_groups(
     model: nn.Module,
     sample: Any,
@@ -260,11 +269,7 @@ def parameter_groups(
         rate = bounded(rate, where, algorithm, s=s, base_width=base_width, bound=bound)
     groups = []
     for n, role in where.items():
-        lr = rate[n]
-        if algorithm[n] == "muon":
-            # torch.optim.Muon multiplies by this itself; the response is to a unit spectral norm
-            rows, columns = parameters[n].shape
-            lr /= math.sqrt(max(1.0, rows / columns))
+        lr = _of_torch(rate[n], algorithm[n], parameters[n])
         group = {
             "params": [parameters[n]],
             "lr": lr,

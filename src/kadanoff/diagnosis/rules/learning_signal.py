@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from kadanoff.diagnosis.evidence import Evidence
 from kadanoff.diagnosis.kinds import kind
 from kadanoff.diagnosis.result import Finding
+from kadanoff.diagnosis.sightings import Cut
 
 __all__ = ["RULES"]
 
@@ -96,6 +97,20 @@ def _nothing(e: Evidence) -> Iterator[Finding]:
         )
 
 
+def _left_out(e: Evidence, unused: list[str]) -> Finding:
+    sizes = {p.name: _size(p.shape) for p in e.parameters}
+    share = sum(sizes[n] for n in unused) / max(sum(sizes[n] for n in e.trainable), 1)
+    return UNUSED.found(
+        "warning" if share > 0.5 else "note",
+        f"unused parameters: {len(unused)} take no part in this loss "
+        f"({_names(unused)}), {100 * share:.0f} % of all trainable numbers.",
+        cost=1.0,
+        value=share,
+        threshold=0.5,
+        where=unused,
+    )
+
+
 def _detached(e: Evidence) -> Iterator[Finding]:
     lost = _lost(e)
     if not lost or not e.trainable:
@@ -107,7 +122,7 @@ def _detached(e: Evidence) -> Iterator[Finding]:
     everything = len(lost) == len(e.trainable)
     if used or (everything and not e.attached):
         names = used or lost
-        places = list(dict.fromkeys(f"{c.what} in {c.path or 'forward'}" for c in e.cuts))
+        places = _places(e.cuts)
         blame = f"; on the way: {', '.join(places[:3])}" if places else ""
         layers = tuple(x.index for x in e.layers if x.parameter in set(names))
         share = len(names) / len(e.trainable)
@@ -122,22 +137,17 @@ def _detached(e: Evidence) -> Iterator[Finding]:
             where=names,
         )
     if unused and not everything:
-        sizes = {p.name: _size(p.shape) for p in e.parameters}
-        share = sum(sizes[n] for n in unused) / max(sum(sizes[n] for n in e.trainable), 1)
-        yield UNUSED.found(
-            "warning" if share > 0.5 else "note",
-            f"unused parameters: {len(unused)} take no part in this loss "
-            f"({_names(unused)}), {100 * share:.0f} % of all trainable numbers.",
-            cost=1.0,
-            value=share,
-            threshold=0.5,
-            where=unused,
-        )
+        yield _left_out(e, unused)
 
 
 def _lost(e: Evidence) -> list[str]:
     got = {p.name for p in e.parameters if p.gradient_norm is not None}
     return [p.name for p in e.parameters if p.name in e.trainable and p.name not in got]
+
+
+def _places(cuts: Iterable[Cut]) -> list[str]:
+    """Where gradients are cut, each place once."""
+    return list(dict.fromkeys(f"{c.what} in {c.path or 'forward'}" for c in cuts))
 
 
 def _zero(e: Evidence) -> Iterator[Finding]:
@@ -154,7 +164,7 @@ def _zero(e: Evidence) -> Iterator[Finding]:
     if meant and not killers:
         return
     names = [p.name for p in weights]
-    places = list(dict.fromkeys(f"{c.what} in {c.path or 'forward'}" for c in killers))
+    places = _places(killers)
     blame = f"; {', '.join(places[:3])} passes no gradient" if places else ""
     if not places and dead:
         blame = f"; all units of layer {dead[0].index} ({dead[0].path}) are dead"

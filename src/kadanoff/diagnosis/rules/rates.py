@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable, Iterator
 
 from kadanoff.diagnosis.evidence import Evidence
+from kadanoff.diagnosis.facts import OptimizerFacts
 from kadanoff.diagnosis.kinds import kind
-from kadanoff.diagnosis.result import Finding
+from kadanoff.diagnosis.result import Finding, TrialReport
 from kadanoff.diagnosis.rules.structure import median, shown
 
 __all__ = ["RULES"]
@@ -153,27 +154,7 @@ def _high(e: Evidence) -> Iterator[Finding]:
     if o is None or not o.rate > 0:
         return
     if t is not None and t.rate is not None:
-        over = t.edge is not None and o.rate > t.edge and t.learns is False
-        bad = over or _ran_away(t.losses, t.finite)
-        good = [rate for rate, last in e.ladder if rate < 0.4 * o.rate and _fine(t, last)]
-        used = t.rate
-        best = _learned(e, lambda rate: rate < 0.4 * used)
-        higher = _learned(e, lambda rate: rate > used)
-        bad = bad or (t.learns is False and bool(best) and not higher)
-        good = best or good
-        if not bad or not good:
-            return
-        edge = f" (largest stable rate at the start: {t.edge:.2g})" if t.edge else ""
-        end = f"{t.losses[-1]:.3g}" if t.finite and math.isfinite(t.losses[-1]) else "infinity"
-        yield HIGH.found(
-            "critical",
-            f"rate too high: with {t.recipe} the loss goes from {t.losses[0]:.3g} to {end} in "
-            f"{t.steps} steps; at {max(good):.2g} it learns{edge}.",
-            f"Set lr to {min(max(good), t.edge or math.inf):.1g} or below.",
-            cost=900,
-            value=o.rate,
-            threshold=t.edge or max(good),
-        )
+        yield from _high_in_trial(e, o, t, t.rate)
     elif e.edge is not None and o.rate > e.edge:
         yield HIGH.found(
             "critical" if o.rate > 3 * e.edge else "warning",
@@ -184,6 +165,31 @@ def _high(e: Evidence) -> Iterator[Finding]:
             value=o.rate,
             threshold=e.edge,
         )
+
+
+def _high_in_trial(
+    e: Evidence, o: OptimizerFacts, t: TrialReport, used: float
+) -> Iterator[Finding]:
+    over = t.edge is not None and o.rate > t.edge and t.learns is False
+    bad = over or _ran_away(t.losses, t.finite)
+    good = [rate for rate, last in e.ladder if rate < 0.4 * o.rate and _fine(t, last)]
+    best = _learned(e, lambda rate: rate < 0.4 * used)
+    higher = _learned(e, lambda rate: rate > used)
+    bad = bad or (t.learns is False and bool(best) and not higher)
+    good = best or good
+    if not bad or not good:
+        return
+    edge = f" (largest stable rate at the start: {t.edge:.2g})" if t.edge else ""
+    end = f"{t.losses[-1]:.3g}" if t.finite and math.isfinite(t.losses[-1]) else "infinity"
+    yield HIGH.found(
+        "critical",
+        f"rate too high: with {t.recipe} the loss goes from {t.losses[0]:.3g} to {end} in "
+        f"{t.steps} steps; at {max(good):.2g} it learns{edge}.",
+        f"Set lr to {min(max(good), t.edge or math.inf):.1g} or below.",
+        cost=900,
+        value=o.rate,
+        threshold=t.edge or max(good),
+    )
 
 
 def _learned(e: Evidence, wanted: Callable[[float], bool]) -> list[float]:

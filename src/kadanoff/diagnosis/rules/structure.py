@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from kadanoff.diagnosis.evidence import Evidence
 from kadanoff.diagnosis.kinds import kind
 from kadanoff.diagnosis.result import Finding, LayerReport
+from kadanoff.diagnosis.weights import MatrixFacts
 from kadanoff.style.numbers import uncertain
 
 __all__ = ["RULES", "median", "shown"]
@@ -106,6 +107,17 @@ BFLOAT = kind(
 )
 
 
+def _consecutive(numbers: Sequence[int]) -> list[list[int]]:
+    """Runs of numbers that follow each other."""
+    runs = [[numbers[0]]]
+    for before, number in itertools.pairwise(numbers):
+        if number == before + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return runs
+
+
 def _linear(e: Evidence) -> Iterator[Finding]:
     if e.affine and len(e.chain) >= 2 and len(e.layers) >= 3:
         yield LINEAR.found(
@@ -123,16 +135,8 @@ def _linear(e: Evidence) -> Iterator[Finding]:
     maps = [i for i, (k, op, _) in enumerate(steps) if k == "linear" and op != "embedding"]
     if len(maps) < 3:
         return
-    runs, run = [], [maps[0]]
-    for a, b in itertools.pairwise(maps):
-        if b == a + 1:
-            run.append(b)
-        else:
-            runs.append(run)
-            run = [b]
-    runs.append(run)
     paths = {x.path: x for x in e.layers}
-    longest = max(runs, key=len)
+    longest = max(_consecutive(maps), key=len)
     inside = [paths.get(steps[i][2]) for i in longest]
     if len(longest) < 3 or not _one_after_another(inside):
         return
@@ -165,32 +169,39 @@ def _one_after_another(layers: Sequence[LayerReport | None]) -> bool:
     return fits and not narrow
 
 
+def _all_zero(e: Evidence) -> Finding | None:
+    matrices = [p for p in e.parameters if len(p.shape) >= 2]
+    if len(matrices) < 2 or any(p.rms != 0 for p in matrices):
+        return None
+    return SYMMETRIC.found(
+        "critical",
+        f"symmetric weights: all {len(matrices)} weight matrices are zero: no gradient passes "
+        "any of them, and all units are copies.",
+        cost=650,
+        value=len(matrices),
+        threshold=0,
+        where=[p.name for p in matrices],
+    )
+
+
 def _symmetric(e: Evidence) -> Iterator[Finding]:
     maps = {x.parameter for x in e.layers if x.op != "embedding"}
     hidden = [x for x in e.matrices if x.shape[0] > 1 and x.name in maps]
     bad = [x for x in hidden if (x.equal_rows or x.rank_one) and min(x.shape) > 1]
     bad += [x for x in hidden if x.equal_rows and x not in bad]
-    empty = [p for p in e.parameters if len(p.shape) >= 2 and p.rms == 0]
-    if len(empty) >= 2 and len(empty) == sum(len(p.shape) >= 2 for p in e.parameters):
-        yield SYMMETRIC.found(
-            "critical",
-            f"symmetric weights: all {len(empty)} weight matrices are zero: no gradient passes "
-            "any of them, and all units are copies.",
-            cost=650,
-            value=len(empty),
-            threshold=0,
-            where=[p.name for p in empty],
-        )
+    empty = _all_zero(e)
+    if empty is not None:
+        yield empty
         return
     if not bad:
         return
     names = {x.name for x in bad}
     layers = [x.index for x in e.layers if x.parameter in names]
-    what = (
-        "constant"
-        if all(x.constant for x in bad)
-        else ("equal in all rows" if all(x.equal_rows for x in bad) else "of rank one")
-    )
+    what = "of rank one"
+    if all(x.constant for x in bad):
+        what = "constant"
+    elif all(x.equal_rows for x in bad):
+        what = "equal in all rows"
     share = len(bad) / len(hidden)
     only_last = len(bad) == 1 and len(hidden) > 1 and bad[0] is hidden[-1]
     yield SYMMETRIC.found(
@@ -206,11 +217,31 @@ def _symmetric(e: Evidence) -> Iterator[Finding]:
 
 
 def _half_loaded(e: Evidence) -> Iterator[Finding]:
-    groups: dict[tuple, list] = {}
+    fresh, others = _fresh_among_trained(e)
+    if fresh:
+        names = [x.name for x in fresh]
+        one = len(names) == 1
+        yield HALF.found(
+            "critical",
+            f"half loaded: {shown(names)} {'is' if one else 'are'} as PyTorch draws "
+            f"{'it' if one else 'them'} (largest entry {fresh[0].bound:.3f} of the "
+            f"bound, largest singular value {fresh[0].edge:.2f} of a random matrix's), while "
+            f"{others} layers of the same shape are trained.",
+            cost=650,
+            value=fresh[0].edge or math.nan,
+            threshold=1.12,
+            layers=[x.index for x in e.layers if x.parameter in set(names)],
+            where=names,
+        )
+
+
+def _fresh_among_trained(e: Evidence) -> tuple[list[MatrixFacts], int]:
+    """Matrices as PyTorch draws them before trained ones of their like, and how many those are."""
+    groups: dict[tuple, list[MatrixFacts]] = {}
     for x in e.matrices:
         if x.edge is not None and x.bound is not None:
             groups.setdefault((x.layer, x.shape), []).append(x)
-    fresh = []
+    fresh: list[MatrixFacts] = []
     others = 0
     for group in groups.values():
         like = [x for x in group if x.default and x.drawn]
@@ -220,20 +251,7 @@ def _half_loaded(e: Evidence) -> Iterator[Finding]:
         if like and len(moved) >= 2 and len(moved) >= 0.6 * len(group):
             fresh += like
             others += len(moved)
-    if fresh:
-        names = [x.name for x in fresh]
-        yield HALF.found(
-            "critical",
-            f"half loaded: {shown(names)} {'is' if len(names) == 1 else 'are'} as PyTorch draws "
-            f"{'it' if len(names) == 1 else 'them'} (largest entry {fresh[0].bound:.3f} of the "
-            f"bound, largest singular value {fresh[0].edge:.2f} of a random matrix's), while "
-            f"{others} layers of the same shape are trained.",
-            cost=650,
-            value=fresh[0].edge or math.nan,
-            threshold=1.12,
-            layers=[x.index for x in e.layers if x.parameter in set(names)],
-            where=names,
-        )
+    return fresh, others
 
 
 def _dead(e: Evidence) -> Iterator[Finding]:
