@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import torch
 
+from kadanoff.architecture import Network
 from kadanoff.diagnosis.result import LayerReport
 
 __all__ = [
@@ -98,7 +98,7 @@ def backward_trend(chain: Sequence[LayerReport]) -> Trend | None:
     return _trend(logs, [0.0] * len(logs), len(chain))
 
 
-def expected_trends(arch: Any, K: float) -> tuple[Trend, Trend] | None:
+def expected_trends(arch: Network, K: float) -> tuple[Trend, Trend] | None:
     """Gradient and signal trend at infinite width, from the second moment K of layer 1."""
     from kadanoff.rgflow.kernel import inner_kernel, next_layer, squares, steps
 

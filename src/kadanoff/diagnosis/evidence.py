@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from kadanoff.architecture import Network
 from kadanoff.diagnosis.chain import Trend
 from kadanoff.diagnosis.facts import Columns, OptimizerFacts, OutputFacts, TargetFacts
 from kadanoff.diagnosis.finite import Origin
@@ -75,7 +76,7 @@ class Evidence:
     signal: Trend | None = None
     backward: Trend | None = None
     batch_normalised: bool = False
-    arch: Any = None
+    arch: Network | None = None
     model: nn.Module | None = None
     samples: int = 0
     dtype: str = "float32"

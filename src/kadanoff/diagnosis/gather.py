@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kadanoff.architecture import Network
 from kadanoff.data import example
 from kadanoff.diagnosis.chain import backward_trend, gradient_trend, hidden_chain, signal_trend
 from kadanoff.diagnosis.evidence import Evidence, Time
@@ -44,7 +45,7 @@ def collect(
     found: Survey,
     layers: tuple[LayerReport, ...],
     parameters: tuple[ParameterReport, ...],
-    arch: Any,
+    arch: Network | None,
     optimizer: Any,
     steps: int,
 ) -> Evidence:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from kadanoff.activations import Activation, activation
+from kadanoff.architecture import Network
 from kadanoff.diagnosis.expectation import budget, expected
 from kadanoff.diagnosis.findings import examine
 from kadanoff.diagnosis.gather import collect, tried, whole
@@ -198,7 +199,7 @@ def diagnose(
     return in_plain_words(result)
 
 
-def _regime(arch: Any, X: torch.Tensor) -> str:
+def _regime(arch: Network, X: torch.Tensor) -> str:
     """The regime that depth over width puts the network in, for an input of the data's size."""
     from kadanoff.rgflow import aspect
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from kadanoff.architecture import Network
 from kadanoff.diagrams.couplings import Couplings, pairs_of
 from kadanoff.diagrams.recursions import Recursion, Term
 from kadanoff.diagrams.rules import Diagram, generate
@@ -45,7 +46,7 @@ class Correlators:
         Highest power of 1/n.
     """
 
-    arch: Any
+    arch: Network
     K: np.ndarray
     terms: list[Series]
     pairs: list[tuple[int, int]]
@@ -130,7 +131,7 @@ class Correlators:
 
 
 def correlators(
-    arch: Any,
+    arch: Network,
     X: Any,
     order: int = 3,
     *,

@@ -14,6 +14,7 @@ from scipy.special import gammaln
 from torch import Tensor
 
 from kadanoff.activations import activation as find_activation
+from kadanoff.architecture import Network
 from kadanoff.errors import DomainError, UsageError
 from kadanoff.priors.contours import Inversion
 from kadanoff.priors.mellin import LogMoment, cumulants_of
@@ -83,7 +84,7 @@ def exact(
     return ExactPrior(hidden, int(n_out), slope, unit if kappa is None else kappa)
 
 
-def of_network(arch: Any, x: Any) -> ExactPrior:
+def of_network(arch: Network, x: Any) -> ExactPrior:
     """The exact prior of the output of a described network at one input.
 
     Parameters

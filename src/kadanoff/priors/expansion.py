@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from scipy.special import eval_genlaguerre
 
-from kadanoff.architecture import MLP
+from kadanoff.architecture import MLP, Network
 from kadanoff.errors import UsageError
 from kadanoff.priors.distribution import ExactPrior
 from kadanoff.rgflow.single import moment_series
@@ -26,7 +26,7 @@ __all__ = ["edgeworth", "near_gaussian"]
 
 
 def near_gaussian(
-    arch: Any, x: Any, h: Any, order: int = 1, *, n_out: int | None = None, radial: bool = False
+    arch: Network, x: Any, h: Any, order: int = 1, *, n_out: int | None = None, radial: bool = False
 ) -> np.ndarray:
     """Density of the outputs of a described network at one input, to ``order`` in 1/n.
 

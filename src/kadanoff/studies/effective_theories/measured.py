@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kadanoff.architecture import Network
 from kadanoff.devices import chosen
 from kadanoff.diagrams.couplings import pairs_of, set_partitions
 from kadanoff.ensembles.blocks import stream
@@ -42,7 +43,7 @@ class MeasuredCorrelators:
         random; NaN where a layer has too few neurons.
     """
 
-    arch: Any
+    arch: Network
     n_networks: int
     method: str
     cumulants: dict[int, Measured]
@@ -55,7 +56,7 @@ class MeasuredCorrelators:
 
 
 def measure(
-    arch: Any,
+    arch: Network,
     X: Any,
     n_networks: int = 100_000,
     method: str = "exact",

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 import kadanoff as kd
+from kadanoff.architecture import Network
 from kadanoff.ensembles import scaling
 from kadanoff.studies.ntk_diagrams.rules import evaluate, mean_of_ntk, spread
 
@@ -21,7 +22,7 @@ def _network(name: str, n: int, hidden: int, C_W: float = 1.4, C_b: float = 0.1)
     return kd.MLP(2, [n] * hidden, 1, name, C_b=C_b, C_W=C_W, lambda_b=0.3, lambda_W=0.9)
 
 
-def _tensors(arch: Any) -> dict[str, list[float]]:
+def _tensors(arch: Network) -> dict[str, list[float]]:
     flow = kd.flow(arch, ONE, order=1)
     return {name: [float(v) for v in flow.require(name).flatten()] for name in _TENSORS}
 

@@ -15,10 +15,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.polynomial.hermite_e import hermegauss
+
+from kadanoff.architecture import Network
 
 __all__ = ["BLOBS", "Diagram", "evaluate", "mean_of_ntk", "spread"]
 
@@ -88,7 +89,7 @@ def _ends(observable: str) -> list[tuple[str, int]]:
 
 
 def evaluate(
-    diagram: Diagram, observables: tuple[str, ...], below: Mapping[str, float], arch: Any
+    diagram: Diagram, observables: tuple[str, ...], below: Mapping[str, float], arch: Network
 ) -> float:
     """The number of a diagram in a layer, with the tensors of the layer ``below``.
 
@@ -113,7 +114,7 @@ def evaluate(
 
 
 def _shared(
-    diagram: Diagram, observables: tuple[str, ...], below: Mapping[str, float], arch: Any
+    diagram: Diagram, observables: tuple[str, ...], below: Mapping[str, float], arch: Network
 ) -> float:
     """Covariance over one neuron of the two vertices."""
     values = []
@@ -125,12 +126,12 @@ def _shared(
     return float(_WEIGHTS @ (a * b) - (_WEIGHTS @ a) * (_WEIGHTS @ b))
 
 
-def _weight(kind: str, observable: str, arch: Any) -> float:
+def _weight(kind: str, observable: str, arch: Network) -> float:
     """C_W or λ_W in front of a vertex; layers are equal."""
     return float(arch.lambda_W[-1] if (kind, observable) == ("σσ", "ntk") else arch.C_W[-1])
 
 
-def _square(kind: str, z: np.ndarray, arch: Any) -> np.ndarray:
+def _square(kind: str, z: np.ndarray, arch: Network) -> np.ndarray:
     import torch
 
     act = arch.activations[-1]
@@ -138,7 +139,7 @@ def _square(kind: str, z: np.ndarray, arch: Any) -> np.ndarray:
     return function(torch.from_numpy(z)).numpy() ** 2
 
 
-def _derivative(kind: str, r: int, K: float, arch: Any) -> float:
+def _derivative(kind: str, r: int, K: float, arch: Network) -> float:
     """∂^r/∂K^r of ⟨σσ⟩ or ⟨σ'σ'⟩, by Hermite polynomials: no derivative of σ is taken."""
     square = _square(kind, math.sqrt(K) * _NODES, arch)
     hermite = {0: 1.0, 1: _NODES**2 - 1, 2: _NODES**4 - 6 * _NODES**2 + 3}[r]

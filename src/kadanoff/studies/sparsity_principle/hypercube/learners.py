@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from kadanoff.activations import activation
+from kadanoff.architecture import Network
 from kadanoff.studies.sparsity_principle.hypercube.labelings import Learner
 
 __all__ = [
@@ -53,7 +54,7 @@ def decision_tree(max_depth: int | None = None) -> Learner:
     return learn
 
 
-def kernel_machine(arch: Any, which: str = "ntk", ridge: float = 1e-8) -> Learner:
+def kernel_machine(arch: Network, which: str = "ntk", ridge: float = 1e-8) -> Learner:
     """Kernel regression with the NTK or NNGP kernel of an infinite network.
 
     Parameters
