@@ -247,9 +247,11 @@ class Kernel:
                 out.diagonal().copy_(own[name])
         error = self._check(one, two, names, outputs)
         compiled = getattr(evaluator, "compiled", None)
+        kernels: dict[str, Tensor] = dict(zip(names, outputs, strict=True))
         return Gram(
             names,
-            **dict(zip(names, outputs)),
+            nngp=kernels.get("nngp"),
+            ntk=kernels.get("ntk"),
             method=method,
             error=error,
             nodes=0 if compiled is None else compiled.nodes,
