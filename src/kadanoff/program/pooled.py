@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kadanoff.errors import DataError, UsageError
+from kadanoff.errors import DataError, KadanoffError, UsageError
 from kadanoff.program.law import Law
 from kadanoff.program.mode import Network
 from kadanoff.program.pool import together
@@ -91,7 +91,16 @@ def pooled_kernels(
 
         with torch.random.fork_rng(devices=[]), untouched(model):
             torch.manual_seed(int(states[0] >> np.uint64(1)))
-            found = together(one, _SIDE_BY_SIDE)
+            try:
+                found = together(one, _SIDE_BY_SIDE)
+            except (RuntimeError, TypeError, ValueError, IndexError) as error:
+                if isinstance(error, KadanoffError):
+                    raise
+                first = (str(error).strip().splitlines() or ["no message"])[0][:200]
+                raise UsageError(
+                    f"The model failed: {type(error).__name__}: {first}",
+                    "Check that model(X) runs by itself on these inputs.",
+                ) from error
         yield (
             torch.stack([K for K, _ in found]).mean(0),
             torch.stack([T for _, T in found]).mean(0),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from kadanoff.errors import DataError
+from kadanoff.errors import DataError, UsageError
 from kadanoff.kernels.traced.expressions import Expression
 from kadanoff.kernels.traced.layout import Layout, canonical_ids, layout_of, split_ids
 from kadanoff.kernels.traced.nodes import Affine, Embedding, Inputs, Node, Table
@@ -119,7 +119,11 @@ def _dense(trace: Trace, x: Tensor, view: ParameterView, bias: Any, axis: int) -
     """A dense layer on the last axis of x, ``axis`` of its weight."""
     fan_in, width = view.ids.shape[axis], view.ids.shape[1 - axis]
     if x.shape[-1] != fan_in:
-        raise Open("shapes that do not match")
+        raise UsageError(
+            f"The model failed in {trace.here or 'its forward'}: an input of shape "
+            f"{tuple(x.shape)} meets a map of {fan_in} features.",
+            "Check that model(X) runs by itself on these inputs.",
+        )
     shift: list[float] = []
     C_b, rate_b = _bias(trace, bias, shift)
     C_W, rate_W = _numbers(view, fan_in)
@@ -207,6 +211,12 @@ def convolution(trace: Trace, call: Call) -> Tensor:
     groups, kernel = int(given["groups"]), tuple(view.ids.shape[2:])
     if x.ndim != d + 2:
         raise Open("a convolution without a batch")
+    if x.shape[1] != view.ids.shape[1] * groups:
+        raise UsageError(
+            f"The model failed in {trace.here or 'its forward'}: an input of shape "
+            f"{tuple(x.shape)} meets a convolution of {view.ids.shape[1] * groups} channels.",
+            "Check that model(X) runs by itself on these inputs.",
+        )
     stride, dilation = _each(given["stride"], d), _each(given["dilation"], d)
     padding = _padding(given["padding"], d, kernel, dilation)
     fan_in = view.ids[0].numel()
