@@ -26,7 +26,7 @@ from kadanoff.kernels.traced.sampled import Sampled, drawn
 __all__ = ["Graph", "Values", "pairs_of"]
 
 # entries of the largest kernel that go through together
-_BATCH = 1 << 20
+_BATCH = 1 << 18
 
 # data by leaf: (N, P, C)
 Values = dict[Node, Tensor]
@@ -254,13 +254,14 @@ def pairs_of(
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         threads = stack.enter_context(single_threaded())
-        pool = stack.enter_context(
-            ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
-        )
-        one = _own(graph, values1, counts[0], batch, ntk, pool.map)
+        apply: Callable[..., Any] = map
+        if threads > 1:
+            pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+            apply = stack.enter_context(pool).map
+        one = _own(graph, values1, counts[0], batch, ntk, apply)
         if only_own:
             return _finite(one[1], one[2])
-        two = one if values2 is None else _own(graph, values2, counts[1], batch, ntk, pool.map)
+        two = one if values2 is None else _own(graph, values2, counts[1], batch, ntk, apply)
         K = torch.empty(counts, dtype=torch.float64)
         Theta = torch.zeros_like(K)
         index = torch.ones(counts, dtype=torch.bool)
@@ -279,7 +280,7 @@ def pairs_of(
             )
             return job, run()
 
-        for done, (job, (k, theta)) in enumerate(pool.map(work, jobs)):
+        for done, (job, (k, theta)) in enumerate(apply(work, jobs)):
             i, j = job.unbind(1)
             K[i, j], Theta[i, j] = k, theta
             if symmetric:
