@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from kadanoff.errors import AnalysisError, DataError, DomainError, UsageError
-from kadanoff.learning.dynamics import duplicates, eigenbasis, inverse_of
+from kadanoff.learning.dynamics import Whitening, duplicates, eigenbasis, whitening_of
 from kadanoff.learning.terms import PosteriorTerms
 
 __all__ = [
@@ -94,9 +94,9 @@ def _inverse(K_AA: Tensor, y: Tensor, noise: float) -> tuple[Tensor, float]:
     """Inverse of the noisy training kernel and its log determinant."""
     if noise < 0 or not math.isfinite(noise):
         raise DomainError(f"noise = {noise} is not a variance.", "Pass a number >= 0.")
-    quick = inverse_of(K_AA, noise)
+    quick = whitening_of(K_AA, noise)
     if quick is not None:
-        return quick
+        return quick.inverse, quick.logdet
     values, vectors = eigenbasis(K_AA, "training kernel")
     values = values + noise
     if float(values.min()) <= float(values.max()) * values.shape[0] * 1e-15:
@@ -231,7 +231,8 @@ def leave_one_out(
     -------
     LeaveOneOut
     """
-    start = left_out_of(_inverse(kernel, y, noise)[0], y)
+    inverse = _inverse(kernel, y, noise)[0]
+    start = left_out_of(inverse.diagonal(), inverse @ y, y)
     variance, error, log_predictive = start.variance, start.error, start.log_predictive
     if V is not None and G1 is not None and n is not None:
         N = y.shape[0]
@@ -254,10 +255,19 @@ def leave_one_out(
     return LeaveOneOut(y - error, variance, error, float((error**2).mean()), log_predictive)
 
 
-def left_out_of(inverse: Tensor, y: Tensor) -> LeaveOneOut:
-    """Leave-one-out predictions from the inverse (N, N) of the training kernel, noise included."""
-    variance = 1 / inverse.diagonal()
-    error = (inverse @ y) * variance[:, None]
+def left_out_of(diagonal: Tensor, tilde: Tensor, y: Tensor) -> LeaveOneOut:
+    """Leave-one-out predictions from the inverse of the training kernel, noise included.
+
+    Parameters
+    ----------
+    diagonal : Tensor, shape (N,)
+        Of the inverse.
+    tilde : Tensor, shape (N, n_L)
+        The inverse times y.
+    y : Tensor, shape (N, n_L)
+    """
+    variance = 1 / diagonal
+    error = tilde * variance[:, None]
     logs = -0.5 * error**2 / variance[:, None] - 0.5 * (2 * math.pi * variance[:, None]).log()
     return LeaveOneOut(y - error, variance, error, float((error**2).mean()), float(logs.sum()))
 
@@ -270,7 +280,7 @@ def posterior(
     G1: Tensor | None = None,
     V: Tensor | None = None,
     n: int | None = None,
-    known: tuple[Tensor, float] | None = None,
+    known: Whitening | None = None,
 ) -> Posterior:
     r"""Posterior of the outputs at the test points, at infinite width or at order 1/n.
 
@@ -284,8 +294,8 @@ def posterior(
     G1 : Tensor, shape (N+M, N+M), V : Tensor, shape (N+M,)*4, n : int
         Order 1/n: correction of the mean metric, four-point vertex, both of the output layer and
         without the 1/n; width of the last hidden layer.
-    known : (Tensor, float), optional
-        Inverse and log determinant of the noisy training kernel, from :func:`inverse_of`.
+    known : Whitening, optional
+        Of the noisy training kernel, where it has been factorised already.
 
     Returns
     -------
@@ -306,15 +316,24 @@ def posterior(
     """
     n_train, n_out = y.shape
     A, B = slice(0, n_train), slice(n_train, K.shape[0])
-    inverse, logdet = known or _inverse(K[A, A], y, noise)
-    tilde = inverse @ y
+    known = known or (whitening_of(K[A, A], noise) if noise >= 0 else None)
+    if known is None:
+        inverse, logdet = _inverse(K[A, A], y, noise)
+        tilde = inverse @ y
+        cov_0 = K[B, B] - K[B, A] @ inverse @ K[A, B]
+    else:
+        inverse, logdet, tilde = None, known.logdet, known.solve(y)
+        reach = K[B, A] @ known.W.mT
+        cov_0 = K[B, B] - reach @ reach.mT
     mean_0 = K[B, A] @ tilde
-    cov_0 = K[B, B] - K[B, A] @ inverse @ K[A, B]
     fit = float((y * tilde).sum())
     evidence_0 = -0.5 * fit - 0.5 * n_out * (logdet + n_train * math.log(2 * math.pi))
     if V is None or G1 is None or n is None:
         return Posterior(mean_0, cov_0, evidence_0, PosteriorTerms(mean_0, cov_0, evidence_0))
 
+    if inverse is None:
+        assert known is not None
+        inverse = known.inverse
     W = tilde @ tilde.mT - n_out * inverse
     project = torch.cat([-K[B, A] @ inverse, torch.eye(K.shape[0] - n_train, dtype=K.dtype)], 1)
     V_AA = V[:, :, A, A]

@@ -11,7 +11,15 @@ from torch import Tensor
 
 from kadanoff.errors import AnalysisError, DataError, DomainError, UsageError
 
-__all__ = ["Blocks", "Targets", "as_targets", "duplicates", "eigenbasis", "inverse_of"]
+__all__ = [
+    "Blocks",
+    "Targets",
+    "Whitening",
+    "as_targets",
+    "duplicates",
+    "eigenbasis",
+    "whitening_of",
+]
 
 # up to here (in the 1-norm) both factorisations give the same digits
 _CHOLESKY_CONDITION = 1e10
@@ -132,8 +140,37 @@ def eigenbasis(kernel: Tensor, name: str = "kernel") -> tuple[Tensor, Tensor]:
     return values.clamp_min(0), vectors
 
 
-def inverse_of(kernel: Tensor, shift: float = 0.0) -> tuple[Tensor, float] | None:
-    """Inverse and log determinant of kernel + shift, by Cholesky; None where it is ill-conditioned.
+@dataclass(frozen=True)
+class Whitening:
+    """W with Wᵀ W = (kernel + shift)⁻¹: the inverse of its Cholesky factor.
+
+    Attributes
+    ----------
+    W : Tensor, shape (N, N)
+    logdet : float
+        Of kernel + shift.
+    """
+
+    W: Tensor
+    logdet: float
+
+    def solve(self, y: Tensor) -> Tensor:
+        """(kernel + shift)⁻¹ y."""
+        return self.W.mT @ (self.W @ y)
+
+    @property
+    def inverse(self) -> Tensor:
+        """(kernel + shift)⁻¹."""
+        return self.W.mT @ self.W
+
+    @property
+    def diagonal(self) -> Tensor:
+        """The diagonal of the inverse, (N,)."""
+        return self.W.square().sum(0)
+
+
+def whitening_of(kernel: Tensor, shift: float = 0.0) -> Whitening | None:
+    """One factorisation of kernel + shift, by Cholesky; None where it is ill-conditioned.
 
     Then, or where the kernel is not one, the eigenvalues have to be looked at
     (:func:`eigenbasis`), which takes some ten times longer.
@@ -145,11 +182,18 @@ def inverse_of(kernel: Tensor, shift: float = 0.0) -> tuple[Tensor, float] | Non
     factor, failed = torch.linalg.cholesky_ex(whole)
     if int(failed):
         return None
-    inverse = torch.cholesky_inverse(factor)
-    condition = float(whole.abs().sum(0).max() * inverse.abs().sum(0).max())
-    if not condition < _CHOLESKY_CONDITION:
+    # LAPACK's: torch would solve for N right-hand sides, at three times the price
+    from scipy.linalg.lapack import (  # pyright: ignore[reportAttributeAccessIssue]
+        dpocon,
+        dtrtri,
+    )
+
+    upper = factor.cpu().numpy().T
+    reciprocal, _ = dpocon(upper, float(torch.linalg.matrix_norm(whole, 1)))
+    if not reciprocal * _CHOLESKY_CONDITION > 1:
         return None
-    return inverse, 2 * float(factor.diagonal().log().sum())
+    W = torch.from_numpy(dtrtri(upper)[0].T).to(kernel.device)
+    return Whitening(W, 2 * float(factor.diagonal().log().sum()))
 
 
 @dataclass(frozen=True)
@@ -192,10 +236,9 @@ class Blocks:
         return eigenbasis(self.Theta_AA, "training NTK")
 
     @cached_property
-    def inverse(self) -> Tensor | None:
-        """Inverse (N, N) of the training NTK + ridge; None where its null space matters."""
-        found = inverse_of(self.Theta_AA, self.ridge)
-        return None if found is None else found[0]
+    def whitening(self) -> Whitening | None:
+        """One factorisation of the training NTK + ridge; None where its null space matters."""
+        return whitening_of(self.Theta_AA, self.ridge)
 
     @property
     def rank_floor(self) -> float:

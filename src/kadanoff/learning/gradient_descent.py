@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from kadanoff.learning.dynamics import Blocks
+from kadanoff.learning.dynamics import Blocks, Whitening
 
 __all__ = ["expected_loss", "trained_covariance", "trained_mean"]
 
@@ -45,17 +45,17 @@ def trained_mean(blocks: Blocks, t: float = math.inf, eta: float | None = None) 
     -----
     Source: Roberts, Yaida and Hanin (2022), chapter 10.
     """
-    inverse = _whole(blocks, t, eta)
-    if inverse is not None:
-        return blocks.Theta_BA @ (inverse @ blocks.y)
+    whole = _whole(blocks, t, eta)
+    if whole is not None:
+        return blocks.Theta_BA @ whole.solve(blocks.y)
     _, vectors = blocks.modes
     weights = blocks.filter(t, eta)[:, None] * (vectors.mT @ blocks.y)
     return blocks.Theta_BA @ (vectors @ weights)
 
 
-def _whole(blocks: Blocks, t: float, eta: float | None) -> Tensor | None:
-    """The inverse, where flow goes on to the end and leaves no mode over."""
-    return blocks.inverse if math.isinf(t) and t > 0 and eta is None else None
+def _whole(blocks: Blocks, t: float, eta: float | None) -> Whitening | None:
+    """The factorisation, where flow goes on to the end and leaves no mode over."""
+    return blocks.whitening if math.isinf(t) and t > 0 and eta is None else None
 
 
 def trained_covariance(blocks: Blocks, t: float = math.inf, eta: float | None = None) -> Tensor:
@@ -78,9 +78,9 @@ def trained_covariance(blocks: Blocks, t: float = math.inf, eta: float | None = 
     -------
     Tensor, shape (M, M)
     """
-    inverse = _whole(blocks, t, eta)
-    if inverse is not None:
-        transfer = blocks.Theta_BA @ inverse
+    whole = _whole(blocks, t, eta)
+    if whole is not None:
+        transfer = (blocks.Theta_BA @ whole.W.mT) @ whole.W
     else:
         _, vectors = blocks.modes
         transfer = ((blocks.Theta_BA @ vectors) * blocks.filter(t, eta)) @ vectors.mT

@@ -24,7 +24,7 @@ from kadanoff.learning.bayes import (
     posterior,
 )
 from kadanoff.learning.corrections import OTHER_BLOCKS, first_order
-from kadanoff.learning.dynamics import Blocks, as_targets, inverse_of
+from kadanoff.learning.dynamics import Blocks, Whitening, as_targets, whitening_of
 from kadanoff.learning.gradient_descent import trained_covariance, trained_mean
 from kadanoff.learning.inference import first_order_posterior
 from kadanoff.learning.response import ALGORITHMS
@@ -298,7 +298,7 @@ def predict(
             b = blocks(arch, X_train, y, X_test, ridge)
             mean = trained_mean(b, t, eta)
             terms = GradientTerms(infinite_width=mean)
-            left_out = _left_out(b.Theta_AA, y, ridge, b.inverse) if math.isinf(t) else None
+            left_out = _left_out(b.Theta_AA, y, ridge, b.whitening) if math.isinf(t) else None
             cov = trained_covariance(b, t, eta)
             out = Prediction(mean, cov, 0, method, t, eta, terms, leave_one_out=left_out)
     return replace(out, classes=targets.classes)
@@ -308,10 +308,9 @@ def _posterior(arch: Any, X_train: Tensor, y: Tensor, X_test: Tensor, noise: flo
     n = len(X_train)
     K = _kernels(arch, torch.cat([X_train, X_test]))[0]
     # one factorisation for the posterior and for what is left out
-    known = inverse_of(K[:n, :n], noise) if noise >= 0 and math.isfinite(noise) else None
+    known = whitening_of(K[:n, :n], noise) if noise >= 0 and math.isfinite(noise) else None
     out = _from_posterior(posterior(K, y, noise=noise, known=known), 0)
-    inverse = None if known is None else known[0]
-    return replace(out, leave_one_out=_left_out(K[:n, :n], y, noise, inverse))
+    return replace(out, leave_one_out=_left_out(K[:n, :n], y, noise, known))
 
 
 def _warn_strong(arch: Network, correction: Tensor, mean: Tensor, notes: list[str]) -> None:
@@ -326,12 +325,12 @@ def _warn_strong(arch: Network, correction: Tensor, mean: Tensor, notes: list[st
 
 
 def _left_out(
-    kernel: Tensor, y: Tensor, noise: float, inverse: Tensor | None = None
+    kernel: Tensor, y: Tensor, noise: float, known: Whitening | None = None
 ) -> LeaveOneOut | None:
     if y.shape[0] < 2:
         return None
-    if inverse is not None:
-        return left_out_of(inverse, y)
+    if known is not None:
+        return left_out_of(known.diagonal, known.solve(y), y)
     try:
         return leave_one_out(kernel, y, noise)
     except (AnalysisError, DataError):
@@ -449,5 +448,5 @@ def _order_1(
         terms,
         notes=tuple(notes),
         output_cov=output_cov,
-        leave_one_out=_left_out(b.Theta_AA, y, 0.0, b.inverse),
+        leave_one_out=_left_out(b.Theta_AA, y, 0.0, b.whitening),
     )
