@@ -156,6 +156,31 @@ def test_an_operation_outside_the_list_is_named_with_its_path():
     assert any("svd" in why for why in gram.sampled)
 
 
+def test_a_given_matrix_over_positions():
+    A = torch.tensor([[0.5, 0.5, 0.0], [0.2, 0.3, 0.5]], dtype=torch.float64)
+    X = data(4, 3, 4)
+
+    class Graph(nn.Module):
+        def __init__(self, before):
+            super().__init__()
+            self.one, self.two, self.before = nn.Linear(4, 8), nn.Linear(16, 1), before
+
+        def forward(self, x):
+            # linear maps of channels and of positions commute
+            h = self.one(A.to(x) @ x) if self.before else A.to(x) @ self.one(x)
+            return self.two(torch.relu(h).flatten(1))
+
+    one, two = (kd.kernel(Graph(before))(X) for before in (True, False))
+    assert two.sampled == ()
+    assert torch.allclose(one.nngp, two.nngp, rtol=1e-6)
+
+
+def test_transposed_convolutions_are_pooled():
+    model = nn.Sequential(nn.Conv1d(2, 32, 3), nn.ReLU(), nn.ConvTranspose1d(32, 32, 2), nn.ReLU(),
+                          nn.Flatten(), nn.Linear(32 * 5, 1))  # fmt: skip
+    assert kd.kernel(model)(data(2, 2, 6)).method == "pooled"
+
+
 def test_models_that_fail_or_have_positions():
     with pytest.raises(UsageError, match="The model failed"):
         kd.kernel(net())(data(3, 5))

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from kadanoff.kernels.traced.layout import Layout, canonical_ids
 from kadanoff.kernels.traced.nodes import Environment, Node, Pair
-from kadanoff.kernels.traced.settling import gathered, rows_of, settle
+from kadanoff.kernels.traced.positions import Resampled
+from kadanoff.kernels.traced.settling import distributed, gathered, rows_of, settle
 from kadanoff.kernels.traced.symbols import Call, Open, Random, Symbol
 
 if TYPE_CHECKING:
@@ -155,6 +156,8 @@ def product(trace: Trace, call: Call, x: Tensor, y: Tensor) -> Tensor:
         The operands.
     """
     first, second = trace.symbol(x), trace.symbol(y)
+    if first is None and isinstance(second, Random):
+        return _mixed(trace, call, x, second, y)
     if isinstance(first, Scores) and isinstance(second, Random):
         return _applied(trace, call, first, second, x, y)
     if not isinstance(first, Random) or not isinstance(second, Random):
@@ -169,6 +172,26 @@ def product(trace: Trace, call: Call, x: Tensor, y: Tensor) -> Tensor:
     shape = (*x.shape[:-1], y.shape[-1])
     found = Scores(trace.call(call), query, key, tied, x.shape[-1], layout)
     return trace.stand_in(shape, found)
+
+
+def _mixed(trace: Trace, call: Call, matrix: Tensor, r: Random, y: Tensor) -> Tensor:
+    """A given matrix over positions: A K Aᵀ."""
+    r = settle(trace, r, tuple(y.shape), (y.ndim - 1,))
+    layout = trace.layout(r)
+    plain = layout.sample == 0 and layout.inner * layout.outer == 1 and y.ndim == 3
+    if matrix.ndim != 2 or not plain or layout.channels != (2,):
+        raise Open("a product with a given matrix of another form")
+    positions, channel = rows_of(trace, r, layout)
+    source, A = gathered(r, positions, channel), matrix.detach().double()
+
+    def apply(t: Tensor) -> Tensor:
+        return t.flatten(1) @ A.mT
+
+    node = distributed(source, lambda n: Resampled(n, apply, (A.shape[1],), (A.shape[0],)))
+    shape = (y.shape[0], A.shape[0], y.shape[2])
+    out = Layout(shape, 0, 1, (2,))
+    ids = canonical_ids(trace.batch, node.positions, node.channels)
+    return trace.stand_in(shape, Random(trace.call(call), node, ids, layout=out))
 
 
 def _independent(one: Node, two: Node) -> bool:

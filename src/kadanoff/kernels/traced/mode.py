@@ -331,6 +331,9 @@ class Trace(TorchFunctionMode):
         if name in COMPOSITE and hasattr(func, "__code__"):
             with self:
                 return opened(func)(*args, **kwargs)
+        if name in _CASTS and args and self.symbol(args[0]) is None:
+            # given numbers, of the type of something else
+            return args[0].to(self.dtype) if args[0].is_floating_point() else args[0]
         if all(isinstance(s, Data) for s in met):
             return self._data(func, raw, name, args, kwargs)
         return self._operation(func, raw, name, args, kwargs, met)
@@ -439,7 +442,7 @@ class Trace(TorchFunctionMode):
             raise Refused(self.here, name, reason)
         if not self.sampling:
             raise Refused(self.here, name, reason)
-        self._check_maps(name, args, kwargs)
+        self._check_maps(name, "" if operation is None else operation.family, args, kwargs)
         expression = self.call(Call(func, name, args, kwargs))
         with torch._C.DisableTorchFunction():
             try:
@@ -454,12 +457,14 @@ class Trace(TorchFunctionMode):
         reason = first[0] if first else f"{name}: {reason}"
         return self._each(_detached(found), lambda e: Opaque(e, reason), expression)
 
-    def _check_maps(self, name: str, args: tuple, kwargs: dict) -> None:
+    def _check_maps(self, name: str, family: str, args: tuple, kwargs: dict) -> None:
         """A random matrix must not be drawn at finite width where it would average."""
+        if family not in ("linear", "convolution", "product"):
+            return
         for symbol in self._met((args, kwargs)):
             if not isinstance(symbol, ParameterView) or not symbol.parameter.law.random:
                 continue
-            if len(symbol.parameter.shape) > 1 and name in _MAPS:
+            if len(symbol.parameter.shape) > 1:
                 self.refuse(name, "its weight is used in a way of its own")
 
     def _writable(self, item: Any) -> Any:
@@ -474,7 +479,6 @@ class Trace(TorchFunctionMode):
 
 
 _IN_PLACE = {"__iadd__", "__isub__", "__imul__", "__itruediv__", "__setitem__"}
-_MAPS = {"linear", "conv1d", "conv2d", "conv3d", "addmm", "conv_transpose2d", "bilinear"}
 # operations beyond the table that replay as they are
 _SAMPLED = {"pick", "relu_", "rsub", "square", "var_mean", "softmax", "type_as", "rfloordiv"}
 
