@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -183,11 +184,10 @@ def whitening_of(kernel: Tensor, shift: float = 0.0) -> Whitening | None:
     if int(failed):
         return None
     # LAPACK's: torch would solve for N right-hand sides, at three times the price
-    from scipy.linalg.lapack import (  # pyright: ignore[reportAttributeAccessIssue]
-        dpocon,
-        dtrtri,
-    )
+    from scipy.linalg import lapack
 
+    dpocon: Any = getattr(lapack, "dpocon")  # noqa: B009 (unknown to type checkers)
+    dtrtri: Any = getattr(lapack, "dtrtri")  # noqa: B009
     upper = factor.cpu().numpy().T
     reciprocal, _ = dpocon(upper, float(torch.linalg.matrix_norm(whole, 1)))
     if not reciprocal * _CHOLESKY_CONDITION > 1:

@@ -359,6 +359,11 @@ class Trace(TorchFunctionMode):
     def _data(self, func: Callable, raw: str, name: str, args: tuple, kwargs: dict) -> Any:
         expression = Expression(func, name, self._exact(args), self._exact(kwargs))
         found = func(*args, **kwargs)
+        source = self.symbol(args[0]) if args else None
+        cast = name in _CASTS and source is not None and isinstance(found, Tensor)
+        if cast and found.is_floating_point() and args[0].is_floating_point():
+            # numbers stay in float64, whatever type the model works in
+            expression = source.expression
         if raw == "__setitem__":
             self.register(args[0], Data(expression))
             return found
@@ -367,7 +372,9 @@ class Trace(TorchFunctionMode):
     def _exact(self, item: Any) -> Any:
         if isinstance(item, Tensor):
             found = self.symbol(item)
-            return constant(item) if found is None else found.expression
+            if found is None:
+                return constant(item.double() if item.is_floating_point() else item)
+            return found.expression
         if isinstance(item, (list, tuple)):
             items = [self._exact(one) for one in item]
             return items if isinstance(item, list) else tuple(items)
