@@ -360,8 +360,8 @@ class Trace(TorchFunctionMode):
         expression = Expression(func, name, self._exact(args), self._exact(kwargs))
         found = func(*args, **kwargs)
         source = self.symbol(args[0]) if args else None
-        cast = name in _CASTS and source is not None and isinstance(found, Tensor)
-        if cast and found.is_floating_point() and args[0].is_floating_point():
+        floats = all(isinstance(t, Tensor) and t.is_floating_point() for t in (found, *args[:1]))
+        if source is not None and name in _CASTS and floats:
             # numbers stay in float64, whatever type the model works in
             expression = source.expression
         if raw == "__setitem__":
