@@ -130,11 +130,11 @@ class FixedAttention(Node):
     def forward(self, env: Environment) -> Pair:
         S, T = env.get(self.inputs[0], True)
         if self.strength:
-            one, two = (self._weights(m) for m in env.matrix(self.inputs[1]))
+            one, two = env.matrix(self.inputs[1], self._weights)
         else:
             one = two = self._weights(S.new_zeros(1, self.positions, S.shape[1]))
-        S = one @ S @ two.mT
-        T = one @ T @ two.mT if env.ntk else torch.zeros_like(S)
+        S = torch.matmul(one, S) @ two.mT
+        T = torch.matmul(one, T) @ two.mT if env.ntk else torch.zeros_like(S)
         if env.full(self):
             return S, T
         return S.diagonal(dim1=1, dim2=2), T.diagonal(dim1=1, dim2=2)

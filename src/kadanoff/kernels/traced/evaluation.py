@@ -159,12 +159,16 @@ class _Run:
         one, two = self.given[0][node], self.given[1][node]
         return (one[i] if len(one) > 1 else one), (two[j] if len(two) > 1 else two)
 
-    def matrix(self, node: Node) -> Pair:
+    def matrix(self, node: Node, function: Callable[[Tensor], Tensor]) -> Pair:
         i, j = self.pairs
         if self.given is None:
-            M = self.matrices[node]
+            M = function(self.matrices[node])
             return (M[i], M[j]) if len(M) > 1 else (M, M)
-        one, two = (given[node, "all"] for given in self.given)
+        for given in self.given:
+            # once a sample, not once a pair
+            if (node, function) not in given:
+                given[node, function] = function(given[node, "all"])
+        one, two = (given[node, function] for given in self.given)
         return (one[i] if len(one) > 1 else one), (two[j] if len(two) > 1 else two)
 
     def data(self, node: Node) -> Pair:

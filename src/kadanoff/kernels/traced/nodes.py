@@ -61,8 +61,8 @@ class Environment(Protocol):
         """E[x²] of the first and of the second sample of each pair, (B, P) each."""
         ...
 
-    def matrix(self, node: Node) -> Pair:
-        """E[x_p x_q] within the first and within the second sample of each pair, (B, P, P)."""
+    def matrix(self, node: Node, function: Callable[[Tensor], Tensor]) -> Pair:
+        """A function of E[x_p x_q] within the first and the second sample of each pair."""
         ...
 
     def data(self, node: Node) -> Pair:
@@ -267,10 +267,11 @@ class Affine(Node):
         K = S * self.C_W
         if env.ntk:
             T = T * self.C_W
-            T.add_(S, alpha=rate_W).add_(rate_b)
+            T.add_(S, alpha=rate_W)
+            T = T.add_(rate_b) if rate_b else T
         else:
             T = torch.zeros_like(K)
-        return K.add_(self.C_b), T
+        return (K.add_(self.C_b) if self.C_b else K), T
 
     def _taken(self, S: Tensor, full: bool) -> Tensor:
         assert self.taps is not None
