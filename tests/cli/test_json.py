@@ -22,6 +22,7 @@ BIB = "@misc{k, title={A title of some length}, author={A B}, year=2001}"
 # a small call of each command; {} is a folder of its own
 CASES: dict[str, tuple[str, ...]] = {
     "diagnose": (NET, *SMALL),
+    "watch": (NET, *SMALL, "--steps", "4"),
     "tune": (NET, *SMALL),
     "critical": ("relu",),
     "flow": ("--depth", "2", "--width", "8"),

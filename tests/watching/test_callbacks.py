@@ -39,10 +39,15 @@ class TestLightning:
 
         module = Module()
         trainer = pl.Trainer(
-            max_steps=steps, callbacks=callbacks, logger=False, accelerator="cpu",
-            enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
+            max_steps=steps,
+            callbacks=callbacks,
+            logger=False,
+            accelerator="cpu",
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            enable_checkpointing=False,
             **more,
-        )  # fmt: skip
+        )
         torch.manual_seed(0)
         trainer.fit(module, DataLoader(TensorDataset(*classes()), 32, shuffle=True), ckpt_path=ckpt)
         if folder is not None:
@@ -91,19 +96,30 @@ class TestHuggingFace:
         transformers = needs("transformers", "hf")
         needs("accelerate", "lightning")
         config = transformers.GPT2Config(
-            vocab_size=32, n_positions=16, n_embd=32, n_layer=2, n_head=2, bos_token_id=0,
+            vocab_size=32,
+            n_positions=16,
+            n_embd=32,
+            n_layer=2,
+            n_head=2,
+            bos_token_id=0,
             eos_token_id=0,
-        )  # fmt: skip
+        )
         torch.manual_seed(0)
         model = transformers.GPT2LMHeadModel(config)
         start = copy.deepcopy(model)
         ids = torch.arange(16).repeat(64, 1) + torch.arange(64)[:, None] % 16
         rows = [{"input_ids": row, "labels": row} for row in ids]
         settings = transformers.TrainingArguments(
-            output_dir=str(folder), max_steps=steps, per_device_train_batch_size=8,
-            learning_rate=rate, report_to=[], save_strategy="no", disable_tqdm=True, use_cpu=True,
+            output_dir=str(folder),
+            max_steps=steps,
+            per_device_train_batch_size=8,
+            learning_rate=rate,
+            report_to=[],
+            save_strategy="no",
+            disable_tqdm=True,
+            use_cpu=True,
             logging_strategy="no",
-        )  # fmt: skip
+        )
         trainer = transformers.Trainer(
             model=model, args=settings, train_dataset=rows, callbacks=callbacks
         )

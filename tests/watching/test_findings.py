@@ -26,8 +26,14 @@ def test_a_rate_that_diverges(seed):
     x, y = classes(seed)
     y = F.one_hot(y, 4).float()
     model = mlp(seed)
-    w = train(model, (x, y), torch.optim.SGD(model.parameters(), lr=RUNAWAY), 60, loss=F.mse_loss,
-              seed=seed)  # fmt: skip
+    w = train(
+        model,
+        (x, y),
+        torch.optim.SGD(model.parameters(), lr=RUNAWAY),
+        60,
+        loss=F.mse_loss,
+        seed=seed,
+    )
     found = event(w, "loss-diverges")
     assert found.step <= 20
     assert found.finding.severity == "critical"
@@ -52,8 +58,9 @@ def test_the_stable_rate_that_is_named_is_stable():
     stable = float(sentence.split("stable one was ")[1].split(" ")[0])
     assert stable < RUNAWAY
     model = copy.deepcopy(start)
-    w = train(model, (x, y), torch.optim.SGD(model.parameters(), lr=0.5 * stable), 60,
-              loss=F.mse_loss)  # fmt: skip
+    w = train(
+        model, (x, y), torch.optim.SGD(model.parameters(), lr=0.5 * stable), 60, loss=F.mse_loss
+    )
     assert w.healthy
     assert w.film.losses()[1][-1] < w.film.losses()[1][0]
 
@@ -110,8 +117,10 @@ def test_attention_logits_that_grow(seed):
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     at = w.film.step
     more = train(model, (x, y), optimizer, 180, each=feed, seed=seed)
-    steps, values = more.film.layer("max_logit", "attention" if not more.film.names("max_logit")
-                                    else more.film.names("max_logit")[0])  # fmt: skip
+    steps, values = more.film.layer(
+        "max_logit",
+        "attention" if not more.film.names("max_logit") else more.film.names("max_logit")[0],
+    )
     overflow = next(s for s, v in zip(steps, values) if v > 65504)
     assert abs(at + overflow - (found.step + left)) < 40
 
@@ -184,8 +193,13 @@ class TestNotFinite:
 
         model = Root(Length())
         with pytest.raises(FindingRaised, match="not finite"):
-            train(model, classes(), torch.optim.SGD(model.parameters(), lr=0.1), 10,
-                  on_finding="raise")  # fmt: skip
+            train(
+                model,
+                classes(),
+                torch.optim.SGD(model.parameters(), lr=0.1),
+                10,
+                on_finding="raise",
+            )
         assert all(bool(torch.isfinite(p).all()) for p in model.parameters())
 
 
@@ -263,8 +277,9 @@ def test_a_layer_that_loses_its_gradient():
             with torch.no_grad():
                 model[4].bias -= 1e3
 
-    w = train(model, classes(), torch.optim.SGD(model.parameters(), lr=0.1), 100, each=kill,
-              thorough=True)  # fmt: skip
+    w = train(
+        model, classes(), torch.optim.SGD(model.parameters(), lr=0.1), 100, each=kill, thorough=True
+    )
     assert "gradient-lost" in codes(w)
     assert set(event(w, "gradient-lost").finding.where) == {"0", "2", "4"}
 

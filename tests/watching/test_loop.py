@@ -103,7 +103,7 @@ def test_the_training_loss_and_the_update_are_what_they_are():
                 }
             optimizer.step()
     pulses = [p.loss for p in w.film.pulses]
-    assert pulses == pytest.approx([sum(losses[i : i + 2]) / 2 for i in range(0, 20, 2)])
+    assert pulses == pytest.approx([sum(losses[i : i + 4]) / 4 for i in range(0, 20, 4)])
     measured = w.film.frames[-1].layers["update_ratio"]
     assert measured == pytest.approx(
         {n.removesuffix(".weight"): r for n, r in ratios.items()}, rel=1e-4

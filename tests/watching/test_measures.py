@@ -78,8 +78,8 @@ def test_sharpness_is_the_largest_eigenvalue_of_the_preconditioned_hessian(name)
         roots.append((1 / scale).sqrt().reshape(-1))
     root = torch.cat(roots).detach()
     H = flat_hessian(model, lambda z: F.cross_entropy(z, Y))
-    exact = torch.linalg.eigvalsh(root[:, None] * H * root).abs().max()
-    assert abs(found.value) == pytest.approx(float(exact), rel=1e-3)
+    exact = torch.linalg.eigvalsh(root[:, None] * H * root).max()
+    assert found.value == pytest.approx(float(exact), rel=1e-3)
     limits = {"momentum": 3.8, "nesterov": 3.8 / 2.8, "adam": 38.0}
     assert found.edge == pytest.approx(limits.get(name, 2.0) / optimizer.param_groups[-1]["lr"])
 
@@ -135,6 +135,19 @@ def test_gradient_noise_is_unbiased():
         error = float(found.std()) / math.sqrt(len(found))
         assert error < 0.2 * value
         assert abs(float(found.mean()) - value) < 4 * error, name
+
+
+def test_sharpness_is_no_negative_curvature():
+    """The largest eigenvalue where the most negative one is larger."""
+    model = nn.Linear(3, 1, bias=False).double()
+    scales = torch.tensor([-10.0, 1.0, 4.0])
+    edge, found = Edge(), None
+    for _ in range(60):
+        found = edge.measure(
+            lambda: (model.weight.square() * scales).sum() / 2, list(model.parameters()), None, 2
+        )
+    assert found is not None
+    assert found.value == pytest.approx(4, rel=1e-3)
 
 
 class Square(nn.Module):
@@ -225,8 +238,16 @@ def test_wide_nets_are_lazier():
         x, _ = classes(samples=32, width=8)
         y = x[:, :1].sign()
         model = Net()
-        w = train(model, (x, y), torch.optim.SGD(model.parameters(), lr=0.5), 60,
-                  batch=32, loss=F.mse_loss, thorough=True, every=60)  # fmt: skip
+        w = train(
+            model,
+            (x, y),
+            torch.optim.SGD(model.parameters(), lr=0.5),
+            60,
+            batch=32,
+            loss=F.mse_loss,
+            thorough=True,
+            every=60,
+        )
         return w.film.frames[-1].scalars["kernel_radii"]
 
     narrow = torch.tensor([distance(32, s) for s in range(4)]).log()

@@ -26,6 +26,7 @@ _ClickException: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ 
 # command -> module; a module offers either `command` (a function) or `app` (a group)
 COMMANDS = {
     "diagnose": "kadanoff.cli.diagnose",
+    "watch": "kadanoff.cli.watch",
     "tune": "kadanoff.cli.tune",
     "critical": "kadanoff.cli.critical",
     "flow": "kadanoff.cli.flow",

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from kadanoff.diagnosis import Diagnosis, Recipe
     from kadanoff.diagnosis.baseline import Change
 
-__all__ = ["TrialOptions", "command"]
+__all__ = ["TrialOptions", "command", "explain_and_exit"]
 
 
-def _explain(code: str | None) -> None:
+def explain_and_exit(code: str | None) -> None:
     """Print the page of one kind of finding, or the list of all."""
     if code is None:
         return
@@ -122,7 +122,7 @@ def command(
         str | None,
         typer.Option(
             help="Print the page of a finding (KD101, or `all` for the list) and exit.",
-            callback=_explain,
+            callback=explain_and_exit,
             is_eager=True,
         ),
     ] = None,

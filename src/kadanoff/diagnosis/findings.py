@@ -91,7 +91,7 @@ def order(found: Sequence[Finding]) -> tuple[Finding, ...]:
         if root.severity == "note":
             continue
         for other in marked:
-            if other not in out and other.because_of and _leads(root.code, other.code):
+            if other not in out and other.because_of and leads(root.code, other.code):
                 out.append(other)
     out += [f for f in marked if f not in out]
     # notes that are nobody's consequence come last
@@ -105,8 +105,8 @@ def _parents(finding: Finding, codes: set[str]) -> tuple[str, ...]:
         for code in KINDS
         if code in codes
         and code != finding.code
-        and _leads(code, finding.code)
-        and not (_leads(finding.code, code) and _before(finding.code, code))
+        and leads(code, finding.code)
+        and not (leads(finding.code, code) and _before(finding.code, code))
     )
 
 
@@ -118,7 +118,7 @@ def _before(a: str, b: str) -> bool:
     return list(KINDS).index(a) < list(KINDS).index(b)
 
 
-def _leads(cause: str, effect: str) -> bool:
+def leads(cause: str, effect: str) -> bool:
     """Whether ``cause`` brings ``effect`` about, directly or through others."""
     seen: set[str] = set()
     todo = [cause]

@@ -16,6 +16,10 @@
 ``rules``          findings, a file a topic
 ``voice``          says each finding once
 ``loggers``        scalars to TensorBoard, Weights & Biases, MLflow, CSV
+``pictures``       a signal by step and depth, courses
+``page``           the film as one HTML page
+``terminal``       the film in a terminal
+``training``       training with a given recipe, resumable
 ``callbacks``      for Lightning and for Hugging Face's Trainer
 """
 
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from kadanoff.watching.film import Frame as Frame
     from kadanoff.watching.loggers import Logger as Logger
     from kadanoff.watching.loop import Watch as Watch
+    from kadanoff.watching.training import train as train
     from kadanoff.watching.voice import FindingRaised as FindingRaised
     from kadanoff.watching.voice import FindingWarning as FindingWarning
 

@@ -51,7 +51,7 @@ class Sharpness:
     ----------
     value : float
         A lower bound of the largest eigenvalue, nearer with every look: power iteration goes on
-        from where it was.
+        from where it was, shifted where negative curvature is larger.
     edge : float
         The optimiser's limit over its rate; NaN if it is not known.
     """
@@ -137,6 +137,7 @@ class Edge:
     def __init__(self, seed: int = 0) -> None:
         self._seed = seed
         self._direction: list[Tensor] | None = None
+        self._shift = 0.0
 
     def measure(
         self,
@@ -171,6 +172,13 @@ class Edge:
             for _ in range(iterations):
                 turned = _product(found, used, roots, direction)
                 top = float(_dot(turned, direction))
+                if top < -0.5 * self._shift:
+                    # the most negative curvature was met: shift it away, and begin anew
+                    self._shift = 2 * abs(top)
+                    self._direction = None
+                    direction, top = self._start(used), 0.0
+                    continue
+                turned = [t + self._shift * d for t, d in zip(turned, direction)]
                 size = math.sqrt(float(_dot(turned, turned)))
                 if not size > 0 or not math.isfinite(size):
                     self._direction = None

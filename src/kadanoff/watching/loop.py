@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Watch", "watch"]
 
-PULSES = 10  # pulses between two frames
+PULSES = 5  # between two frames
 RECENT = 400  # steps whose loss is kept one by one
 FORGOTTEN = 10  # frames after which what had ceased is said again
 SKIPS = 25  # backward passes without a step that a gradient scaler may have
@@ -89,7 +89,7 @@ class Watch:
         Where scalars go at each look: a ``.csv`` path, a TensorBoard writer, a Weights & Biases
         run, ``mlflow``, a Lightning logger, or ``log(scalars, step)``; or several in a list.
     samples : int
-        How many samples of the batch are looked at.
+        How many samples of the batch are looked at (dead units: on up to 256, if there are any).
     thorough : bool
         Measure everything at every look; otherwise χ and gradients at every second, the
         sharpness at every fifth, drift and distance at every tenth, which keeps the cost low.
@@ -99,12 +99,11 @@ class Watch:
     Attributes
     ----------
     film : Film
-        The course of everything.
 
     Raises
     ------
     UsageError
-        A wrong ``every``, ``samples`` or ``on_finding``; sharded parameters.
+        A wrong setting, or sharded parameters.
     DataError
         The model cannot take the batch (said before training begins).
 
@@ -134,12 +133,12 @@ class Watch:
         targets: Any = None,
         optimizer: Any = None,
         log: Any = None,
-        samples: int = 32,
+        samples: int = 16,
         thorough: bool = False,
         seed: int = 0,
     ) -> None:
         self.every = counted(every, "every", "Steps between looks, e.g. every=100.")
-        samples = counted(samples, "samples", "Samples to look at, e.g. samples=32.")
+        samples = counted(samples, "samples", "Samples to look at, e.g. samples=16.")
         if not isinstance(model, nn.Module):
             check_model(model, None)
         refuse_sharded(model)
@@ -219,12 +218,12 @@ class Watch:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What was found, first things first; notes too."""
+        """As :attr:`Film.findings`."""
         return self.film.findings
 
     @property
     def healthy(self) -> bool:
-        """Whether nothing beyond notes was found."""
+        """As :attr:`Film.healthy`."""
         return self.film.healthy
 
     def step(self, loss: Any = None) -> None:
@@ -302,6 +301,7 @@ class Watch:
             "film": self.film.to_dict(),
             "steps": self._steps.count,
             "looked": self._looked,
+            "losses": [float(value) for value in self._losses],
             "regime": self._probe.regime.state(),
         }
 
@@ -316,6 +316,8 @@ class Watch:
         self.film = Film.from_dict(state["film"])
         self._steps.count = state["steps"]
         self._looked = state["looked"]
+        self._losses = list(state["losses"])
+        self.film.facts.pop("ended", None)
         self._probe.regime.load(state["regime"])
         self._voice.recall(self.film)
         self._resumed = True
@@ -390,7 +392,7 @@ class Watch:
             self.film.facts["unheard"] = 1.0
         if step % max(self.every // PULSES, 1) == 0:
             self._pulse()
-        elif step <= PULSES or self._jumped():
+        elif step <= 10 or self._jumped():
             self._keep_losses()
             self._assess(quick=True)
         if step % self.every == 0:
@@ -434,19 +436,11 @@ class Watch:
     def _look(self, first: bool = False, extra: bool = False) -> None:
         frame = Frame(self._steps.count)
         self._settings(frame)
-        due = self._due(first or self._thorough) if not extra else (True, 0, False)
-        gradients, sharpness, regime = due
+        due = self._due((first or self._thorough) and not extra, extra)
         parameters = [p for p in self.model.parameters() if p.requires_grad]
-        rule = rule_of(self._steps.optimizers, parameters) if sharpness else None
+        rule = rule_of(self._steps.optimizers, parameters) if due["sharpness"] else None
         try:
-            self._probe.look(
-                self.model,
-                frame,
-                rule=rule,
-                gradients=gradients,
-                sharpness=sharpness,
-                regime=regime,
-            )
+            self._probe.look(self.model, frame, rule=rule, **due)
         except Exception as error:
             if first:
                 raise
@@ -464,16 +458,19 @@ class Watch:
                 logger.log(scalars_of(frame, self.film), frame.step)
         self._assess()
 
-    def _due(self, everything: bool) -> tuple[bool, int, bool]:
-        """Whether gradients are due, how many products with the Hessian, and the regime."""
+    def _due(self, everything: bool, extra: bool) -> dict[str, Any]:
+        """What is due at a look: an extra one is for signals and gradients alone."""
         if everything:
-            return True, FIRST_ITERATIONS, True
+            return {"gradients": True, "sharpness": FIRST_ITERATIONS, "regime": True}
         turn = self._looked
-        sharpness = 1 if turn % SHARPNESS_EVERY == 0 else 0
-        return turn % GRADIENTS_EVERY == 0, sharpness, turn % REGIME_EVERY == 0
+        return {
+            "gradients": extra or turn % GRADIENTS_EVERY == 0,
+            "sharpness": int(not extra and turn % SHARPNESS_EVERY == 0),
+            "regime": not extra and turn % REGIME_EVERY == 0,
+        }
 
     def _settings(self, frame: Frame) -> None:
-        """What the optimiser says of itself, and its last update."""
+        """The optimiser, and its last update."""
         optimizers = self._steps.optimizers
         if optimizers:
             self.film.recipe = recipe_of(optimizers)

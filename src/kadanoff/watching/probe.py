@@ -31,6 +31,8 @@ __all__ = ["Probe"]
 
 NTK_SAMPLES = 6
 DISTANCE_SAMPLES = 16
+# where so many units look dead, they are counted on so many samples
+SUSPECTED, MANY = 0.05, 256
 
 
 class Probe:
@@ -64,6 +66,7 @@ class Probe:
         if half and divisible(self._part):
             self._halves = [cut(self._part, half), cut(self._part, half, half)]
         self._layers = Signals()
+        self._many = cut(inputs, min(inputs.samples, MANY))
         self._few = cut(inputs, NTK_SAMPLES)
         self._some = cut(inputs, DISTANCE_SAMPLES)
         self.edge, self.regime = Edge(seed), Regime(seed)
@@ -139,14 +142,21 @@ class Probe:
     def _signals(self, model: nn.Module, frame: Frame, chi: bool = True) -> None:
         inputs = self._whole
 
-        def call(recorder: Recorder) -> Any:
-            try:
-                with recorder:
-                    return model(*inputs.args, **inputs.kwargs)
-            except Exception as error:
-                raise _failure(recorder.last_path, inputs, error) from error
+        def call(given: Inputs) -> Callable[[Recorder], Any]:
+            def run(recorder: Recorder) -> Any:
+                try:
+                    with recorder:
+                        return model(*given.args, **given.kwargs)
+                except Exception as error:
+                    raise _failure(recorder.last_path, given, error) from error
 
-        output, links = self._layers.run(model, inputs.samples, call, frame)
+            return run
+
+        output, links = self._layers.run(model, inputs.samples, call(inputs), frame)
+        dead = max(frame.layers.get("dead", {}).values(), default=0.0)
+        if dead >= SUSPECTED and self._many.samples > inputs.samples:
+            # a unit that is silent on a few samples may fire on others
+            self._layers.recount(model, call(self._many), frame)
         main = main_output(output)
         if main is None:
             raise UsageError(

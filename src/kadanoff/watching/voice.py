@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
+from kadanoff.diagnosis.findings import leads
 from kadanoff.diagnosis.result import Finding
 from kadanoff.errors import AnalysisError, UsageError
 from kadanoff.watching.film import Event, Film
@@ -16,6 +18,8 @@ __all__ = ["FindingRaised", "FindingWarning", "OnFinding", "Voice"]
 OnFinding = str | Callable[[Event], Any] | None
 
 _ORDER = ("note", "warning", "critical")
+# what happens at a moment, each time anew; its rule says it once
+_EVENTS = frozenset({"loss-spike"})
 
 
 class FindingWarning(UserWarning):
@@ -37,8 +41,19 @@ class FindingRaised(AnalysisError):
         self.event = event
 
 
+@dataclass
+class _Said:
+    """How a kind of finding was last said, where, and when it was last found."""
+
+    severity: str
+    step: int
+    where: set[str]
+
+
 class Voice:
     """Enters findings into the film and says them.
+
+    What a finding said earlier can bring about is entered as its consequence, and not said.
 
     Parameters
     ----------
@@ -61,7 +76,7 @@ class Voice:
                 'Pass "warn", "raise", None, or a function of the event.',
             )
         self._on_finding, self._forgotten, self._aloud = on_finding, forgotten, aloud
-        self._said: dict[tuple[str, tuple[str, ...]], tuple[str, int]] = {}
+        self._said: dict[str, _Said] = {}
 
     def recall(self, film: Film) -> None:
         """Take what a film holds as said.
@@ -72,7 +87,9 @@ class Voice:
         """
         for event in film.events:
             finding = event.finding
-            self._said[(finding.code, finding.where)] = (finding.severity, event.step)
+            known = self._said.get(finding.code, _Said("note", 0, set())).where
+            where = known | set(finding.where)
+            self._said[finding.code] = _Said(finding.severity, event.step, where)
 
     def hear(self, finding: Finding, step: int, film: Film) -> None:
         """Say a finding if it is new, has become worse, or had ceased.
@@ -84,17 +101,29 @@ class Voice:
         film : Film
             It is entered there.
         """
-        key = (finding.code, finding.where)
-        before, self._said[key] = self._said.get(key), (finding.severity, step)
-        if before is not None:
-            severity, last = before
-            worse = _ORDER.index(finding.severity) > _ORDER.index(severity)
-            if not worse and step - last < self._forgotten:
-                return
-        event = Event(step, finding)
+        known = self._said.get(finding.code)
+        fresh = set(finding.where) - (known.where if known is not None else set())
+        if known is not None and not self._is_news(known, finding, fresh, step):
+            known.step = step
+            return
+        before = set() if known is None else known.where
+        self._said[finding.code] = _Said(finding.severity, step, before | fresh)
+        causes = tuple(
+            code
+            for code in dict.fromkeys(f.code for f in film.findings if f.severity != "note")
+            if leads(code, finding.code) and code != finding.code
+        )
+        event = Event(step, replace(finding, because_of=causes))
         film.events.append(event)
-        if finding.severity != "note":
+        if finding.severity != "note" and not causes:
             self._say(event)
+
+    def _is_news(self, known: _Said, finding: Finding, fresh: set[str], step: int) -> bool:
+        worse = _ORDER.index(finding.severity) > _ORDER.index(known.severity)
+        # of what spreads from layer to layer, each doubling is told
+        spread = len(fresh) >= max(len(known.where), 1)
+        ceased = step - known.step >= self._forgotten
+        return worse or spread or ceased or finding.code in _EVENTS
 
     def _say(self, event: Event) -> None:
         if self._on_finding == "raise":

@@ -45,44 +45,53 @@ COLLAPSES = kind(
 
 def _grows(film: Film) -> Iterator[Finding]:
     horizon = max(2000, film.step)
+    found = []
     for name in film.names("max_logit"):
         steps, values = film.layer("max_logit", name, TAIL)
         if not values or not values[-1] > 50:
             continue
         growth = doubling(steps, values)
-        if growth is None or not growth.until(FLOAT16) < horizon:
-            continue
-        half = "float16" in film.precision
-        left = growth.until(FLOAT16)
+        if growth is not None and growth.until(FLOAT16) < horizon:
+            found.append((growth.until(FLOAT16), name, values[-1], growth))
+    if found:
+        left, name, value, growth = min(found, key=lambda item: item[0])
+        half = "float16" in film.precision and "bfloat16" not in film.precision
         overflow = "float16 overflows" if half else "float16 would overflow"
         yield GROWS.found(
-            "critical" if half or values[-1] > 1000 else "warning",
-            f"attention logits grow: the largest in {name!r} is {values[-1]:.3g} and "
-            f"{growth.pace}; {overflow} in about {about(left)} steps.",
+            "critical" if half or value > 1000 else "warning",
+            f"attention logits grow: the largest in {name!r} is {value:.3g} and "
+            f"{growth.pace}{_others(len(found))}; {overflow} in about {about(left)} steps.",
             cost=2e3,
             value=growth.steps,
             stderr=growth.stderr,
             threshold=FLOAT16,
-            where=[name],
+            where=[name for _, name, *_ in found],
         )
 
 
+def _others(count: int) -> str:
+    return f" (so in {count} attentions)" if count > 1 else ""
+
+
 def _collapses(film: Film) -> Iterator[Finding]:
+    found = []
     for name in film.names("entropy"):
         _, values = film.layer("entropy", name)
         _, logits = film.layer("max_logit", name, 1)
         if len(values) < 4 or max(values[-3:]) >= 0.05 or max(values) < 0.3:
             continue
-        if not logits or logits[-1] <= 50:
-            continue
+        if logits and logits[-1] > 50:
+            found.append((values[-1], max(values), logits[-1], name))
+    if found:
+        now, best, logit, name = min(found)
         yield COLLAPSES.found(
             "warning",
-            f"attention collapses: the entropy in {name!r} fell from {max(values):.2f} to "
-            f"{values[-1]:.3f} of its maximum; the largest logit is {logits[-1]:.3g}.",
+            f"attention collapses: the entropy in {name!r} fell from {best:.2f} to {now:.3f} of "
+            f"its maximum{_others(len(found))}; the largest logit is {logit:.3g}.",
             cost=100,
-            value=values[-1],
+            value=now,
             threshold=0.05,
-            where=[name],
+            where=[name for *_, name in found],
         )
 
 

@@ -36,14 +36,24 @@ DIVERGES = kind(
     threshold="Three times the loss of the first step for five steps and still growing (slope four "
     "standard errors above zero), or a hundred times at any step.",
     remedy="Lower the learning rate below the largest stable one, or warm it up.",
-    makes=("not-finite-in-training",),
+    makes=(
+        "not-finite-in-training",
+        "units-die",
+        "units-saturate",
+        "gradient-lost",
+        "signal-grows",
+        "weights-stand-still",
+        "logits-grow",
+        "attention-collapses",
+        "updates-too-large",
+    ),
 )
 SPIKE = kind(
     "KD1503",
     "loss-spike",
     "The loss spikes",
     what="A part of what was learned is lost within a few steps; large models may not recover.",
-    measured="Mean loss of the steps since the last pulse (a tenth of `every`) against the median "
+    measured="Mean loss of the steps since the last pulse (a fifth of `every`) against the median "
     "of the twenty pulses before it. The layer named is the first by depth whose second moment "
     "has left its course, or else the one whose gradient rose first.",
     threshold="More than eight robust standard deviations and more than a quarter of all that the "
