@@ -24,4 +24,5 @@
 ``transfer``         `kadanoff transfer`
 ``tune``             `kadanoff tune`: critical weights for a model
 ``meta``             `kadanoff diagnose --meta`: a factory and data in, a prediction out
+``watch``            `kadanoff watch`: train a model, watch it, draw the film
 """
