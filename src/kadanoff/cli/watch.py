@@ -10,7 +10,7 @@ import typer
 
 from kadanoff.cli import options as opt
 from kadanoff.cli.diagnose import TrialOptions, explain_and_exit
-from kadanoff.cli.output import Output, Result, writable
+from kadanoff.cli.output import JsonOptions, Output, writable
 from kadanoff.cli.panels import Panel
 from kadanoff.errors import UsageError
 
@@ -58,7 +58,7 @@ def command(
     model: opt.Model,
     run: Run,
     keep: Keep,
-    result: Result,
+    result: JsonOptions,
     fail_on: Annotated[
         str, typer.Option("--fail-on", help="Exit with 1 from this severity: critical or warning.")
     ] = "warning",
