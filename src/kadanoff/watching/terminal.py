@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kadanoff.style.numbers import short
-from kadanoff.style.terminal import View
+from kadanoff.style.terminal import TerminalView
 from kadanoff.watching.film import Film
 from kadanoff.watching.page import noise_scale, regime
 
@@ -30,7 +30,7 @@ _NUMBERS = {
 }
 
 
-def film_terminal(film: Film) -> View:
+def film_terminal(film: Film) -> TerminalView:
     """What a terminal shows of a film.
 
     Parameters
@@ -38,7 +38,7 @@ def film_terminal(film: Film) -> View:
     film : Film
     """
 
-    return View(lambda canvas: _parts(film, canvas.write))
+    return TerminalView(lambda canvas: _parts(film, canvas.write))
 
 
 def _parts(film: Film, write: Callable[[str], str]) -> Iterator[RenderableType]:
