@@ -286,9 +286,9 @@ class Film:
         ----------
         path : path
         """
-        from kadanoff.watching.page import page
+        from kadanoff.watching.page import film_page
 
-        atomic_write(path, page(self))
+        atomic_write(path, film_page(self))
 
 
 def _number(value: Any) -> float:

@@ -26,13 +26,13 @@ from kadanoff.watching.pictures import SIGNALS, courses, heat
 if TYPE_CHECKING:
     from kadanoff.watching.film import Event, Film, Series
 
-__all__ = ["noise_scale", "page", "regime"]
+__all__ = ["film_page", "lazy_or_learning", "noise_scale"]
 
 _KINDS = {"critical": "bad", "warning": "warn", "note": "info"}
 AVERAGED = 10  # looks over which the noise scale is taken
 
 
-def page(film: Film) -> str:
+def film_page(film: Film) -> str:
     """The film as HTML, without a single outside reference.
 
     Parameters
@@ -84,7 +84,7 @@ def noise_scale(film: Film) -> float:
     return sum(variances) / sum(squares)
 
 
-def regime(radii: float) -> str:
+def lazy_or_learning(radii: float) -> str:
     """Lazy or learning features, in words.
 
     Parameters
@@ -126,7 +126,7 @@ def _cards(film: Film) -> str:
         ("findings", sum(e.finding.severity != "note" for e in film.events), "beyond notes"),
         ("sharpness over edge", short(over), "1: the largest stable rate"),
         ("noise scale", short(noise_scale(film)), "samples at which noise equals signal"),
-        ("kernel radii", short(radii), regime(radii)),
+        ("kernel radii", short(radii), lazy_or_learning(radii)),
         ("drift of the NTK", short(_last(film, "ntk_drift")), "over its first norm"),
     ]
     return cards(item for item in found if item[1] != "-")

@@ -12,7 +12,7 @@ from rich.text import Text
 from kadanoff.style.numbers import short
 from kadanoff.style.terminal import TerminalView
 from kadanoff.watching.film import Film
-from kadanoff.watching.page import noise_scale, regime
+from kadanoff.watching.page import lazy_or_learning, noise_scale
 
 __all__ = ["film_terminal"]
 
@@ -68,7 +68,7 @@ def _table(film: Film, write: Callable[[str], str]) -> Table:
     for name, said in _NUMBERS.items():
         values = film.scalar(name)[1]
         if values:
-            word = regime(values[-1]) if name == "kernel_radii" else ""
+            word = lazy_or_learning(values[-1]) if name == "kernel_radii" else ""
             table.add_row(write(said), short(values[0]), short(values[-1]), word)
     scale = noise_scale(film)
     if not math.isnan(scale):
