@@ -49,3 +49,10 @@ def test_what_a_trial_shows_to_be_harmless_is_a_finding_without_it(capsys, tmp_p
     tree = json.loads(file.read_text())
     assert code == 1, err
     assert any("ordered" in f["sentence"] for f in tree["findings"] if f["severity"] != "note")
+
+
+def test_regression_with_the_ntk_of_a_module():
+    from examples.ntk_regression import main
+
+    scores = main(train=40, test=20)
+    assert scores["NTK"] > 0.5

@@ -1,4 +1,4 @@
-"""Digits of neural-tangents 0.6.5 (stax, float64): benchmarks/stax_digits.py writes them."""
+"""Digits of neural-tangents 0.6.5 (stax): benchmarks/stax_digits_peer.py writes them."""
 
 import json
 from pathlib import Path
