@@ -118,9 +118,14 @@ def tune_numerically(
         picture = look()
         limit = 10 + 2 * len(picture.steps)
         picture, took, worst = swept(
-            picture, look, (probes, fine), parameters, generator, tolerance,
+            picture,
+            look,
+            (probes, fine),
+            parameters,
+            generator,
+            tolerance,
             None if progress is None else lambda k, limit=limit: progress(k, limit),
-        )  # fmt: skip
+        )
         sweeps += took
         if worst <= tolerance and picture.growth < GROWN:
             break

@@ -178,9 +178,13 @@ def tune(
         groups, words = _theory(model, sample, made, seed, s, base, weight_decay, no_decay)
         if base is None and has_loss(sample, loss, model):
             trials = Trials(
-                model, stream, Objective(loss), made, seed=seed,
+                model,
+                stream,
+                Objective(loss),
+                made,
+                seed=seed,
                 muon=[g["name"] for g in groups if g.get("algorithm") == "muon"],
-            )  # fmt: skip
+            )
             notes = (_measured_size(trials, groups, warm=max(1, min(WARM, steps // 10))),)
     names = {id(p): n for n, p in model.named_parameters()}
     rates = {names[id(p)]: g.get("lr") for g in groups for p in g["params"]}
