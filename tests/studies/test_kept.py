@@ -28,7 +28,7 @@ def test_a_kept_run_gives_the_independent_numbers(name: str) -> None:
     assert hold_against(name, claims) == len(EXPECTED[name])
     # at full size each of these numbers is decided, and not against the claim
     verdicts = {claim: claims[claim]["verdict"] for claim in EXPECTED[name]}
-    assert set(verdicts.values()) == {"holds"}, verdicts
+    assert set(verdicts.values()) <= {"holds"}, verdicts
 
 
 @pytest.mark.parametrize("name", EXPECTED)
