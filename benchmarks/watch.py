@@ -256,7 +256,7 @@ def table(report: dict[str, Any]) -> str:
         lines += [
             f"Healthy training: {len(rows)} runs of {families} families of the zoo, their ordinary",
             f"recipes ({len(learned)} of them lower their loss); in {len(loud)} something",
-            "was said beyond notes. These two runs raised the limit of units that die from a quarter",
+            "was said beyond notes. These two runs raised the limit of dead units from a quarter",
             "of a layer to half of it: no run since has tested that limit on fresh seeds.",
             "",
             "| family | seed | loss | said |",
