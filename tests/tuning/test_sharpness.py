@@ -160,3 +160,27 @@ def test_the_model_is_left_as_it_was(name):
     assert 1e-4 < found.size < 10
     assert found.gradients == 3 + 1 + 4
     assert all(torch.equal(before[n], p) for n, p in model.named_parameters())
+
+
+def test_half_precision_has_no_edge_and_says_so():
+    family = zoo.FAMILIES["mlp"]
+    x, y = family.data(64, seed=0)
+    model = family.build(0, width=32, depth=3).to(torch.bfloat16)
+    groups = tune(model, (x.bfloat16(), y), "adamw", race=False)
+    assert "half precision" in groups.notes[0]
+    assert all(0 < g["lr"] < 1 for g in groups)
+
+
+def test_batch_norm_in_train_mode_keeps_its_averages():
+    """Dropout draws the same numbers in both gradients of a difference."""
+    x, y = zoo.FAMILIES["mlp"].data(64, seed=0)
+    model = nn.Sequential(
+        nn.Linear(64, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, 10)
+    ).train()
+    before = [b.clone() for b in model.buffers()]
+    first = tune(model, (x, y), "sgd", race=False, seed=3)
+    first.undo()
+    again = tune(model, (x, y), "sgd", race=False, seed=3)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.buffers(), strict=True))
+    assert [g["lr"] for g in first] == pytest.approx([g["lr"] for g in again])
+    assert all(1e-4 < g["lr"] < 100 for g in first)

@@ -168,6 +168,11 @@ def command(
     if output.for_people:
         screen = console()
         screen.print(tuned if tuned is not None else plan_terminal(plan))
+        if tuned is not None and any(e.rescaled for e in tuned.entries):
+            where = "tuned.pt" if save is None else str(save)
+            how = " (write them with --save tuned.pt)" if save is None else ""
+            screen.print(f"The initial weights were changed too{how}:", highlight=False)
+            screen.print(f'model.load_state_dict(torch.load("{where}"))', highlight=False)
         if comparison is not None:
             screen.print(comparison)
     output.say_where()

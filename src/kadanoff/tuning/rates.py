@@ -127,7 +127,8 @@ def measure_response(
     model.train(batch_norm)
     total = {n: [0.0, 0.0, 0.0] for n, _ in names}
     try:
-        with torch.enable_grad():
+        with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)  # dropout, where batch norms keep the model in train mode
             out = output_of(model, sample)
             out = out.reshape(-1, out.shape[-1]) if out.ndim > 1 else out.reshape(-1, 1)
             for k in range(probes):

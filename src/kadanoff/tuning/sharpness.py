@@ -88,9 +88,14 @@ def edge(
     Raises
     ------
     AnalysisError
-        The loss is not finite in the warm-up.
+        The loss is not finite in the warm-up, or parameters are in half precision.
     """
     maker, before = trials.maker, trials.steps
+    if any(p.dtype in (torch.float16, torch.bfloat16) for p in trials.parameters.values()):
+        raise AnalysisError(
+            "In half precision a difference of gradients is rounding.",
+            "Tune the model in float32, or pass base=.",
+        )
     if contender is None:
         rates = {n: maker.rate * r for n, r in relative.items()}
         contender = Contender("warm-up", rates)

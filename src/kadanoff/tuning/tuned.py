@@ -187,7 +187,7 @@ class Tuned(list[Group]):
         if not self.steps or self._maker is None:
             return ""
         rates = {float(g.get("lr") or self.rate) for g in self}
-        after = "  # then scheduler.step() after each optimizer.step()"
+        after = "\n# scheduler.step() after each optimizer.step()"
         if len(rates) > 1 or self._maker.kind == "muon":
             made = 'kadanoff.tuning.groups_from("groups.json", model)'
             return f"optimizers, schedulers = {made}.with_decay({self.steps}){after}"
