@@ -127,7 +127,20 @@ def one(case: Case, again: bool = False) -> dict[str, Any]:
             f"{case.name} repaired", again, lambda: train(case.make()[1] or sick)
         )
         row["helps"] = row["repaired"]["score"] > outcome["score"] + 0.05
+        if not case.told and sick.optimizer is None and sick.recipe != Recipe():
+            # severity speaks of the ordinary recipe, which the diagnosis tried too
+            row["ordinary"] = [
+                kept(f"{case.name} ordinary {k}", again, lambda k=k: ordinary(case, k))
+                for k in range(2)
+            ]
     return row
+
+
+def ordinary(case: Case, which: int) -> dict[str, Any]:
+    """Train the net as it is (0) or repaired (1) with Adam at 1e-3."""
+    job = case.make()[which]
+    assert job is not None
+    return train(job.with_(recipe=Recipe()))
 
 
 def from_folder(folder: Path) -> list[Case]:

@@ -10,6 +10,8 @@ from torch import nn
 
 from benchmarks import zoo
 
+from .strangers import STRANGERS, Stranger, train
+
 __all__ = ["DEEP", "Healthy", "families"]
 
 # default initialisation at these depths is a fault of its own: counted among the sick
@@ -26,13 +28,22 @@ class Healthy:
 
 
 def families() -> Iterator[Healthy]:
-    """Every family of the collection as it is built, and the quicker ones after 100 steps."""
+    """The collection's families and strangers' nets, fresh, and nearly all after 100 steps."""
     for name, family in zoo.FAMILIES.items():
         if name in DEEP:
             continue
         yield Healthy(name, lambda family=family: _fresh(family))
         if name not in SLOW:
             yield Healthy(f"{name}, trained", lambda family=family: _trained(family))
+    for net in STRANGERS:
+        yield Healthy(net.name, net.make)
+        yield Healthy(f"{net.name}, trained", lambda net=net: _taught(net))
+
+
+def _taught(net: Stranger) -> tuple[nn.Module, Any, Callable | None]:
+    model, data, loss = net.make()
+    train(net, model, data, loss, 100)
+    return model, data, loss
 
 
 def _size(family: zoo.Family) -> int | None:

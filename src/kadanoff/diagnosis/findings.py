@@ -18,6 +18,21 @@ __all__ = ["RULES", "examine", "order", "settle"]
 EARLY = "evaluation-before-training"
 # what fitting the batch does not show: it costs on other data
 _UNSEEN = {"loss-at-start"}
+# mistakes that take away a part of the net, or of what it can reach
+_PARTS = {
+    "softmax-before-cross-entropy",
+    "squashed-logits",
+    "output-cannot-reach-targets",
+    "unregistered",
+    "detached",
+    "zero-gradient",
+    "not-in-optimizer",
+    "symmetric-weights",
+    "attention-without-scale",
+    "vanishing-in-time",
+}
+STUCK = "does-not-learn"
+FAR = 20.0  # times the loss of a constant output
 _RANK = {"critical": 0, "warning": 1, "note": 2}
 
 
@@ -32,13 +47,14 @@ def examine(evidence: Evidence) -> tuple[tuple[Finding, ...], str]:
 def settle(
     found: Iterable[Finding], trial: TrialReport | None, trained: bool = False
 ) -> list[Finding]:
-    """Let what happened in the trial decide how severe a matter of size is.
+    """Let what happened in the trial decide how severe a finding is.
 
-    Of a net that learns in the trial nothing about its scales is worse than a warning, and of one
-    that learns well only what is far beyond its limit is that much. If it does not learn, they are
-    critical. Mistakes stay what they are. What a fresh net shows in evaluation mode is not what
-    training starts from: a note. Scales of trained weights are notes: they have done
-    their work.
+    A matter of size: nothing worse than a warning if the net learns in the trial, a note if it
+    learns well; critical if it does not learn, or is still twenty times the loss of a constant
+    output away when the trial ends. A mistake that takes a part of the net away, or of what it
+    can reach, is a warning if the rest learns. What is named as a cause of not learning is as
+    severe as that. What a fresh net shows in evaluation mode is not what training starts from: a
+    note. Scales of trained weights are notes: they have done their work.
 
     Parameters
     ----------
@@ -50,24 +66,38 @@ def settle(
     """
     found = list(found)
     codes = {finding.code for finding in found}
-    learns = trial.learns if trial is not None and trial.finite else None
-    well = learns is True and trial is not None and _well(trial)
-    out = []
+    stuck = any(f.code == STUCK and f.severity == "critical" for f in found)
+    settled = []
     for finding in found:
-        kind = KINDS.get(finding.code)
+        severity = finding.severity
         if EARLY in codes and finding.code in KINDS[EARLY].makes:
-            out.append(replace(finding, severity="note"))
-        elif kind is None or not kind.scale or finding.severity == "note":
-            out.append(finding)
-        elif trained or (well and finding.severity == "warning" and finding.code not in _UNSEEN):
-            out.append(replace(finding, severity="note"))
-        elif learns is True:
-            out.append(replace(finding, severity="warning"))
-        elif learns is False:
-            out.append(replace(finding, severity="critical"))
-        else:
-            out.append(finding)
-    return out
+            severity = "note"
+        elif severity != "note" and finding.code in KINDS:
+            severity = _settled(finding, trial, trained, stuck)
+        settled.append(replace(finding, severity=severity))
+    return settled
+
+
+def _settled(finding: Finding, trial: TrialReport | None, trained: bool, stuck: bool) -> str:
+    """The severity of one finding."""
+    learns = trial.learns if trial is not None and trial.finite else None
+    scale, severe = KINDS[finding.code].scale, finding.severity == "critical"
+    if scale and trained:
+        return "note"
+    if learns is True and trial is not None:
+        if scale and not severe and _well(trial) and finding.code not in _UNSEEN:
+            return "note"
+        return "warning" if scale or finding.code in _PARTS else finding.severity
+    if stuck and (scale or _leads(finding.code, STUCK)):
+        return "critical"
+    if scale and trial is not None and _far(trial):
+        return "critical"
+    return finding.severity
+
+
+def _far(trial: TrialReport) -> bool:
+    """Whether a falling loss is still far from what a constant output has."""
+    return bool(trial.constant_loss) and trial.losses[-1] > FAR * (trial.constant_loss or 0.0)
 
 
 def _well(trial: TrialReport) -> bool:

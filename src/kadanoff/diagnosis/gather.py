@@ -36,8 +36,6 @@ from kadanoff.trace.sandbox import untouched
 
 __all__ = ["collect", "tried", "whole"]
 
-STUCK = "does-not-learn"
-
 
 def collect(
     model: nn.Module,
@@ -194,7 +192,8 @@ def tried(
     seen = replace(seen, trial=replace(trial, dead_before=max(dead, default=None)))
     if trial.learns is not False or seen.constant_targets:
         return seen
-    others = [f for f in examine(seen)[0] if f.severity == "critical" and f.code != STUCK]
+    before = examine(replace(seen, trial=None))[0]
+    others = [f for f in before if f.severity == "critical"]
     if others and optimizer is None:
         return seen  # the cause is known, and the rate is not the user's
     rates = ladder(model, inputs, loss, optimizer, trial, seed=seed)

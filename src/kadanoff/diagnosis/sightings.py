@@ -8,7 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["Attention", "Cut", "Fed", "LossCall", "Normed", "Scan", "StreamSum"]
+__all__ = ["SAMPLED", "Attention", "Cut", "Fed", "LossCall", "Normed", "Scan", "StreamSum"]
+
+SAMPLED = "a sample without gradient"  # what a cut is called where a law was drawn from
 
 
 @dataclass

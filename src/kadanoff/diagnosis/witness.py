@@ -13,7 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kadanoff.diagnosis.sightings import Attention, Cut, Fed, LossCall, Normed, Scan, StreamSum
+from kadanoff.diagnosis.sightings import (
+    SAMPLED,
+    Attention,
+    Cut,
+    Fed,
+    LossCall,
+    Normed,
+    Scan,
+    StreamSum,
+)
 from kadanoff.diagnosis.vocabulary import (
     ENTRYWISE,
     FLAT,
@@ -68,7 +77,8 @@ class Witness(Observer):
         self.samples = samples
         self.in_loss = False
         self.path = ""
-        self._own = {id(p) for p in model.parameters()} | {id(b) for b in model.buffers()}
+        self._parameters = {id(p) for p in model.parameters()}
+        self._own = self._parameters | {id(b) for b in model.buffers()}
         self._own |= {id(t) for t in given}
         self._products: dict[int, tuple[int, float]] = {}
         self._joined: dict[Any, StreamSum] = {}
@@ -117,6 +127,15 @@ class Witness(Observer):
     def _flat(self, name: str, args: tuple, kwargs: dict, output: Any) -> None:
         self._cut(args, name)
 
+    def _drawn(self, name: str, args: tuple, kwargs: dict, output: Any) -> None:
+        """A sample whose law depends on the weights, and which passes them no gradient."""
+        laws = [t for t in (*args, *kwargs.values()) if isinstance(t, Tensor)]
+        cut = isinstance(output, Tensor) and not output.requires_grad
+        # without a gradient a view has no history, but what it is a view of has
+        law = [t if t._base is None else t._base for t in laws]
+        if cut and any(t.grad_fn is not None for t in law):
+            self.seen.cuts.append(Cut(self.path, SAMPLED))
+
     def _weights(self, name: str, args: tuple, kwargs: dict, output: Any) -> None:
         tensors = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]
         if not tensors or not isinstance(output, Tensor) or not output.is_floating_point():
@@ -133,7 +152,8 @@ class Witness(Observer):
             if id(tensors[-1]) not in self._own and id(tensors[-2]) not in self._own:
                 self._no_streams(*tensors[-2:])
         first = tensors[0]
-        data = first.grad_fn is None and not first.requires_grad and first.is_floating_point()
+        # a leaf that is no parameter: coordinates of an equation's net want gradients too
+        data = first.is_leaf and id(first) not in self._parameters and first.is_floating_point()
         if data and trainable and first.shape[:1] == (self.samples,) and first.ndim > 1:
             self._feed(name, first)
 
@@ -377,6 +397,7 @@ _DATA = torch.Tensor.data.__get__  # type: ignore[attr-defined]
 _LOOK: dict[str, Callable[..., None]] = {
     **dict.fromkeys(FLAT, Witness._flat),
     "detach": Witness._flat,
+    "normal": Witness._drawn,
     "item": Witness._flat,
     **dict.fromkeys(WEIGHTED | {"bmm", "baddbmm", "einsum"}, Witness._weights),
     "softmax": Witness._softmax,

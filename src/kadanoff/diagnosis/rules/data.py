@@ -74,7 +74,8 @@ REPEATED = kind(
     what="A batch of copies is a smaller batch: a shuffled index, a broken loader or augmentation "
     "that does nothing.",
     measured="Fraction of samples whose inputs another sample has too.",
-    threshold="One half; exact copies are rare in real data, except for tokens and graphs.",
+    threshold="One half; exact copies are rare in real data, except for tokens and graphs. "
+    "Critical from 95 %: such a batch holds a sample or two.",
     remedy="Look at the loader: does each index return its own sample?",
     makes=("collapsed", "output-constant", "does-not-learn"),
 )
@@ -194,7 +195,7 @@ def _constant(e: Evidence) -> Iterator[Finding]:
 def _repeated(e: Evidence) -> Iterator[Finding]:
     if e.samples >= 8 and e.duplicates > 0.5:
         yield REPEATED.found(
-            "warning",
+            "critical" if e.duplicates > 0.95 else "warning",
             f"repeated samples: {100 * e.duplicates:.0f} % of the {e.samples} samples are copies "
             "of others (the limit is 50 %).",
             cost=50,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from kadanoff.diagnosis.evidence import Evidence
 from kadanoff.diagnosis.kinds import kind
 from kadanoff.diagnosis.result import Finding
-from kadanoff.diagnosis.sightings import Cut
+from kadanoff.diagnosis.sightings import SAMPLED, Cut
 
 __all__ = ["RULES"]
 
@@ -115,9 +115,11 @@ def _detached(e: Evidence) -> Iterator[Finding]:
     lost = _lost(e)
     if not lost or not e.trainable:
         return
+    # parameters of a law reach an output of their own, and are lost where it is drawn from
+    sampled = any(c.what == SAMPLED for c in e.cuts)
     used, unused = [], []
     for name in lost:
-        real = name in e.touched and name not in e.aside
+        real = name in e.touched and (name not in e.aside or sampled)
         (used if real else unused).append(name)
     everything = len(lost) == len(e.trainable)
     if used or (everything and not e.attached):

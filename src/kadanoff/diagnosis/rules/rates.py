@@ -95,8 +95,9 @@ STUCK = kind(
     "reaches: the net does not even fit the samples it sees.",
     measured="A trial on a copy: steps with the optimiser given (else Adam at 10⁻³) on the batch, "
     "without changes to the model.",
-    threshold="3 % below the loss of the best constant output (10 % below the start, where that "
-    "is not known).",
+    threshold="Critical; a warning if another rate learns, a note if moreover the rate is not the "
+    "user's but the 10⁻³ tried for want of one. Learning is 3 % below the loss of the best "
+    "constant output (10 % below the start, where that is not known).",
     remedy="See the findings above; if there is none, check that inputs and targets belong "
     "together, and try rates from 10⁻⁴ to 10⁻².",
 )
@@ -283,8 +284,10 @@ def _stuck(e: Evidence) -> Iterator[Finding]:
         against = f"; a constant output has {t.constant_loss:.3g}, and 3 % less is asked"
     better = [rate for rate, last in e.ladder if t.constant_loss and last < 0.97 * t.constant_loss]
     hint = f"At a rate of {better[0]:.1g} it learns." if better else ""
+    own = e.optimizer is not None
+    # a rate that nobody chose, where another one does it, says nothing against the net
     yield STUCK.found(
-        "warning" if better else "critical",
+        ("warning" if own else "note") if better else "critical",
         f"does not learn: {t.steps} steps with {t.recipe} on this one batch brought the loss from "
         f"{t.losses[0]:.3g} to {t.losses[-1]:.3g}{against}.",
         hint,

@@ -222,7 +222,7 @@ def _half_loaded(e: Evidence) -> Iterator[Finding]:
         names = [x.name for x in fresh]
         one = len(names) == 1
         yield HALF.found(
-            "critical",
+            "warning",
             f"half loaded: {shown(names)} {'is' if one else 'are'} as PyTorch draws "
             f"{'it' if one else 'them'} (largest entry {fresh[0].bound:.3f} of the "
             f"bound, largest singular value {fresh[0].edge:.2f} of a random matrix's), while "
