@@ -49,7 +49,7 @@ def train(job: Job) -> dict[str, Any]:
             optimizer = job.optimizer(model) if job.optimizer else job.recipe.build(model)
         else:
             optimizer = None
-        start = time.perf_counter()
+        start = time.process_time()
         for _ in range(STEPS):
             if job.mode == "train":
                 model.train()
@@ -59,7 +59,7 @@ def train(job: Job) -> dict[str, Any]:
             assert main is not None
             loss = evaluate(job.loss, output, main, y, generator).value
             losses.append(float(loss.detach()))
-            if not math.isfinite(losses[-1]) or time.perf_counter() - start > SECONDS:
+            if not math.isfinite(losses[-1]) or time.process_time() - start > SECONDS:
                 break
             if optimizer is not None and loss.requires_grad:
                 optimizer.zero_grad()
