@@ -17,7 +17,7 @@ __all__ = ["RULES", "examine", "order", "settle"]
 
 EARLY = "evaluation-before-training"
 # what fitting the batch does not show: it costs on other data
-_UNSEEN = {"loss-at-start"}
+_UNSEEN = {"loss-at-start", "attention-saturated", "inputs-unscaled"}
 # mistakes that take away a part of the net, or of what it can reach
 _PARTS = {
     "softmax-before-cross-entropy",
@@ -50,11 +50,12 @@ def settle(
     """Let what happened in the trial decide how severe a finding is.
 
     A matter of size: nothing worse than a warning if the net learns in the trial, a note if it
-    learns well; critical if it does not learn, or is still twenty times the loss of a constant
-    output away when the trial ends. A mistake that takes a part of the net away, or of what it
-    can reach, is a warning if the rest learns. What is named as a cause of not learning is as
-    severe as that. What a fresh net shows in evaluation mode is not what training starts from: a
-    note. Scales of trained weights are notes: they have done their work.
+    learns well (unless it shows on other data only); critical if it does not learn, or is still
+    twenty times the loss of a constant output away when the trial ends. A mistake that takes a
+    part of the net away, or of what it can reach, is a warning if the rest learns. What is named
+    as a cause of not learning is as severe as that. What a fresh net shows in evaluation mode is
+    not what training starts from: a note. Scales of trained weights are notes: they have done
+    their work.
 
     Parameters
     ----------
@@ -84,8 +85,8 @@ def _settled(finding: Finding, trial: TrialReport | None, trained: bool, stuck: 
     scale, severe = KINDS[finding.code].scale, finding.severity == "critical"
     if scale and trained:
         return "note"
-    if learns is True and trial is not None:
-        if scale and not severe and _well(trial) and finding.code not in _UNSEEN:
+    if learns is True and trial is not None and finding.code not in _UNSEEN:
+        if scale and not severe and _well(trial):
             return "note"
         return "warning" if scale or finding.code in _PARTS else finding.severity
     if stuck and (scale or _leads(finding.code, STUCK)):
