@@ -25,6 +25,10 @@ QUICK = (
     "sigmoid_with_unit_normal_weights", "a_block_that_was_not_loaded",
     "layer_norm_over_one_feature", "one_layer_out_of_eight_too_large",
     "a_sequence_of_nothing_but_padding", "padding_is_attended_to",
+    "vae_that_samples_without_a_gradient",
+    "equation_in_milliseconds",
+    "discriminator_with_two_sigmoids",
+    "float16_that_overflows",
     "hand_written_loop_that_contracts", "positions_drown_tokens", "scores_without_scale",
 )  # fmt: skip
 BY_NAME = {case.name: case for case in CASES}
