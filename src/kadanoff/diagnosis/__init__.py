@@ -40,6 +40,7 @@ from kadanoff.diagnosis.result import Estimate as Estimate
 from kadanoff.diagnosis.result import Finding as Finding
 from kadanoff.diagnosis.result import LayerReport as LayerReport
 from kadanoff.diagnosis.result import ParameterReport as ParameterReport
+from kadanoff.diagnosis.result import TimeReport as TimeReport
 from kadanoff.diagnosis.result import TrialReport as TrialReport
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "LayerReport",
     "ParameterReport",
     "Recipe",
+    "TimeReport",
     "TrialReport",
     "changes",
     "diagnose",

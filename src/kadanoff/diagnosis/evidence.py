@@ -11,20 +11,17 @@ from kadanoff.architecture import Network
 from kadanoff.diagnosis.chain import Trend
 from kadanoff.diagnosis.facts import Columns, OptimizerFacts, OutputFacts, TargetFacts
 from kadanoff.diagnosis.finite import Origin
-from kadanoff.diagnosis.result import Estimate, LayerReport, ParameterReport, TrialReport
+from kadanoff.diagnosis.result import (
+    Estimate,
+    LayerReport,
+    ParameterReport,
+    TimeReport,
+    TrialReport,
+)
 from kadanoff.diagnosis.sightings import Attention, Cut, LossCall, Normed, StreamSum
 from kadanoff.diagnosis.weights import MatrixFacts
 
-__all__ = ["Evidence", "Time"]
-
-
-@dataclass(frozen=True)
-class Time:
-    """The loss gradient along a sequence: root mean square by step, first step first."""
-
-    path: str
-    op: str
-    sizes: tuple[float, ...]
+__all__ = ["Evidence"]
 
 
 @dataclass(frozen=True)
@@ -101,7 +98,7 @@ class Evidence:
     attentions: tuple[Attention, ...] = ()
     sums: tuple[StreamSum, ...] = ()
     norms: tuple[Normed, ...] = ()
-    times: tuple[Time, ...] = ()
+    times: tuple[TimeReport, ...] = ()
     matrices: tuple[MatrixFacts, ...] = ()
     trained: bool = False
     changed: bool = False

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from kadanoff.architecture import Network
 from kadanoff.data import example
 from kadanoff.diagnosis.chain import backward_trend, gradient_trend, hidden_chain, signal_trend
-from kadanoff.diagnosis.evidence import Evidence, Time
+from kadanoff.diagnosis.evidence import Evidence
 from kadanoff.diagnosis.facts import (
     OutputFacts,
     TargetFacts,
@@ -26,7 +26,7 @@ from kadanoff.diagnosis.finite import all_finite, forward_origin, rows_not_finit
 from kadanoff.diagnosis.inputs import Inputs
 from kadanoff.diagnosis.losses import check_all
 from kadanoff.diagnosis.recipe import Recipe
-from kadanoff.diagnosis.result import LayerReport, ParameterReport
+from kadanoff.diagnosis.result import LayerReport, ParameterReport, TimeReport
 from kadanoff.diagnosis.surveying import Survey
 from kadanoff.diagnosis.trial import SECONDS, STEPS, ladder, run_trial, stable_rate
 from kadanoff.diagnosis.weights import matrices
@@ -259,18 +259,21 @@ def whole(model: nn.Module, every: Any, found: Survey, device: torch.device) -> 
                 return
 
 
-def _times(found: Survey) -> tuple[Time, ...]:
-    times = [Time(path, op, tuple(rows.tolist())) for path, op, rows in found.through_time]
+def _times(found: Survey) -> tuple[TimeReport, ...]:
     # recurrences written as a loop: one weight called again and again
-    loops: dict[str, list[float]] = {}
-    paths: dict[str, tuple[str, str]] = {}
+    loops: dict[str, TimeReport] = {}
     for index, values in sorted(found.to_output.items()):
         call = found.calls[index]
-        if call.kind == "linear" and call.parameter is not None and call.op != "embedding":
-            loops.setdefault(call.parameter, []).append(float(values.mean().sqrt()))
-            paths[call.parameter] = (call.path, call.op)
-    times += [Time(*paths[name], tuple(v)) for name, v in loops.items() if len(v) >= 8]
-    return tuple(times)
+        if call.kind != "linear" or call.parameter is None or call.op == "embedding":
+            continue
+        before = loops.get(call.parameter, TimeReport(call.path, call.op, ()))
+        size = call.statistics.second_moment.mean().sqrt() if call.statistics is not None else 0.0
+        loops[call.parameter] = replace(
+            before,
+            gradient=(*before.gradient, float(values.mean().sqrt())),
+            signal=(*before.signal, float(size)),
+        )
+    return (*found.through_time, *(x for x in loops.values() if len(x.gradient) >= 8))
 
 
 def _padded(model: nn.Module, inputs: Inputs) -> Tensor | None:

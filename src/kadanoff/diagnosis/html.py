@@ -9,12 +9,12 @@ from kadanoff.diagnosis.block_figures import block_plots
 from kadanoff.diagnosis.block_table import block_columns
 from kadanoff.diagnosis.blocks import BlockRows, blocks_of
 from kadanoff.diagnosis.plots import diagnosis_plots
-from kadanoff.diagnosis.terminal import span
+from kadanoff.diagnosis.terminal import SHOWN_TIMES, span, steps_shown
 from kadanoff.style.html import Raw, Section, callout, cards, details, grid, page, table, text
 from kadanoff.style.numbers import percent, short, uncertain
 
 if TYPE_CHECKING:
-    from kadanoff.diagnosis.result import Diagnosis, Estimate, Finding, LayerReport
+    from kadanoff.diagnosis.result import Diagnosis, Estimate, Finding, LayerReport, TimeReport
 
 __all__ = ["diagnosis_html", "diagnosis_sections"]
 
@@ -54,6 +54,8 @@ def diagnosis_sections(d: Diagnosis) -> Iterator[Section]:
         if drawn:
             yield Section("Layer by layer", grid(drawn))
         yield Section("All layers", _layer_table(d))
+    if d.times:
+        yield Section("Step by step", Raw("".join(_time_table(t) for t in d.times[:SHOWN_TIMES])))
     if d.parameters:
         tables = details("Every parameter", _parameter_table(d)) if blocks else _parameter_table(d)
         yield Section("All parameters", tables)
@@ -180,6 +182,23 @@ def _layer_table(d: Diagnosis) -> Raw:
         rows,
         "Every recorded linear map in the order of the forward pass. 1.02(3) means 1.02 ± 0.03.",
         explain=["name in the model", *(hint for _, hint, _ in used)],
+    )
+
+
+def _time_table(time: TimeReport) -> Raw:
+    """A recurrence at up to twelve of its steps."""
+    known = len(time.signal) == len(time.gradient)
+    rows = [
+        [str(i + 1), short(time.gradient[i]), short(time.signal[i]) if known else ""]
+        for i in steps_shown(len(time.gradient), 12)
+    ]
+    return table(
+        ["step", "gradient", "signal"],
+        rows,
+        f"{time.path or 'The model'} ({time.op}) along its {len(time.gradient)} steps: the "
+        "gradient of the loss with respect to what each step reads, and the size of what it gives. "
+        "Steps whose gradient is a millionth of the last one's teach nothing.",
+        explain=["first step first", "root mean square", "root mean square"],
     )
 
 

@@ -191,6 +191,7 @@ def diagnose(
         constant_loss=found.constant,
         trained=seen.trained,
         trial=seen.trial,
+        times=seen.times,
         notes=tuple(dict.fromkeys((*notes, *inputs.notes, *found.notes))),
         sums=beside.sums,
         expected_loss=beside.loss,

@@ -19,6 +19,7 @@ __all__ = [
     "Finding",
     "LayerReport",
     "ParameterReport",
+    "TimeReport",
     "TrialReport",
 ]
 
@@ -205,6 +206,27 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class TimeReport:
+    """A recurrence step by step, first step first.
+
+    Attributes
+    ----------
+    path, op : str
+        Module, and operation: ``"lstm"``, ``"gru_cell"``, or the linear map of a loop.
+    gradient : tuple of float
+        Root mean square of the gradient of the loss with respect to each step's input (of a loop
+        written by hand: of the output with respect to each call).
+    signal : tuple of float
+        Root mean square of what each step gives; empty where it was not seen.
+    """
+
+    path: str
+    op: str
+    gradient: tuple[float, ...]
+    signal: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
 class TrialReport:
     """What a few real training steps on a copy of the model showed.
 
@@ -294,6 +316,8 @@ class Diagnosis(Result):
         Whether the weights look trained; expectations for random weights then raise no finding.
     trial : TrialReport or None
         What a few real training steps on a copy showed.
+    times : tuple of TimeReport
+        Recurrences step by step.
     sums : tuple of LayerReport
         Residual sums inside branches, each after the layer whose ``index`` it has.
     physics : str
@@ -327,6 +351,7 @@ class Diagnosis(Result):
     constant_loss: float | None = None
     trained: bool = False
     trial: TrialReport | None = None
+    times: tuple[TimeReport, ...] = ()
     sums: tuple[LayerReport, ...] = ()
     physics: str = ""
     expected_loss: Estimate | None = None

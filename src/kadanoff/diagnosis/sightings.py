@@ -98,7 +98,7 @@ class Normed:
 class Scan:
     """One call of a recurrent function: where its input enters the graph, and which axis is time.
 
-    A cell takes one step a call.
+    A cell takes one step a call. ``signal`` is the root mean square of what it gives at each step.
     """
 
     path: str
@@ -106,6 +106,7 @@ class Scan:
     edge: Any
     steps: int
     axis: int
+    signal: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

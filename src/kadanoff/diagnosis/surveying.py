@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from kadanoff.diagnosis.finite import Origin, all_finite, backward_origin, forward_origin
 from kadanoff.diagnosis.inputs import Inputs
 from kadanoff.diagnosis.losses import Loss, constant_loss, evaluate
+from kadanoff.diagnosis.result import TimeReport
 from kadanoff.diagnosis.sightings import LossCall
 from kadanoff.diagnosis.witness import Witness
 from kadanoff.errors import AnalysisError, DataError, UsageError
@@ -57,9 +58,8 @@ class Survey:
         Squared partial-Jacobian norms per sample, keyed by position in ``calls``.
     gradients : dict of str to float
         Norm of the loss gradient by name, of the trainable parameters that get one.
-    through_time : list of (str, str, Tensor)
-        Module and operation of each recurrence, and the root mean square of the loss gradient
-        with respect to each step's input.
+    through_time : list of TimeReport
+        Each recurrence step by step.
     output : Tensor or None
         The main output, detached, and the function it ``ends`` in.
     loss, loss_name, stands_in, constant
@@ -79,7 +79,7 @@ class Survey:
     along: dict[int, Tensor] = field(default_factory=dict)
     to_output: dict[int, Tensor] = field(default_factory=dict)
     gradients: dict[str, float] = field(default_factory=dict)
-    through_time: list[tuple[str, str, Tensor]] = field(default_factory=list)
+    through_time: list[TimeReport] = field(default_factory=list)
     output: Tensor | None = None
     ends: str | None = None
     attached: bool = True
@@ -232,19 +232,24 @@ def _gradients(model: nn.Module, result: Survey, value: Tensor, trainable: set[s
                 peak = torch.where(peak > 0, peak, torch.ones_like(peak))
                 norms[name] = torch.linalg.vector_norm(gradient / peak).double() * peak.double()
         result.gradients = {name: norm.item() for name, norm in norms.items()}
-        cells: dict[str, list[Tensor]] = {}
+        cells: dict[str, TimeReport] = {}
         for scan, gradient in zip(scans, found[len(named) :]):
             if gradient is None:
                 continue
-            if scan.steps == 1:
-                size = gradient.double().square().mean().sqrt().reshape(1)
-                cells.setdefault(f"{scan.path} {scan.op}", []).append(size)
+            one = scan.steps == 1
+            rows = gradient[None] if one else gradient.movedim(scan.axis, 0)
+            sizes = rows.flatten(1).double().square().mean(1).sqrt()
+            told = TimeReport(scan.path, scan.op, tuple(sizes.tolist()), scan.signal)
+            if not one:
+                result.through_time.append(told)
                 continue
-            rows = gradient.movedim(scan.axis, 0).flatten(1).double()
-            result.through_time.append((scan.path, scan.op, rows.square().mean(1).sqrt()))
-        for name, sizes in cells.items():
-            path, op = name.split(" ")
-            result.through_time.append((path, op, torch.cat(sizes)))
+            before = cells.get(scan.path, TimeReport(scan.path, scan.op, ()))
+            cells[scan.path] = replace(
+                told,
+                gradient=before.gradient + told.gradient,
+                signal=before.signal + told.signal,
+            )
+        result.through_time += cells.values()
 
 
 def _aside(model: nn.Module, result: Survey, output: Any, trainable: set[str]) -> None:

@@ -17,9 +17,19 @@ from kadanoff.style.numbers import percent, short, uncertain
 from kadanoff.style.terminal import TerminalView
 
 if TYPE_CHECKING:
-    from kadanoff.diagnosis.result import Diagnosis, Estimate, Finding, LayerReport
+    from kadanoff.diagnosis.result import Diagnosis, Estimate, Finding, LayerReport, TimeReport
 
-__all__ = ["diagnosis_terminal", "loss_line", "span", "trial_line"]
+__all__ = [
+    "SHOWN_TIMES",
+    "diagnosis_terminal",
+    "loss_line",
+    "span",
+    "steps_shown",
+    "time_line",
+    "trial_line",
+]
+
+SHOWN_TIMES = 4  # recurrences of which a line is shown
 
 MAX_ROWS = 34
 
@@ -48,7 +58,7 @@ def _parts(
         (write(d.verdict[:1].upper() + d.verdict[1:]), "bold"),
     )
     yield Text(write(_subject(d)), style="dim")
-    for line in (loss_line(d), trial_line(d)):
+    for line in (loss_line(d), trial_line(d), *map(time_line, d.times[:SHOWN_TIMES])):
         if line:
             yield Text(write(line), style="dim")
     for number, finding in enumerate((f for f in d.findings if f.severity != "note"), start=1):
@@ -116,6 +126,25 @@ def loss_line(d: Diagnosis) -> str:
         "" if d.constant_loss is None else f"; the best constant output {short(d.constant_loss)}"
     )
     return f"loss {short(d.loss)} ({d.loss_name}{known})"
+
+
+def time_line(time: TimeReport) -> str:
+    """Gradient and signal at a few steps of one recurrence."""
+    count = len(time.gradient)
+    at = steps_shown(count, 5)
+    gradient = ", ".join(short(time.gradient[i], 2) for i in at)
+    said = f"time: {time.path or time.op}, {count} steps; at {', '.join(str(i + 1) for i in at)}: "
+    said += f"gradient {gradient}"
+    if len(time.signal) == count:
+        said += f"; signal {', '.join(short(time.signal[i], 2) for i in at)}"
+    return said
+
+
+def steps_shown(count: int, most: int) -> list[int]:
+    """A few steps of a sequence, the first and the last among them."""
+    if count <= most:
+        return list(range(count))
+    return [round(i * (count - 1) / (most - 1)) for i in range(most)]
 
 
 def trial_line(d: Diagnosis) -> str:

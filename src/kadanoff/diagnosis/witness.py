@@ -326,6 +326,16 @@ class Witness(Observer):
         steps = 1 if cell else x.shape[axis]
         self.seen.scans.append(Scan(self.path, name, edge, steps, axis))
 
+    def _scanned(self, name: str, args: tuple, kwargs: dict, output: Any) -> None:
+        """What a recurrence gives at each of its steps."""
+        last = self.seen.scans[-1] if self.seen.scans else None
+        out = output[0] if isinstance(output, tuple) else output
+        if last is None or last.signal or last.path != self.path or not isinstance(out, Tensor):
+            return
+        rows = out.unsqueeze(0) if last.steps == 1 else out.movedim(last.axis, 0)
+        sizes = rows.flatten(1).double().square().mean(1).sqrt()
+        last.signal = tuple(sizes.tolist())
+
     def _loss(self, name: str, args: tuple, kwargs: dict, output: Any) -> None:
         given = dict(zip(("input", "target"), args[:2])) | kwargs
         x, y = given.get("input"), given.get("target")
@@ -404,6 +414,7 @@ _LOOK: dict[str, Callable[..., None]] = {
     "scaled_dot_product_attention": Witness._fused,
     "add": Witness._sum,
     **dict.fromkeys(NORMS, Witness._norm),
+    **dict.fromkeys(RECURRENT, Witness._scanned),
     **dict.fromkeys(LOSSES, Witness._loss),
     "sub": Witness._difference,
     "rsub": Witness._difference,

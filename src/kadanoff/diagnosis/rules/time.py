@@ -51,7 +51,7 @@ def _along(e: Evidence) -> Iterator[Finding]:
 
 def _each(e: Evidence) -> Iterator[Finding]:
     for time in e.times:
-        sizes = list(time.sizes)
+        sizes = list(time.gradient)
         if len(sizes) < 8 or not all(map(math.isfinite, sizes)) or max(sizes) == 0:
             continue
         top = max(sizes)
