@@ -89,7 +89,7 @@ def _settled(finding: Finding, trial: TrialReport | None, trained: bool, stuck: 
         if scale and not severe and _well(trial):
             return "note"
         return "warning" if scale or finding.code in _PARTS else finding.severity
-    if stuck and (scale or _leads(finding.code, STUCK)):
+    if stuck and (scale or leads(finding.code, STUCK)):
         return "critical"
     if scale and trial is not None and _far(trial):
         return "critical"
