@@ -49,7 +49,25 @@ def swept(
     tolerance: float,
     progress: Callable[[int], None] | None,
 ) -> tuple[Picture, int, float]:
-    """Rescale until every χ is 1: the picture then, the rounds it took, the worst |χ − 1|."""
+    """Rescale until every χ is 1: the picture then, the rounds it took, the worst |χ − 1|.
+
+    Parameters
+    ----------
+    picture : Picture
+        What the model looks like before.
+    look : callable
+        ``look(probes)`` measures anew.
+    probes : (int, int)
+        Random vectors a measurement, and of those that decide.
+    parameters : dict
+        By name; changed in place.
+    generator : torch.Generator
+        For weights that are all zero and must be drawn.
+    tolerance : float
+        Accepted |χ − 1|.
+    progress : callable or None
+        ``progress(rounds)``.
+    """
     sweeps, worst, precise = 0, math.inf, False
     for sweeps in range(1, 11 + 2 * len(picture.steps)):
         _rescale(picture, parameters, generator, look)

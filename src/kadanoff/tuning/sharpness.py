@@ -50,7 +50,16 @@ class Edge:
 
 
 def stable_rate(kind: str, sharpness: float, momentum: float) -> float:
-    """The edge for a curvature: 2 (1 + β) / λ for SGD, and over 1 - β where steps are averages."""
+    """The edge for a curvature: 2 (1 + β) / λ for SGD, and over 1 - β where steps are averages.
+
+    Parameters
+    ----------
+    kind : {"sgd", "adam", "muon"}
+    sharpness : float
+        The largest curvature λ, preconditioned; inf comes back where it is not positive.
+    momentum : float
+        β.
+    """
     if not sharpness > 0:
         return math.inf
     top = 2 * (1 + momentum) / sharpness
