@@ -28,7 +28,7 @@ def test_quick_run(tmp_path: Path) -> None:
     assert claims["network-sizes"]["our_value"] == [3075, 50290243]
     assert claims["residual-bound"]["our_value"][0] >= 1
     # too short a training to be judged, and said so
-    assert claims["learns-the-field"]["verdict"] in ("holds", "undecided")
+    assert claims["learns-the-field"]["verdict"] == "undecided"
 
 
 def test_absent_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -75,8 +75,11 @@ def _finite_width(lab: Lab, widths: list[int]) -> None:
         found = lab.part(f"tangent {n}", parts.tangent, 1.5, n, 8, depth, drawn, lab.seed)
         rows.append([n, *found])
     decisions.two_averages(lab, rows[-1][0], rows[-1][1:])
-    pair = lab.pick(quick=[15, 30], full=[40, 80])
-    decisions.magnitude(lab, lab.part("magnitude", parts.magnitude, pair), pair)
+    if lab.full:
+        pair = [40, 80]
+        decisions.magnitude(lab, lab.part("magnitude", parts.magnitude, pair), pair)
+    else:
+        lab.leave_open("magnitude", "Takes the exact law at two widths and twenty layers.")
     if lab.full:
         slope, closed, _ = lab.part("secular", parts.secular, 3.0, 70)
         decisions.stable_correlation(lab, slope, closed)

@@ -74,7 +74,8 @@ def magnitude(widths: list[int]) -> list[float]:
     s, out = finite_width_scales("tanh", C_B, EDGE), []
     for n in widths:
         x = torch.full((1, 1), math.sqrt(1.3 * s.K_star / EDGE), dtype=torch.float64)
-        arch = MLP(1, [n] * 15, 1, "tanh", C_b=C_B, C_W=EDGE)
+        # deep enough that the next mode, χ∥² a layer, has died out beside this one
+        arch = MLP(1, [n] * 20, 1, "tanh", C_b=C_B, C_W=EDGE)
         kappa = exact_chain(arch, x, grid=1024, nodes=80).cumulants[:, 0]
         step = np.diff(kappa)
         out.append(n * ((step[-1] / step[-4]) ** (1 / 3) - s.chi_parallel))
