@@ -67,6 +67,20 @@ def relu_vertex() -> float:
     return (3 / 2 - 1 / 4) / (1 / 4)
 
 
+def power(value: Function, slope: Function, C_U: float = 1.0) -> float:
+    """ζ = C_U ⟨φ'²⟩/⟨φ²⟩ over N(0, C_U)."""
+    return C_U * mean(lambda z: slope(z) ** 2, C_U) / mean(lambda z: value(z) ** 2, C_U)
+
+
+def _gelu_slope(z: np.ndarray) -> np.ndarray:
+    density = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
+    return 0.5 * (1 + erf(z / math.sqrt(2))) + z * density
+
+
+_GELU = power(lambda z: z * 0.5 * (1 + erf(z / math.sqrt(2))), _gelu_slope)
+_SILU = power(lambda z: z * expit(z), lambda z: expit(z) * (1 + z * expit(-z)))
+
+
 # study -> claim -> (number or numbers, what may be added to four standard errors); one number for
 # each measurement that is not a condition, None where nothing independent gives it
 EXPECTED: dict[str, dict[str, tuple[Any, float]]] = {
@@ -129,6 +143,12 @@ EXPECTED: dict[str, dict[str, tuple[Any, float]]] = {
         "spread": (1 / (2 * math.sqrt(8)), 1e-12),
         "ladder": ([2**16 - 1, 16 + 16 * 15 // 2, 16 + 16, 1 + 1], 0.0),
         "orders": ([1.0, 2.0, 3.0], 0.1),
+    },
+    "transformers-at-initialisation": {
+        "gate": ([1 + _SILU, 1 + _GELU], 0.0),
+        "no-mlp-rate": ([-math.log(1.25), -math.log(2.0)], 0.002),
+        "queries-keys-power": ([2.0, 2.0], 0.005),
+        "vertex": (1.0, 0.05),
     },
 }
 

@@ -22,6 +22,7 @@ physics that only one paper needs lives in its study.
 ``principles``            The principles of deep learning theory: criticality, L/n, the NTK
 ``quantum_laziness``      Laziness, barren plateaus and noise in variational circuits
 ``sparsity_principle``    The sparsity principle: why is AI hard and physics simple?
+``transformers_at_initialisation``  Effective theory of Transformers at initialisation
 
 >>> import kadanoff as kd
 >>> kd.studies.get("exact-priors").paper

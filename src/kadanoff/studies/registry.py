@@ -18,6 +18,7 @@ _PACKAGES = (
     "effective_theories",
     "ntk_diagrams",
     "edge_of_chaos",
+    "transformers_at_initialisation",
     "exact_priors",
     "quantum_laziness",
     "lazy_neurons",
