@@ -103,6 +103,16 @@ def main(argv: list[str] | None = None) -> None:
     if debug:
         arguments.remove("--debug")
     try:
+        _carry_out(arguments, debug)
+    except KeyboardInterrupt:
+        # it came while an earlier one, or another error, was being told
+        _complain("Interrupted.", _goes_on(arguments))
+        sys.exit(130)
+
+
+def _carry_out(arguments: list[str], debug: bool) -> None:
+    """Run a command and exit with its code, or with that of what went wrong."""
+    try:
         with _warnings_in_a_line():
             code = app(args=arguments, standalone_mode=False, prog_name="kadanoff")
     except (typer.Abort, KeyboardInterrupt):
@@ -116,12 +126,21 @@ def main(argv: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
+        if _interrupted(error):
+            _complain("Interrupted.", _goes_on(arguments))
+            sys.exit(130)
         if debug:
             raise
         sys.exit(_explained(error))
     if code == 130 and arguments[:1] != ["study"]:  # which has said so itself
         _complain("Interrupted.", _goes_on(arguments))
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _interrupted(error: BaseException) -> bool:
+    """Whether Ctrl-C is at the root of an error: Python wraps it while classes are made."""
+    cause = error.__cause__ or error.__context__
+    return isinstance(cause, KeyboardInterrupt) or (cause is not None and _interrupted(cause))
 
 
 @contextmanager

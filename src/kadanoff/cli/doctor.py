@@ -22,6 +22,7 @@ EXTRAS = {
     "quantum": (("pennylane", "pennylane-lightning"), "quantum neural networks"),
     "surrogates": (("neuraloperator",), "neural operators"),
     "sparse": (("numba",), "compiled sparse kernels"),
+    "lightning": (("pytorch-lightning", "accelerate"), "watching trainers of others"),
     "gp": (("gpytorch",), "comparison with Gaussian processes"),
     "atlas": (("fastapi", "uvicorn", "jinja2", "nh3", "httpx"), "the web atlas of papers"),
 }

@@ -43,7 +43,7 @@ class Change:
     before, now : float
         NaN where there is no number.
     spread : float
-        Of the difference: of both numbers, from network to network and from batch to batch.
+        Of the difference of two networks of the baseline's law.
     sentence : str
         The whole in words.
     """
@@ -61,9 +61,9 @@ def changes(
 ) -> tuple[Change, ...]:
     """What has moved since ``baseline``: signal, χ, gradients, loss at the start, findings.
 
-    A number has moved if |now − before| > 4 √(s² + s'²), s being the standard deviation that the
-    theory expects from one drawn network to the next, or, where it expects none, the standard
-    error from the batch.
+    A number has moved if |now − before| > 4 √2 s, s being the standard deviation that the theory
+    expects from one drawn network to the next at the time of the baseline, or, where it expects
+    none, the standard error from the batch. Two networks of the same law differ by √2 s.
 
     Parameters
     ----------
@@ -169,8 +169,9 @@ def _number(value: Any) -> float:
 def _moved(
     where: str, what: str, first: tuple[float, float], second: tuple[float, float]
 ) -> list[Change]:
-    (before, old), (now, new) = first, second
-    spread = math.hypot(old, new)
+    (before, old), (now, _) = first, second
+    # had nothing changed, both would have the spread of the baseline
+    spread = math.sqrt(2) * old
     finite = math.isfinite(before), math.isfinite(now)
     if finite == (True, True):
         moved = abs(now - before) > LEVEL * spread

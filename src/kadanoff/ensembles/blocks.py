@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kadanoff.ensembles import checkpoint as store
-from kadanoff.ensembles.moments import Measured, Moments
+from kadanoff.ensembles.moments import Measured, Moments, ready
 from kadanoff.errors import AnalysisError, UsageError
 
 __all__ = ["relative_error", "stream"]
@@ -107,6 +107,7 @@ def stream(
     batch : int or None
         Blocks handed out at a time.
     """
+    ready()
     fingerprint, done, moments = "", 0, Moments()
     if checkpoint is not None:
         fingerprint = plan.fingerprint()

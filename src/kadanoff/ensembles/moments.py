@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kadanoff.errors import UsageError
 
-__all__ = ["BINS", "Jackknife", "Measured", "Moments", "measured_jointly"]
+__all__ = ["BINS", "Jackknife", "Measured", "Moments", "each_measured", "measured_jointly", "ready"]
 
 BINS = 64
 
@@ -96,6 +96,13 @@ class Jackknife:
         return self.measured(_number(function(values)), without)
 
 
+def each_measured(values: dict[str, Tensor], joint: Jackknife | None) -> dict[str, Measured]:
+    """Every number with its standard error; NaN where there are fewer than two bins."""
+    if joint is None:
+        return {k: Measured(v, torch.full_like(v, torch.nan)) for k, v in values.items()}
+    return {k: joint.measured(v, joint.left_out[k]) for k, v in values.items()}
+
+
 def measured_jointly(
     values: dict[str, Tensor],
     joint: Jackknife | None,
@@ -124,6 +131,11 @@ def _number(found: object) -> Tensor:
         raise UsageError(
             f"The function gave a {type(found).__name__}.", "Return a tensor or a number."
         ) from None
+
+
+def ready() -> None:
+    """Import now what the first estimate needs: Ctrl-C must not meet a half-made import later."""
+    _student(BINS - 1)
 
 
 class Moments:
@@ -181,10 +193,7 @@ class Moments:
         Student's factor, so that one standard error holds 68 % from two bins on. With fewer than
         two bins the errors are NaN.
         """
-        values, joint = self.jackknife(function)
-        if joint is None:
-            return {k: Measured(v, torch.full_like(v, torch.nan)) for k, v in values.items()}
-        return {k: joint.measured(v, joint.left_out[k]) for k, v in values.items()}
+        return each_measured(*self.jackknife(function))
 
     def jackknife(
         self, function: Callable[[dict[str, Tensor]], dict[str, Tensor]]

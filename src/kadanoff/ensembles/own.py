@@ -126,7 +126,7 @@ class Observed(Result):
         """Covariance matrix of the means, all components flattened one after the other, (M, M)."""
         used = torch.nonzero(self.counts).squeeze(1)
         counts = self.counts[used]
-        flat = torch.cat([value[used].flatten(1) for value in self.sums.values()], 1)
+        flat = torch.cat([value[used].reshape(len(used), -1) for value in self.sums.values()], 1)
         mean = flat.sum(0) / counts.sum()
         apart = flat / counts[:, None] - mean
         # bins of unequal size: variance of one network from each, then of the mean

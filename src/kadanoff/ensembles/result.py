@@ -195,9 +195,13 @@ class Ensemble(Result):
 def _kept(arch: Network | None) -> dict[str, Any] | None:
     """The architecture for a file; None if it holds a function that no file can hold."""
     try:
-        return arch.to_dict() if isinstance(arch, Network) else None
+        kept = arch.to_dict() if isinstance(arch, Network) else None
     except UsageError:
         return None
+    if kept is None:
+        return None
+    # when and with what it was written is the envelope's to say: the same call gives the same
+    return {name: value for name, value in kept.items() if name not in ("made", "versions")}
 
 
 def _tensor(value: Any) -> Tensor:

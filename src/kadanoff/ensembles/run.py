@@ -17,7 +17,7 @@ from kadanoff import devices
 from kadanoff.architecture import Network
 from kadanoff.ensembles.blocks import stream
 from kadanoff.ensembles.limit import Reference, reference
-from kadanoff.ensembles.moments import BINS, Jackknife, Measured, Moments
+from kadanoff.ensembles.moments import BINS, Jackknife, Measured, Moments, each_measured
 from kadanoff.ensembles.own import Observed, observe
 from kadanoff.ensembles.plan import EnsemblePlan
 from kadanoff.ensembles.result import Ensemble
@@ -138,17 +138,18 @@ def ensemble(
         return estimates(plan, moments)
 
     moments, converged = stream(plan, n_networks, estimate, **streamed)
+    found, joint = moments.jackknife(_observables(plan))
     return Ensemble(
         arch=arch,
         X=plan.X,
         n_networks=moments.n,
         method=method,
         seed=seed,
-        values=estimate(moments),
+        values=_each_cleared(found, joint),
         undefined=undefined,
         seconds=time.perf_counter() - start,
         converged=converged,
-        joint=_joint(plan, moments),
+        joint=joint if _fits(plan) else None,
     )
 
 
@@ -242,8 +243,7 @@ def _reference(arch: Network, X: Tensor) -> Reference:
 
 def estimates(plan: EnsemblePlan, moments: Moments) -> dict[str, Measured]:
     """Observables and their errors from the sums so far."""
-    found = moments.estimate(_observables(plan))
-    return {name: _cleared(m) for name, m in found.items()}
+    return _each_cleared(*moments.jackknife(_observables(plan)))
 
 
 def _observables(plan: EnsemblePlan) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
@@ -253,12 +253,14 @@ def _observables(plan: EnsemblePlan) -> Callable[[dict[str, Tensor]], dict[str, 
     return lambda means: observables(means, plan.ref.K, plan.ref.Theta, widths, names)
 
 
-def _joint(plan: EnsemblePlan, moments: Moments) -> Jackknife | None:
-    """The joint distribution of the observables, unless it is too large to keep."""
+def _fits(plan: EnsemblePlan) -> bool:
+    """Whether the joint distribution of the observables is small enough to keep."""
     components = sum(plan.arch.L * len(plan.X) ** RANK[name] for name in plan.names)
-    if BINS * components > _MOST_JOINT:
-        return None
-    return moments.jackknife(_observables(plan))[1]
+    return BINS * components <= _MOST_JOINT
+
+
+def _each_cleared(found: dict[str, Tensor], joint: Jackknife | None) -> dict[str, Measured]:
+    return {name: _cleared(m) for name, m in each_measured(found, joint).items()}
 
 
 def _cleared(m: Measured) -> Measured:

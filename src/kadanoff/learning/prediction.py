@@ -321,7 +321,7 @@ def _warn_strong(arch: Network, correction: Tensor, mean: Tensor, notes: list[st
             f"The order 1/n is {shift:.0%} of the mean: higher orders matter at n = {arch.n[-2]}."
         )
     # the caller of predict, beyond this function and _order_1
-    warn_beyond("A prediction at order 1", arch, shift=shift, stacklevel=5)
+    warn_beyond("A prediction at order 1", arch, shift=shift)
 
 
 def _left_out(

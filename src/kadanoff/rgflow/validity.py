@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -12,6 +14,7 @@ from kadanoff.errors import ValidityWarning
 
 __all__ = ["MOST_FLUCTUATION", "MOST_RATIO", "MOST_SHIFT", "fluctuation", "warn_beyond"]
 
+_PACKAGE = str(Path(__file__).parent.parent)
 # L/n and V/(nK²) beyond which the next order, their square, is a tenth and more
 MOST_RATIO, MOST_FLUCTUATION = 0.3, 0.3
 # a correction of order 1/n of this share of what it corrects
@@ -34,9 +37,7 @@ def fluctuation(K: Tensor, V: Tensor, n: Tensor | int) -> float:
     return float((own / size / torch.as_tensor(n).reshape(-1, 1)).nan_to_num().max())
 
 
-def warn_beyond(
-    what: str, arch: Network, largest: float = 0.0, shift: float = 0.0, stacklevel: int = 3
-) -> None:
+def warn_beyond(what: str, arch: Network, largest: float = 0.0, shift: float = 0.0) -> None:
     """Warn if a result of order 1/n lies where higher orders matter.
 
     Parameters
@@ -48,8 +49,10 @@ def warn_beyond(
         The largest V/(nK²), see :func:`fluctuation`.
     shift : float
         The correction over what it corrects.
-    stacklevel : int
-        The frame the warning points at; 3 is the caller of the caller.
+
+    Notes
+    -----
+    The warning points at the first caller outside this package.
     """
     reasons = []
     if arch.ratio > MOST_RATIO:
@@ -65,5 +68,14 @@ def warn_beyond(
         "or a shallower network, or measure (kadanoff.ensemble); at one input "
         "kadanoff.rgflow.moment_series and exact_chain go further.",
         ValidityWarning,
-        stacklevel=stacklevel,
+        stacklevel=_outside(),
     )
+
+
+def _outside() -> int:
+    """The stack level of the first caller outside the package, counted from ``warn_beyond``."""
+    # this function is level 0 there, warn_beyond level 1
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    return level
