@@ -7,6 +7,8 @@ code 3; anything else that escapes is a defect of ours.
 
 from __future__ import annotations
 
+import sys
+
 __all__ = [
     "AnalysisError",
     "ConvergenceError",
@@ -19,6 +21,7 @@ __all__ = [
     "UsageError",
     "ValidityWarning",
     "install_command",
+    "level_outside",
     "require_extra",
 ]
 
@@ -118,3 +121,18 @@ def install_command(extra: str) -> str:
         return f"pip install '.[{extra}]' in the folder of the clone"
     packages = [r.split(";")[0].strip() for r in required if f"extra == '{extra}'" in r]
     return "pip install " + " ".join(f"'{package}'" for package in packages)
+
+
+def level_outside(*modules: str) -> int:
+    """The ``stacklevel`` of a warning that is to point at whoever called in from outside.
+
+    Parameters
+    ----------
+    *modules : str
+        How the names of the modules inside begin; the function that warns is one of them.
+    """
+    # the function that warns is level 1
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(modules):
+        frame, level = frame.f_back, level + 1
+    return level

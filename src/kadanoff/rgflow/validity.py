@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from kadanoff.architecture import Network
-from kadanoff.errors import ValidityWarning
+from kadanoff.errors import ValidityWarning, level_outside
 
 __all__ = ["MOST_FLUCTUATION", "MOST_RATIO", "MOST_SHIFT", "fluctuation", "warn_beyond"]
 
-_PACKAGE = str(Path(__file__).parent.parent)
 # L/n and V/(nK²) beyond which the next order, their square, is a tenth and more
 MOST_RATIO, MOST_FLUCTUATION = 0.3, 0.3
 # a correction of order 1/n of this share of what it corrects
@@ -68,14 +65,5 @@ def warn_beyond(what: str, arch: Network, largest: float = 0.0, shift: float = 0
         "or a shallower network, or measure (kadanoff.ensemble); at one input "
         "kadanoff.rgflow.moment_series and exact_chain go further.",
         ValidityWarning,
-        stacklevel=_outside(),
+        stacklevel=level_outside("kadanoff."),
     )
-
-
-def _outside() -> int:
-    """The stack level of the first caller outside the package, counted from ``warn_beyond``."""
-    # this function is level 0 there, warn_beyond level 1
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-        frame, level = frame.f_back, level + 1
-    return level

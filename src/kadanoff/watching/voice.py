@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,7 +9,7 @@ from typing import Any
 
 from kadanoff.diagnosis.findings import leads
 from kadanoff.diagnosis.result import Finding
-from kadanoff.errors import AnalysisError, UsageError
+from kadanoff.errors import AnalysisError, UsageError, level_outside
 from kadanoff.watching.film import Event, Film
 
 __all__ = ["FindingRaised", "FindingWarning", "OnFinding", "Voice"]
@@ -134,15 +133,6 @@ class Voice:
             self._on_finding(event)
         else:
             text = f"{event} {event.finding.remedy}".strip()
-            warnings.warn(text, FindingWarning, stacklevel=_loop_level())
-
-
-def _loop_level() -> int:
-    """How far up the stack the user's loop is: the first frame neither ours nor torch's."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None:
-        name = frame.f_globals.get("__name__", "")
-        if not name.startswith(("kadanoff.watching", "torch.")):
-            break
-        level, frame = level + 1, frame.f_back
-    return level
+            warnings.warn(
+                text, FindingWarning, stacklevel=level_outside("kadanoff.watching", "torch.")
+            )

@@ -14,10 +14,9 @@ import torch
 
 import kadanoff as kd
 from kadanoff.ensembles import scaling
-from kadanoff.learning.correction import measure_correction
 from kadanoff.learning.depth import drawn_metrics
 from kadanoff.rgflow.information import mutual_information, optimal_gamma
-from kadanoff.studies.principles.parts import step_size, task
+from kadanoff.studies.principles.parts import step_size, task, trained
 
 __all__ = [
     "bayes",
@@ -99,22 +98,7 @@ def bayes(width: int, draws: int, seed: int) -> list[float]:
 
 def giant_leap(width: int, pairs: int, seed: int) -> Any:
     """n (mean output after one giant leap and small steps − infinite width), both outputs."""
-    arch, X, y, X_test = task(width)
-    flow = kd.flow(arch, torch.cat([X, X_test]))
-    found = measure_correction(
-        arch,
-        flow.K[-1],
-        flow.Theta[-1],
-        X,
-        y,
-        X_test,
-        eta=step_size(),
-        pairs=pairs,
-        seed=seed,
-        tolerance=1e-6,
-        algorithm="giant_leap",
-    )
-    return [found.value[0], found.stderr[0]]
+    return trained(width, pairs, seed, "giant_leap")
 
 
 def leap_prediction() -> Any:

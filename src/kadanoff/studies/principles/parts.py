@@ -160,8 +160,18 @@ def movement(width: int, networks: int, seed: int) -> Any:
     return [float(pairs.mean()), float(pairs.std() / len(pairs) ** 0.5), float(rms)]
 
 
-def trained(width: int, pairs: int, seed: int) -> Any:
-    """n (mean output of trained networks − infinite width) at the test point, both outputs."""
+def trained(width: int, pairs: int, seed: int, algorithm: str = "descent") -> Any:
+    """n (mean output of trained networks − infinite width) at the test point, both outputs.
+
+    Parameters
+    ----------
+    width : int
+    pairs : int
+        Networks and their mirror images.
+    seed : int
+    algorithm : {"descent", "giant_leap"}
+        The way to the end of training.
+    """
     arch, X, y, X_test = task(width)
     flow = kd.flow(arch, torch.cat([X, X_test]))
     found = measure_correction(
@@ -175,6 +185,7 @@ def trained(width: int, pairs: int, seed: int) -> Any:
         pairs=pairs,
         seed=seed,
         tolerance=1e-6,
+        algorithm=algorithm,
     )
     return [found.value[0], found.stderr[0]]
 
